@@ -1,0 +1,55 @@
+import CFabricLinux
+
+/// Why a system call failed. The corresponding C variable is `errno`.
+public struct Errno: Error, Hashable, Sendable, CustomStringConvertible {
+  public let rawValue: CInt
+
+  @inlinable
+  public init(rawValue: CInt) { self.rawValue = rawValue }
+
+  /// The calling thread's value, valid right after a failed call.
+  public static var current: Errno { Errno(rawValue: fabric_errno()) }
+
+  /// The system's words for it, such as "No such file or directory".
+  public var description: String {
+    guard let words = unsafe strerror(rawValue) else { return "error \(rawValue)" }
+    return unsafe String(cString: words)
+  }
+
+  public static let notPermitted = Errno(rawValue: EPERM)
+  public static let noSuchFileOrDirectory = Errno(rawValue: ENOENT)
+  public static let interrupted = Errno(rawValue: EINTR)
+  public static let ioError = Errno(rawValue: EIO)
+  public static let noMemory = Errno(rawValue: ENOMEM)
+  public static let permissionDenied = Errno(rawValue: EACCES)
+  public static let fileExists = Errno(rawValue: EEXIST)
+  public static let invalidArgument = Errno(rawValue: EINVAL)
+  public static let tooManyOpenFiles = Errno(rawValue: EMFILE)
+  public static let noSpace = Errno(rawValue: ENOSPC)
+  public static let readOnlyFileSystem = Errno(rawValue: EROFS)
+  public static let brokenPipe = Errno(rawValue: EPIPE)
+  public static let wouldBlock = Errno(rawValue: EAGAIN)
+  public static let fileNameTooLong = Errno(rawValue: ENAMETOOLONG)
+  public static let notSupported = Errno(rawValue: EOPNOTSUPP)
+  public static let notImplemented = Errno(rawValue: ENOSYS)
+  public static let addressInUse = Errno(rawValue: EADDRINUSE)
+  public static let connectionAborted = Errno(rawValue: ECONNABORTED)
+  public static let connectionReset = Errno(rawValue: ECONNRESET)
+  public static let connectionRefused = Errno(rawValue: ECONNREFUSED)
+  public static let timedOut = Errno(rawValue: ETIMEDOUT)
+  public static let protocolWrongTypeForSocket = Errno(rawValue: EPROTOTYPE)
+  public static let notSocket = Errno(rawValue: ENOTSOCK)
+
+  /// Runs a call that returns a negative number on failure, again after EINTR.
+  @discardableResult
+  public static func check<Result: SignedInteger>(
+    _ call: () -> Result
+  ) throws(Errno) -> Result {
+    while true {
+      let result = call()
+      if result >= 0 { return result }
+      let error = Errno.current
+      if error != .interrupted { throw error }
+    }
+  }
+}

@@ -1,0 +1,14 @@
+import CFabricLinux
+
+/// The processors this process may use.
+public enum Processor {
+  /// How many there are for the calling thread; at least 1.
+  public static var availableCount: Int { max(1, Int(fabric_available_cpus())) }
+
+  /// Binds the calling thread to the `index`-th available processor, counted modulo their number.
+  public static func bindCallingThread(toAvailable index: Int) throws(Errno) {
+    let number = fabric_nth_available_cpu(CInt(index % availableCount))
+    guard number >= 0 else { throw Errno.invalidArgument }
+    try Errno.check { fabric_set_affinity(number) }
+  }
+}
