@@ -14,13 +14,23 @@ let package = Package(
   name: "ChannelFabric",
   products: [
     .library(name: "FabricPlatform", targets: ["FabricPlatform"]),
+    .library(name: "FabricStorage", targets: ["FabricStorage"]),
   ],
   targets: [
     // Floor 0: C
     .systemLibrary(name: "CFabricLinux"),
+    .systemLibrary(name: "CFabricURing"),
     // Floor 1: ground
     .target(name: "FabricWire", swiftSettings: ours),
     .target(name: "FabricPlatform", dependencies: ["CFabricLinux"], swiftSettings: ours),
+    // Floor 4: storage
+    .target(
+      name: "FabricStorage",
+      dependencies: ["CFabricLinux", "CFabricURing", "FabricPlatform", "FabricWire"],
+      swiftSettings: ours),
+    .testTarget(
+      name: "FabricStorageTests", dependencies: ["CFabricLinux", "FabricStorage", "FabricPlatform"],
+      swiftSettings: ours),
   ],
   swiftLanguageModes: [.v6]
 )

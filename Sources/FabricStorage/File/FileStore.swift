@@ -1,0 +1,82 @@
+import CFabricLinux
+import CFabricURing
+import FabricPlatform
+
+/// A store over a regular file or block device, reached through io_uring; past the page cache where
+/// the file system allows it.
+///
+/// The file is locked for as long as the store or a request of it lives: the lock is on the very
+/// open file that the requests use, so that whoever gets it next, be it after a `kill -9`, is past
+/// the last write of its predecessor.
+public final class FileStore: Store {
+  public let path: String
+  public let blockByteCount: UInt32
+  public let blockCount: UInt64
+  public let isReadOnly: Bool
+  public let accessDescription: String
+  /// The volume's identity, kept in the sibling file.
+  public let identifier: VolumeIdentifier
+  /// Whether requests go past the page cache.
+  public let isDirect: Bool
+  /// Whether it is a block device.
+  public let isDevice: Bool
+
+  /// Where buffers must begin to be used in place, in bytes; a power of two.
+  let memoryAlignment: Int
+  let marks: UncorrectableMap
+  /// What `writeZeroes` writes where the file system cannot punch.
+  let zeroes: Mapping
+  private let descriptor: Descriptor
+  private let metadataPath: String
+
+  init(opened: borrowing OpenedFile, descriptor: consuming Descriptor) throws(StoreError) {
+    path = opened.path
+    blockByteCount = opened.metadata.blockByteCount
+    blockCount = opened.byteCount / UInt64(blockByteCount)
+    isReadOnly = opened.isReadOnly
+    identifier = opened.metadata.identifier
+    isDirect = opened.isDirect
+    isDevice = opened.isDevice
+    memoryAlignment = opened.memoryAlignment
+    marks = UncorrectableMap(opened.metadata.uncorrectable)
+    metadataPath = opened.metadataPath
+    accessDescription = opened.accessDescription
+    self.descriptor = descriptor
+    do throws(Errno) {
+      zeroes = try Mapping.anonymous(byteCount: 1 << 20)
+    } catch {
+      throw .systemCall(name: "mmap", path: opened.path, reason: error)
+    }
+  }
+
+  deinit {
+    // All queues have drained and gone. The kernel may hold the file a little longer on their
+    // rings' behalf; the lock should not wait for that.
+    _ = fabric_unlock_whole_file(descriptor.rawValue)
+  }
+
+  public var directMemory: DirectMemory? { nil }
+  public var hasUncorrectableBlocks: Bool { !marks.isEmpty }
+  var fileNumber: CInt { descriptor.rawValue }
+
+  public func makeQueue(depth: Int) throws(StoreError) -> any StoreQueue {
+    guard queueDepths.contains(depth) else { throw .depthNotSupported(depth) }
+    return try FileStoreQueue(store: self, depth: depth)
+  }
+
+  /// Makes blocks unreadable and keeps that on disk before it returns.
+  func mark(_ blocks: Range<UInt64>) throws(BlockStatus) {
+    try marks.mark(blocks) { ranges throws(StoreError) in try save(ranges) }
+  }
+
+  /// Forgets that blocks were unreadable, on disk before it returns.
+  func clearMarks(_ blocks: Range<UInt64>) throws(BlockStatus) {
+    try marks.clear(blocks) { ranges throws(StoreError) in try save(ranges) }
+  }
+
+  private func save(_ ranges: BlockRanges) throws(StoreError) {
+    try VolumeMetadata(
+      identifier: identifier, blockByteCount: blockByteCount, uncorrectable: ranges
+    ).write(to: metadataPath)
+  }
+}
