@@ -102,7 +102,13 @@ static inline unsigned fabric_uring_ready(const struct io_uring *ring) {
 static inline unsigned fabric_uring_unsubmitted(const struct io_uring *ring) {
   return io_uring_sq_ready(ring);
 }
-static inline int fabric_uring_descriptor(const struct io_uring *ring) { return ring->ring_fd; }
+
+/// Whether the kernel signals the registered eventfd. The fence keeps a look at the queue that
+/// follows from being done before the kernel can see the answer.
+static inline void fabric_uring_signal(struct io_uring *ring, bool enabled) {
+  io_uring_cq_eventfd_toggle(ring, enabled);
+  __atomic_thread_fence(__ATOMIC_SEQ_CST);
+}
 
 /// open(2), close-on-exec.
 static inline int fabric_open(const char *path, int flags, unsigned mode) {

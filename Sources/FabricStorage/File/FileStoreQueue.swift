@@ -57,6 +57,7 @@ final class FileStoreQueue: StoreQueue {
 
   func poll(into batch: CompletionBatch) -> Int {
     var moved = ended.move(into: batch)
+    ring.disarm()
     guard freeSlots.count < depth else { return moved }
     while !batch.isFull, ring.hasCompletions() {
       let count = ring.take()
@@ -72,7 +73,7 @@ final class FileStoreQueue: StoreQueue {
 
   func arm() -> Bool {
     ring.submit()
-    return ended.count == 0 && (freeSlots.count == depth || !ring.hasCompletions())
+    return ended.count == 0 && ring.arm()
   }
 
   func waitForCompletion() {

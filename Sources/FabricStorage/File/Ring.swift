@@ -8,6 +8,10 @@ final class Ring {
   private var isActive = false
   /// Whether completions wait in the kernel for a call of ours.
   private let isDeferred: Bool
+  /// Signalled by the kernel while the ring is armed. The ring's own descriptor does not do: with
+  /// deferred task work a sleeper on it is not woken.
+  private let event: EventDescriptor
+  private var isArmed = false
   private let tags = FixedArray<UInt64>(repeating: 0, count: Ring.batchCount)
   private let results = FixedArray<Int32>(repeating: 0, count: Ring.batchCount)
 
@@ -25,6 +29,11 @@ final class Ring {
 
   /// - Parameter file: the descriptor that becomes registered file 0.
   init(entryCount: Int, file: CInt) throws(StoreError) {
+    do throws(Errno) {
+      event = try EventDescriptor()
+    } catch {
+      throw .ringUnavailable(reason: error)
+    }
     unsafe ring = .allocate(capacity: 1)
     unsafe ring.initialize(to: io_uring())
     var result: CInt = -EINVAL
@@ -37,12 +46,16 @@ final class Ring {
     if result == 0 {
       var file = file
       unsafe result = io_uring_register_files(ring, &file, 1)
+      if result == 0 {
+        unsafe result = io_uring_register_eventfd(ring, event.descriptor.rawValue)
+      }
       if result < 0 { unsafe io_uring_queue_exit(ring) }
     }
     guard result >= 0 else {
       unsafe ring.deallocate()
       throw .ringUnavailable(reason: Errno(rawValue: -result))
     }
+    unsafe fabric_uring_signal(ring, false)
   }
 
   deinit {
@@ -52,7 +65,7 @@ final class Ring {
     unsafe ring.deallocate()
   }
 
-  var descriptor: CInt { unsafe fabric_uring_descriptor(ring) }
+  var descriptor: CInt { event.descriptor.rawValue }
 
   /// Binds the ring to the calling thread; of no effect after the first call.
   func activate() {
@@ -107,6 +120,22 @@ final class Ring {
     guard unsafe fabric_uring_has_deferred(ring) else { return false }
     check(unsafe io_uring_get_events(ring))
     return unsafe fabric_uring_ready(ring) > 0
+  }
+
+  /// Makes `descriptor` readable from the next completion on. False when one is there already.
+  func arm() -> Bool {
+    if isArmed { event.clear() }
+    isArmed = true
+    unsafe fabric_uring_signal(ring, true)
+    return !hasCompletions()
+  }
+
+  /// Stops the signals: a thread that polls needs none.
+  func disarm() {
+    guard isArmed else { return }
+    isArmed = false
+    unsafe fabric_uring_signal(ring, false)
+    event.clear()
   }
 
   /// Moves completions out; `completion(at:)` gives the first `count`.
