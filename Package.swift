@@ -29,7 +29,7 @@ let package = Package(
       dependencies: ["CFabricLinux", "CFabricURing", "FabricPlatform", "FabricWire"],
       swiftSettings: ours),
     .testTarget(
-      name: "FabricStorageTests", dependencies: ["CFabricLinux", "FabricStorage", "FabricPlatform"],
+      name: "FabricStorageTests", dependencies: ["FabricStorage", "FabricPlatform"],
       swiftSettings: ours),
   ],
   swiftLanguageModes: [.v6]
