@@ -49,16 +49,18 @@ struct FileStoreTests {
       path: path, options: .init(byteCountIfMissing: 1 << 20))
     var queue: (any StoreQueue)? = try store?.makeQueue(depth: 1)
     let locked = StoreError.locked(path: path)
-    #expect(throws: locked) { _ = try FileStore.open(path: path) }
-    #expect(throws: locked) { _ = try FileStore.open(path: path, options: .init(isReadOnly: true)) }
+    let writing = FileStore.Options(lockPatience: .zero)
+    let reading = FileStore.Options(isReadOnly: true, lockPatience: .zero)
+    #expect(throws: locked) { _ = try FileStore.open(path: path, options: writing) }
+    #expect(throws: locked) { _ = try FileStore.open(path: path, options: reading) }
     store = nil
-    #expect(throws: locked) { _ = try FileStore.open(path: path) }
+    #expect(throws: locked) { _ = try FileStore.open(path: path, options: writing) }
     #expect(queue?.run(BlockRequest(.flush)).status == .success)
     queue = nil
     let readers = try (0..<2).map { _ in
-      try FileStore.open(path: path, options: .init(isReadOnly: true))
+      try FileStore.open(path: path, options: reading)
     }
-    #expect(throws: locked) { _ = try FileStore.open(path: path) }
+    #expect(throws: locked) { _ = try FileStore.open(path: path, options: writing) }
     #expect(readers.allSatisfy { $0.isReadOnly })
   }
 

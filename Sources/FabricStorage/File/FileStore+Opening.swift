@@ -31,10 +31,14 @@ extension FileStore {
     /// The file that keeps the volume's identity; nil: the path with `.fabric` appended. A block
     /// device should name one outside `/dev`, which does not survive a restart.
     public var metadataPath: String?
+    /// How long to wait for the lock. A predecessor that was killed holds it until the kernel has
+    /// ended its requests and taken down its rings, which takes some milliseconds at least.
+    public var lockPatience: Duration
 
     public init(
       byteCountIfMissing: UInt64? = nil, isReadOnly: Bool = false, blockByteCount: UInt32? = nil,
-      isPreallocated: Bool = false, prefersDirect: Bool = true, metadataPath: String? = nil
+      isPreallocated: Bool = false, prefersDirect: Bool = true, metadataPath: String? = nil,
+      lockPatience: Duration = .seconds(2)
     ) {
       self.byteCountIfMissing = byteCountIfMissing
       self.isReadOnly = isReadOnly
@@ -42,6 +46,7 @@ extension FileStore {
       self.isPreallocated = isPreallocated
       self.prefersDirect = prefersDirect
       self.metadataPath = metadataPath
+      self.lockPatience = lockPatience
     }
   }
 
@@ -87,7 +92,7 @@ extension FileStore {
       throw .notWritable(path: path, reason: error)
     }
     let descriptor = Descriptor(owning: number)
-    try lock(descriptor, opened)
+    try lock(descriptor, opened, patience: options.lockPatience)
     opened.byteCount = try size(descriptor, opened)
     return try finish(&opened, descriptor, options)
   }
@@ -117,7 +122,7 @@ extension FileStore {
       throw .metadataWithoutVolume(path: path, metadataPath: opened.metadataPath)
     }
     do throws(StoreError) {
-      try lock(descriptor, opened)
+      try lock(descriptor, opened, patience: options.lockPatience)
       try extend(descriptor, opened, isPreallocated: options.isPreallocated)
       return try finish(&opened, descriptor, options)
     } catch {
@@ -142,16 +147,24 @@ extension FileStore {
 
   /// Readers share the file with each other; a writer is alone.
   private static func lock(
-    _ descriptor: borrowing Descriptor, _ opened: OpenedFile
+    _ descriptor: borrowing Descriptor, _ opened: OpenedFile, patience: Duration
   ) throws(StoreError) {
-    let result =
-      opened.isReadOnly
-      ? fabric_lock_whole_file_shared(descriptor.rawValue)
-      : fabric_lock_whole_file(descriptor.rawValue)
-    if result == 0 { return }
-    let error = Errno.current
-    if error == .wouldBlock || error == .permissionDenied { throw .locked(path: opened.path) }
-    throw .systemCall(name: "fcntl(F_OFD_SETLK)", path: opened.path, reason: error)
+    let deadline = MonotonicTime.now + patience
+    while true {
+      let result =
+        opened.isReadOnly
+        ? fabric_lock_whole_file_shared(descriptor.rawValue)
+        : fabric_lock_whole_file(descriptor.rawValue)
+      if result == 0 { return }
+      let error = Errno.current
+      guard error == .wouldBlock || error == .permissionDenied else {
+        throw .systemCall(name: "fcntl(F_OFD_SETLK)", path: opened.path, reason: error)
+      }
+      if MonotonicTime.now >= deadline { throw .locked(path: opened.path) }
+      // There is a call that waits, but none that gives up again.
+      var pause = timespec(tv_sec: 0, tv_nsec: 2_000_000)
+      unsafe nanosleep(&pause, nil)
+    }
   }
 
   private static func size(
