@@ -13,21 +13,28 @@ let ours: [SwiftSetting] = [
 let package = Package(
   name: "ChannelFabric",
   products: [
-    .library(name: "FabricPlatform", targets: ["FabricPlatform"]),
     .library(name: "FabricStorage", targets: ["FabricStorage"]),
+    .library(name: "FabricVerbs", targets: ["FabricVerbs"]),
   ],
   targets: [
     // Floor 0: C
     .systemLibrary(name: "CFabricLinux"),
     .systemLibrary(name: "CFabricURing"),
+
     // Floor 1: ground
     .target(name: "FabricWire", swiftSettings: ours),
     .target(name: "FabricPlatform", dependencies: ["CFabricLinux"], swiftSettings: ours),
+
+    // Floor 2: model
+    .target(name: "FabricVerbs", dependencies: ["FabricPlatform"], swiftSettings: ours),
+
     // Floor 4: storage
     .target(
       name: "FabricStorage",
       dependencies: ["CFabricLinux", "CFabricURing", "FabricPlatform", "FabricWire"],
       swiftSettings: ours),
+
+    // Tests
     .testTarget(
       name: "FabricStorageTests", dependencies: ["FabricStorage", "FabricPlatform"],
       swiftSettings: ours),

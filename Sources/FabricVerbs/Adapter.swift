@@ -1,0 +1,57 @@
+/// What an adapter can and cannot do; the contract suite asks.
+public struct AdapterCapabilities: Equatable, Sendable {
+  public var hasImmediateWrite: Bool
+  public var hasRemoteRead: Bool
+  public var hasSharedReceiveQueue: Bool
+  /// Memory that the protection domain did not allocate may be registered.
+  public var hasForeignMemory: Bool
+  /// Bytes of a request with `.inline`.
+  public var maximumInlineByteCount: Int
+  /// Bytes of private data in connect, accept and reject.
+  public var maximumPrivateDataByteCount: Int
+  /// Bytes of one message or write.
+  public var maximumMessageByteCount: Int
+
+  public init(
+    hasImmediateWrite: Bool, hasRemoteRead: Bool, hasSharedReceiveQueue: Bool,
+    hasForeignMemory: Bool, maximumInlineByteCount: Int, maximumPrivateDataByteCount: Int,
+    maximumMessageByteCount: Int
+  ) {
+    self.hasImmediateWrite = hasImmediateWrite
+    self.hasRemoteRead = hasRemoteRead
+    self.hasSharedReceiveQueue = hasSharedReceiveQueue
+    self.hasForeignMemory = hasForeignMemory
+    self.maximumInlineByteCount = maximumInlineByteCount
+    self.maximumPrivateDataByteCount = maximumPrivateDataByteCount
+    self.maximumMessageByteCount = maximumMessageByteCount
+  }
+}
+
+/// One way into a fabric: makes everything else. Parts of different adapters do not mix.
+///
+/// Threads: all calls may come from any thread. The corresponding C type is `ibv_context`.
+public protocol Adapter: AnyObject, Sendable {
+  /// The fabric's name in addresses: `shm`, `tcp`, `rdma`, `sim`.
+  var fabric: String { get }
+  var capabilities: AdapterCapabilities { get }
+
+  func makeProtectionDomain() throws(ResourceError) -> any ProtectionDomain
+  func makeCompletionQueue(capacity: Int) throws(ResourceError) -> any CompletionQueue
+  func makeSharedReceiveQueue(
+    in protectionDomain: any ProtectionDomain, capacity: Int
+  ) throws(ResourceError) -> any SharedReceiveQueue
+  func makeQueuePair(_ attributes: QueuePairAttributes) throws(ResourceError) -> any QueuePair
+  func makeEventChannel() throws(ResourceError) -> any ConnectionEventChannel
+
+  /// Starts to listen; requests arrive as events.
+  func listen(
+    at address: FabricAddress, events: any ConnectionEventChannel
+  ) throws(ConnectError) -> any Listener
+
+  /// Starts to connect a queue pair in the state `initialized`; `established` or `failed` follows
+  /// on `events`, at the latest after `timeout`.
+  func connect(
+    _ queuePair: any QueuePair, to address: FabricAddress, privateData: [UInt8],
+    timeout: Duration, events: any ConnectionEventChannel
+  ) throws(ConnectError)
+}

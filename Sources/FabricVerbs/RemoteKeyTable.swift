@@ -1,0 +1,102 @@
+import Synchronization
+
+/// What a remote key opens: a range, the rights, and who may use it.
+public struct RemoteKeyRecord: Sendable, BitwiseCopyable {
+  public var address: UInt64
+  public var byteCount: UInt64
+  public var access: AccessRights
+  /// The only queue pair whose peer may use the key; 0 for all of the domain.
+  public var queuePairNumber: UInt32
+  /// What the adapter needs to reach the bytes.
+  public var context: UInt64
+
+  public init(
+    address: UInt64, byteCount: UInt64, access: AccessRights, queuePairNumber: UInt32 = 0,
+    context: UInt64 = 0
+  ) {
+    self.address = address
+    self.byteCount = byteCount
+    self.access = access
+    self.queuePairNumber = queuePairNumber
+    self.context = context
+  }
+
+  /// Whether `count` bytes from `first` lie inside, without wrap. (SYSTEMS S4's order of checks:
+  /// validity, connection, rights, bounds.)
+  @inlinable
+  public func covers(_ first: UInt64, _ count: UInt64) -> Bool {
+    first >= address && count <= byteCount && first &- address <= byteCount &- count
+  }
+}
+
+/// The keys of a protection domain, for adapters that check them in software.
+///
+/// A key is a random 32-bit value whose low bits choose its slot: a look-up is one comparison,
+/// and a key tells nothing about any other. Look-ups may run beside changes; a look-up that
+/// overlaps the key's removal finds it or not, so whoever removes a key waits for the users by
+/// means of the adapter's own.
+@safe
+public final class RemoteKeyTable: @unchecked Sendable {
+  /// Keys that may exist at once; half of the slots, so that a free one is found quickly.
+  public static let limit = 8192
+  private static let slotCount = 16384
+
+  private let keys: UnsafeMutablePointer<Atomic<UInt32>>
+  private let records: UnsafeMutablePointer<RemoteKeyRecord>
+  private let count = Mutex(0)
+
+  public init() {
+    unsafe keys = .allocate(capacity: Self.slotCount)
+    unsafe records = .allocate(capacity: Self.slotCount)
+    for index in 0..<Self.slotCount {
+      unsafe (keys + index).initialize(to: Atomic(0))
+    }
+  }
+
+  deinit {
+    unsafe keys.deinitialize(count: Self.slotCount)
+    unsafe keys.deallocate()
+    unsafe records.deallocate()
+  }
+
+  /// Draws a key for `record`; nil when `limit` keys exist.
+  public func insert(_ record: RemoteKeyRecord) -> RemoteKey? {
+    count.withLock { count in
+      guard count < Self.limit else { return nil }
+      var random = SystemRandomNumberGenerator()
+      while true {
+        let key = UInt32.random(in: 1 ... .max, using: &random)
+        let slot = Int(key) & (Self.slotCount - 1)
+        guard unsafe keys[slot].load(ordering: .relaxed) == 0 else { continue }
+        unsafe records[slot] = record
+        // Pairs with the acquire in `record(for:)`.
+        unsafe keys[slot].store(key, ordering: .releasing)
+        count += 1
+        return RemoteKey(rawValue: key)
+      }
+    }
+  }
+
+  /// Forgets a key; false when there is none.
+  @discardableResult
+  public func remove(_ key: RemoteKey) -> Bool {
+    count.withLock { count in
+      let slot = Int(key.rawValue) & (Self.slotCount - 1)
+      guard key.rawValue != 0, unsafe keys[slot].load(ordering: .relaxed) == key.rawValue else {
+        return false
+      }
+      unsafe keys[slot].store(0, ordering: .sequentiallyConsistent)
+      count -= 1
+      return true
+    }
+  }
+
+  /// What `key` opens; nil for a key that does not exist (any more).
+  public func record(for key: RemoteKey) -> RemoteKeyRecord? {
+    let slot = Int(key.rawValue) & (Self.slotCount - 1)
+    guard key.rawValue != 0, unsafe keys[slot].load(ordering: .acquiring) == key.rawValue else {
+      return nil
+    }
+    return unsafe records[slot]
+  }
+}
