@@ -35,8 +35,10 @@ let package = Package(
       swiftSettings: ours),
 
     // Tests
+    .target(name: "CAllocationCounter", path: "Tests/CAllocationCounter"),
     .testTarget(
-      name: "FabricStorageTests", dependencies: ["FabricStorage", "FabricPlatform"],
+      name: "FabricStorageTests",
+      dependencies: ["CAllocationCounter", "FabricStorage", "FabricPlatform"],
       swiftSettings: ours),
   ],
   swiftLanguageModes: [.v6]
