@@ -2,8 +2,14 @@
 // instructions. Each function is one call with no logic of its own.
 #pragma once
 
+// Swift's own module of the C library is made without _GNU_SOURCE. Types whose definition depends on
+// it must look here as they do there, or the first build of a clean clone fails.
 #ifndef _GNU_SOURCE
+#include <sys/resource.h>
+#include <sys/select.h>
+#undef _FEATURES_H
 #define _GNU_SOURCE 1
+#include <features.h>
 #endif
 
 #include <errno.h>
