@@ -1,0 +1,121 @@
+import FabricPlatform
+import FabricVerbs
+import Synchronization
+
+extension CompletionService {
+  /// One round on the calling thread: jobs, completions, sources, and from time to time connection
+  /// events. Never sleeps.
+  ///
+  /// - Returns: how much there was to do: completions, events, jobs and what sources report.
+  @discardableResult
+  public func turn() -> Int {
+    precondition(options.threadCount == 0, "the service has threads of its own")
+    return begin { context in round(context) }
+  }
+
+  /// Makes the calling thread the first thread for the length of `body`.
+  func begin<Result>(_ body: (RoundContext) -> Result) -> Result {
+    let context = contexts[0]
+    precondition(
+      context.thread.exchange(SystemThread.currentIdentity, ordering: .acquiring) == 0,
+      "a second thread, or a handler, runs the service")
+    context.worker.moveToCallingThread()
+    defer { context.thread.store(0, ordering: .releasing) }
+    return body(context)
+  }
+
+  /// A round of the first thread.
+  func round(_ context: RoundContext) -> Int {
+    roundCount &+= 1
+    var count = runJobs()
+    context.enter()
+    count &+= serveQueues(context)
+    var index = 0
+    while index < sources.count {
+      count &+= sources[index].progress()
+      index &+= 1
+    }
+    // The clock costs as much as a poll: it is read in some rounds only.
+    if !channels.isEmpty && (hasSilentParts || areChannelsDue || roundCount & 31 == 0) {
+      count &+= pollChannels()
+    }
+    context.leave()
+    if !context.keptAlive.isEmpty { context.keptAlive.removeAll() }
+    if context.busyQueueCount > 1 && sleepingFollowerCount.load(ordering: .relaxed) > 0 {
+      wakeFollowers(count: 1)
+    }
+    return count
+  }
+
+  /// Polls each queue that no other thread polls, once, and dispatches what came.
+  func serveQueues(_ context: RoundContext) -> Int {
+    let isShared = contexts.count > 1
+    var served = 0
+    var busy = 0
+    var step = 0
+    // Handlers may change the list: it is looked at afresh in each step.
+    while unsafe step < queueReferences.count {
+      let total = unsafe queueReferences.count
+      let index = (context.firstQueue &+ step) % total
+      step &+= 1
+      let reference = unsafe queueReferences[index]
+      guard unsafe reference._withUnsafeGuaranteedRef({ $0.tryClaim(isShared: isShared) }) else {
+        continue
+      }
+      let count = unsafe reference._withUnsafeGuaranteedRef { queue in
+        unsafe context.currentQueue = reference
+        let count = serve(queue, in: context)
+        unsafe context.currentQueue = nil
+        queue.giveBack()
+        return count
+      }
+      served &+= count
+      if count > 0 { busy &+= 1 }
+    }
+    context.firstQueue = context.firstQueue &+ 1 & 0xFFFF
+    context.busyQueueCount = busy
+    return served
+  }
+
+  private func serve(_ served: ServedQueue, in context: RoundContext) -> Int {
+    let buffer = unsafe context.buffer
+    var space = unsafe MutableSpan(_unsafeStart: buffer, count: context.budget)
+    let count = served.queue.poll(into: &space)
+    var start = 0
+    while start < count {
+      let number = unsafe buffer[start].queuePairNumber
+      var end = start &+ 1
+      while unsafe end < count && buffer[end].queuePairNumber == number { end &+= 1 }
+      if let monitor = unsafe served.monitor(of: number) {
+        let run = unsafe Span(_unsafeStart: buffer + start, count: end &- start)
+        unsafe context.currentMonitor = monitor
+        unsafe monitor._withUnsafeGuaranteedRef { $0.handler.handle(run) }
+        unsafe context.currentMonitor = nil
+      }
+      start = end
+    }
+    return count
+  }
+
+  private func pollChannels() -> Int {
+    if !hasSilentParts && !areChannelsDue {
+      let now = MonotonicTime.now
+      guard now.nanoseconds(since: lastChannelPoll) >= 1_000_000 else { return 0 }
+      lastChannelPoll = now
+    }
+    areChannelsDue = false
+    var count = 0
+    var index = 0
+    while index < channels.count {
+      let channel = channels[index]
+      index &+= 1
+      while let event = channel.events.poll() {
+        channel.handle(event)
+        count &+= 1
+        // The handler may have removed the channel.
+        if !channels.contains(where: { $0 === channel }) { break }
+      }
+    }
+    return count
+  }
+}

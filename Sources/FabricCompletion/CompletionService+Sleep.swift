@@ -1,0 +1,110 @@
+public import FabricPlatform
+import FabricVerbs
+import Synchronization
+
+extension CompletionService {
+  /// Runs rounds on the calling thread until `until` returns true, which is asked before each
+  /// round, or `deadline` has passed. Sleeps when there is nothing to do: a condition that another
+  /// thread makes true needs a `wake`.
+  public func run(until: () -> Bool, deadline: MonotonicTime? = nil) {
+    precondition(options.threadCount == 0, "the service has threads of its own")
+    begin { context in run(context, until: until, deadline: deadline) }
+  }
+
+  func run(_ context: RoundContext, until: () -> Bool, deadline: MonotonicTime?) {
+    var idleRoundCount = 0
+    var idleSince: MonotonicTime?
+    var busyRoundCount = 0
+    while !until() {
+      if round(context) > 0 {
+        if let since = idleSince {
+          spinLimit.arrived(afterGap: MonotonicTime.now.nanoseconds(since: since))
+          idleSince = nil
+        } else if idleRoundCount > 0 {
+          spinLimit.arrived(afterGap: 0)
+        }
+        idleRoundCount = 0
+        busyRoundCount &+= 1
+        if let deadline, busyRoundCount & 31 == 0, MonotonicTime.now >= deadline { return }
+        continue
+      }
+      idleRoundCount &+= 1
+      if spinLimit.bound > 0 {
+        spinHint()
+        if idleRoundCount & 15 != 0 { continue }
+      }
+      let now = MonotonicTime.now
+      if let deadline, now >= deadline { return }
+      let since = idleSince ?? now
+      idleSince = since
+      if now.nanoseconds(since: since) < spinLimit.nanoseconds { continue }
+      sleep(context, until: until, deadline: deadline)
+    }
+  }
+
+  /// The rearm rule: arm all, look at everything once more, and only then sleep.
+  private func sleep(_ context: RoundContext, until: () -> Bool, deadline: MonotonicTime?) {
+    isSleeping.store(true, ordering: .sequentiallyConsistent)
+    defer { isSleeping.store(false, ordering: .sequentiallyConsistent) }
+    guard armAll(context) else { return disarmAll(context) }
+    areChannelsDue = true
+    if round(context) == 0 && !jobsAreWaiting && !until() {
+      let timeout = timeToSleep(context, deadline: deadline)
+      if timeout != .zero {
+        poller.wait(timeout: timeout) { tag in
+          if tag == Tag.wakeUp { wakeUp.clear() }
+        }
+        areChannelsDue = true
+      }
+    }
+    disarmAll(context)
+  }
+
+  /// - Returns: false when another thread is polling a queue, so that there is no sleeping yet.
+  private func armAll(_ context: RoundContext) -> Bool {
+    context.enter()
+    defer { context.leave() }
+    let isShared = contexts.count > 1
+    for served in queues {
+      guard served.tryClaim(isShared: isShared) else { return false }
+      served.queue.arm()
+      served.giveBack()
+    }
+    for source in sources { source.arm() }
+    return true
+  }
+
+  private func disarmAll(_ context: RoundContext) {
+    context.enter()
+    defer { context.leave() }
+    let isShared = contexts.count > 1
+    for served in queues {
+      // Who holds the claim polls the queue; it stays armed, which does no harm.
+      guard served.tryClaim(isShared: isShared) else { continue }
+      served.queue.disarm()
+      served.giveBack()
+    }
+    for source in sources { source.disarm() }
+  }
+
+  /// Nil: until something happens.
+  private func timeToSleep(_ context: RoundContext, deadline: MonotonicTime?) -> Duration? {
+    context.enter()
+    defer { context.leave() }
+    var limit = deadline
+    for source in sources {
+      guard let next = source.nextDeadline else { continue }
+      limit = limit.map { min($0, next) } ?? next
+    }
+    var longest: Duration?
+    // What has no descriptor must be looked at; channels must be called for their time-outs.
+    if hasSilentParts {
+      longest = .milliseconds(1)
+    } else if !channels.isEmpty {
+      longest = .milliseconds(500)
+    }
+    guard let limit else { return longest }
+    let left = Duration.nanoseconds(Int64(clamping: limit.nanoseconds(since: .now)))
+    return longest.map { min($0, left) } ?? left
+  }
+}

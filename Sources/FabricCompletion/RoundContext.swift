@@ -1,0 +1,71 @@
+import FabricPlatform
+import FabricVerbs
+import Synchronization
+
+/// What one thread of the service keeps between rounds.
+@safe
+final class RoundContext {
+  let worker: GateWorker
+  /// Who runs rounds with it now; 0 when nobody does.
+  let thread = Atomic<UInt64>(0)
+  /// Read and written by `thread` alone.
+  var isInside = false
+  let budget: Int
+  let buffer: UnsafeMutablePointer<WorkCompletion>
+  /// The queue where the next round starts, so that each comes first in turn.
+  var firstQueue = 0
+  /// What this thread was using when it changed something from inside; kept to the round's end.
+  var keptAlive: [AnyObject] = []
+  var currentQueue: Unmanaged<ServedQueue>?
+  var currentMonitor: Unmanaged<Monitor>?
+  /// Queues that had something in the last round.
+  var busyQueueCount = 0
+
+  init(gate: Gate, budget: Int) {
+    worker = gate.makeWorker()
+    self.budget = budget
+    unsafe buffer = .allocate(capacity: budget)
+    unsafe buffer.initialize(repeating: WorkCompletion(), count: budget)
+  }
+
+  deinit { unsafe buffer.deallocate() }
+
+  func enter() {
+    worker.enter()
+    isInside = true
+  }
+
+  func leave() {
+    isInside = false
+    worker.leave()
+  }
+
+  /// Before others may change what this thread is using.
+  func keepCurrentAlive() {
+    if let queue = unsafe currentQueue { unsafe keptAlive.append(queue.takeUnretainedValue()) }
+    if let monitor = unsafe currentMonitor {
+      unsafe keptAlive.append(monitor.takeUnretainedValue())
+    }
+  }
+}
+
+/// When to stop spinning and sleep: follows the gaps between arrivals, within a bound.
+struct SpinLimit {
+  /// Nanoseconds; 0 never spins.
+  let bound: UInt64
+  /// Moving average of the gaps, each cut at 16 bounds.
+  private var averageGap: UInt64
+
+  init(bound: UInt64) {
+    self.bound = bound
+    averageGap = bound
+  }
+
+  mutating func arrived(afterGap gap: UInt64) {
+    averageGap = (averageGap &* 7 &+ min(gap, bound &* 16)) / 8
+  }
+
+  /// Nanoseconds to spin now. A gap as long as a sleep and a wake-up on both sides must not count
+  /// as rare, or two sleepers would keep each other asleep; hence the factor 8.
+  var nanoseconds: UInt64 { averageGap > bound &* 8 ? 0 : min(bound, averageGap &* 4) }
+}
