@@ -61,7 +61,7 @@ public final class Gate: @unchecked Sendable {
 
   /// A worker's word and, beside it, who the worker is.
   @safe
-  struct Slot: Equatable {
+  struct Slot {
     let inside: UnsafeMutablePointer<Atomic<UInt32>>
 
     init(_ inside: UnsafeMutablePointer<Atomic<UInt32>>) { unsafe self.inside = inside }
@@ -85,7 +85,7 @@ public final class Gate: @unchecked Sendable {
   func unregister(_ slot: Slot) {
     precondition(
       unsafe slot.inside.pointee.load(ordering: .relaxed) == 0, "a worker ends inside the gate")
-    slotLock.withLock { slots.removeAll { $0 == slot } }
+    slotLock.withLock { slots.removeAll { unsafe $0.inside == slot.inside } }
     unsafe UnsafeMutableRawPointer(slot.inside).deallocate()
   }
 
