@@ -28,9 +28,13 @@ let package = Package(
     // Floor 2: model
     .target(name: "FabricVerbs", dependencies: ["FabricPlatform"], swiftSettings: ours),
 
-    // Floor 3: completion
     .target(
       name: "FabricCompletion", dependencies: ["CFabricLinux", "FabricPlatform", "FabricVerbs"],
+      swiftSettings: ours),
+
+    // Floor 3: adapters
+    .target(
+      name: "FabricSharedMemory", dependencies: ["FabricVerbs", "FabricPlatform", "FabricWire"],
       swiftSettings: ours),
 
     // Floor 4: storage

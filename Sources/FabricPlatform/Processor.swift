@@ -12,3 +12,8 @@ public enum Processor {
     try Errno.check { fabric_set_affinity(number) }
   }
 }
+
+/// The user that this process acts for.
+public enum CallingUser {
+  public static var id: UInt32 { geteuid() }
+}

@@ -2,7 +2,7 @@ import CFabricLinux
 
 /// A Unix socket that keeps datagrams whole and in order and can pass descriptors. Never blocks.
 /// The corresponding C type is an `AF_UNIX` `SOCK_SEQPACKET` socket.
-public struct SequencedSocket: ~Copyable, Sendable {
+public final class SequencedSocket: Sendable {
   public let descriptor: Descriptor
 
   /// The process at the other end, as the kernel vouches for it.
@@ -45,7 +45,7 @@ public struct SequencedSocket: ~Copyable, Sendable {
   }
 
   /// The next connection to this listener; nil when none waits.
-  public borrowing func accept() throws(Errno) -> SequencedSocket? {
+  public func accept() throws(Errno) -> SequencedSocket? {
     let number = fabric_accept(descriptor.rawValue)
     if number >= 0 { return SequencedSocket(owning: Descriptor(owning: number)) }
     let error = Errno.current
@@ -54,7 +54,7 @@ public struct SequencedSocket: ~Copyable, Sendable {
   }
 
   /// Who made the other end.
-  public borrowing func peerCredentials() throws(Errno) -> PeerCredentials {
+  public func peerCredentials() throws(Errno) -> PeerCredentials {
     var process: CInt = 0
     var user: UInt32 = 0
     var group: UInt32 = 0
@@ -67,7 +67,7 @@ public struct SequencedSocket: ~Copyable, Sendable {
   ///
   /// - Throws: `.wouldBlock` when the peer has not read what it was sent, `.brokenPipe` when it
   ///   is gone.
-  public borrowing func send(
+  public func send(
     _ bytes: UnsafeRawBufferPointer, descriptors: [CInt] = []
   ) throws(Errno) {
     precondition(descriptors.count <= Self.maximumDescriptorCount)
@@ -76,6 +76,16 @@ public struct SequencedSocket: ~Copyable, Sendable {
       unsafe fabric_send_with_descriptors(
         number, bytes.baseAddress, bytes.count, descriptors, CInt(descriptors.count))
     }
+  }
+
+  /// As `send`, of an array.
+  public func send(_ bytes: [UInt8], descriptors: [CInt] = []) throws(Errno) {
+    let result: Result<Void, Errno> = unsafe bytes.withUnsafeBytes { raw in
+      do throws(Errno) {
+        return .success(try unsafe send(raw, descriptors: descriptors))
+      } catch { return .failure(error) }
+    }
+    try result.get()
   }
 
   /// What `receive` found.
@@ -90,7 +100,7 @@ public struct SequencedSocket: ~Copyable, Sendable {
   }
 
   /// Takes the next datagram into `buffer`.
-  public borrowing func receive(into buffer: UnsafeMutableRawBufferPointer) -> Received {
+  public func receive(into buffer: UnsafeMutableRawBufferPointer) -> Received {
     var numbers = [CInt](repeating: -1, count: Self.maximumDescriptorCount)
     var count: CInt = 0
     var truncated: CInt = 0
@@ -117,4 +127,16 @@ public struct SequencedSocket: ~Copyable, Sendable {
       throw Errno.fileNameTooLong
     }
   }
+}
+
+extension SequencedSocket {
+  /// Sends a datagram of one byte, if there is room for it.
+  public static func sendByte(_ byte: UInt8, to number: CInt) {
+    var byte = byte
+    _ = unsafe CFabricLinux.send(
+      number, &byte, 1, CInt(MSG_DONTWAIT) | CInt(MSG_NOSIGNAL))
+  }
+
+  /// Ends both directions; the descriptor stays open.
+  public static func shutDown(_ number: CInt) { _ = shutdown(number, CInt(SHUT_RDWR)) }
 }

@@ -1,4 +1,4 @@
-import Synchronization
+public import Synchronization
 
 /// What a remote key opens: a range, the rights, and who may use it.
 public struct RemoteKeyRecord: Sendable, BitwiseCopyable {
@@ -39,10 +39,10 @@ public struct RemoteKeyRecord: Sendable, BitwiseCopyable {
 public final class RemoteKeyTable: @unchecked Sendable {
   /// Keys that may exist at once; half of the slots, so that a free one is found quickly.
   public static let limit = 8192
-  private static let slotCount = 16384
+  @inlinable static var slotCount: Int { 16384 }
 
-  private let keys: UnsafeMutablePointer<Atomic<UInt32>>
-  private let records: UnsafeMutablePointer<RemoteKeyRecord>
+  @usableFromInline let keys: UnsafeMutablePointer<Atomic<UInt32>>
+  @usableFromInline let records: UnsafeMutablePointer<RemoteKeyRecord>
   private let count = Mutex(0)
 
   public init() {
@@ -91,7 +91,21 @@ public final class RemoteKeyTable: @unchecked Sendable {
     }
   }
 
+  /// Forgets every key whose record matches. Slow: it looks at every slot.
+  public func removeAll(where matches: (RemoteKeyRecord) -> Bool) {
+    count.withLock { count in
+      for slot in 0..<Self.slotCount {
+        guard unsafe keys[slot].load(ordering: .relaxed) != 0, unsafe matches(records[slot]) else {
+          continue
+        }
+        unsafe keys[slot].store(0, ordering: .sequentiallyConsistent)
+        count -= 1
+      }
+    }
+  }
+
   /// What `key` opens; nil for a key that does not exist (any more).
+  @inlinable
   public func record(for key: RemoteKey) -> RemoteKeyRecord? {
     let slot = Int(key.rawValue) & (Self.slotCount - 1)
     guard key.rawValue != 0, unsafe keys[slot].load(ordering: .acquiring) == key.rawValue else {

@@ -1,0 +1,280 @@
+import FabricPlatform
+import FabricVerbs
+import FabricWire
+import Synchronization
+
+/// The socket between two queue pairs: opening, announcements, doorbells, and its hang-up, which
+/// tells that the peer is gone.
+///
+/// Locks are taken in this order: the queue pair's remote work, then this connection's state.
+final class Connection: EventSource, @unchecked Sendable {
+  private struct State {
+    var socket: SequencedSocket?
+    var events: SharedMemoryEventChannel?
+    var tag: UInt64 = 0
+    /// Waiting for the listener's answer until then.
+    var answerDeadline: MonotonicTime?
+    /// What the socket had no room for.
+    var unsent: [(bytes: [UInt8], descriptor: CInt?)] = []
+    var saidGoodbye = false
+    var peerSaidGoodbye = false
+    var hungUp = false
+  }
+
+  weak var queuePair: SharedMemoryQueuePair?
+  private let state = Mutex(State())
+  /// The socket's number for the doorbell, which takes no lock; -1 before there is one. The
+  /// socket stays open as long as this object.
+  private let number = Atomic<CInt>(-1)
+  private let death = Atomic<Bool>(false)
+
+  /// Whether the peer went without a goodbye.
+  var peerHasDied: Bool { death.load(ordering: .relaxed) }
+
+  // MARK: Opening
+
+  /// Takes over a connected socket.
+  func open(
+    _ socket: SequencedSocket, events: SharedMemoryEventChannel,
+    answerDeadline: MonotonicTime?
+  ) throws(Errno) {
+    let raw = socket.descriptor.rawValue
+    number.store(raw, ordering: .releasing)
+    state.withLock { state in
+      state.socket = socket
+      state.events = events
+      state.answerDeadline = answerDeadline
+    }
+    let tag = try events.add(self, descriptor: raw)
+    state.withLock { $0.tag = tag }
+  }
+
+  func opening(privateData: [UInt8], of queuePair: SharedMemoryQueuePair) -> ControlMessage.Opening
+  {
+    ControlMessage.Opening(
+      segmentAddress: queuePair.ownMapping.address,
+      segmentByteCount: queuePair.ownMapping.byteCount, lineCount: queuePair.lineCount,
+      privateData: privateData)
+  }
+
+  /// Becomes connected to the peer that sent `opening` with its segment's descriptor.
+  func join(_ opening: ControlMessage.Opening, _ descriptor: consuming Descriptor) throws(Errno) {
+    guard let queuePair else { throw Errno.connectionAborted }
+    let file = try MemoryFile(received: descriptor, byteCount: opening.segmentByteCount)
+    let mapping: Mapping
+    do {
+      mapping = try file.map(.read, at: opening.segmentAddress)
+    } catch {
+      mapping = try file.map(.read)
+    }
+    queuePair.join(mapping, lineCount: opening.lineCount, state: .readyToSend)
+    let raw = number.load(ordering: .relaxed)
+    queuePair.receiveCompletionQueue.watch(raw, number: queuePair.number)
+    if queuePair.sendCompletionQueue !== queuePair.receiveCompletionQueue {
+      queuePair.sendCompletionQueue.watch(raw, number: queuePair.number)
+    }
+  }
+
+  // MARK: Telling the peer
+
+  func send(_ message: ControlMessage, descriptor: CInt? = nil) {
+    state.withLock { state in
+      state.unsent.append((message.bytes, descriptor))
+      Self.flush(&state)
+    }
+  }
+
+  private static func flush(_ state: inout State) {
+    guard let socket = state.socket else { return }
+    while let (bytes, descriptor) = state.unsent.first {
+      do throws(Errno) {
+        try socket.send(bytes, descriptors: descriptor.map { [$0] } ?? [])
+      } catch {
+        // A full socket is tried again when it next stirs; a broken one hangs up.
+        if error != .wouldBlock { state.unsent.removeAll() }
+        break
+      }
+      state.unsent.removeFirst()
+    }
+  }
+
+  func announce(_ segment: SharedMemoryProtectionDomain.Segment) {
+    let region = segment.region
+    send(
+      .segment(address: region.address, byteCount: UInt64(wholePages(region.byteCount))),
+      descriptor: segment.file)
+  }
+
+  func withdraw(_ region: MemoryRegion) { send(.withdraw(address: region.address)) }
+
+  func sendGoodbye() {
+    let isFirst = state.withLock { state in
+      defer { state.saidGoodbye = true }
+      return !state.saidGoodbye && state.socket != nil
+    }
+    if isFirst { send(.goodbye) }
+  }
+
+  /// Wakes the peer. Never blocks: when the socket is full the peer has enough to wake up for.
+  func ring() {
+    let raw = number.load(ordering: .relaxed)
+    guard raw >= 0 else { return }
+    SequencedSocket.sendByte(7, to: raw)
+  }
+
+  // MARK: Hearing the peer
+
+  func ready() { drain() }
+
+  func expire(at now: MonotonicTime) {
+    let isLate = state.withLock { state in
+      guard let deadline = state.answerDeadline, deadline <= now else { return false }
+      state.answerDeadline = nil
+      return true
+    }
+    if isLate { failOpening(.timedOut("expected an answer from the listener in time, got none")) }
+  }
+
+  /// Takes everything that the socket holds.
+  func drain() {
+    guard let queuePair else { return }
+    queuePair.remoteWork.withLock { takeAnnouncements(&$0) }
+  }
+
+  /// As `drain`, for callers that hold the lock of remote work.
+  func takeAnnouncements(_ memory: inout PeerMemory) {
+    while let (message, descriptor) = next() {
+      apply(message, descriptor, &memory)
+    }
+    state.withLock { Self.flush(&$0) }
+    let isGone = state.withLock { state in
+      defer { state.hungUp = false }
+      return state.hungUp
+    }
+    if isGone { peerIsGone() }
+  }
+
+  /// The next message, with its descriptor; nil when there is none or the peer is gone.
+  private func next() -> (ControlMessage, CInt?)? {
+    let failure: String?
+    let found: (ControlMessage, CInt?)?
+    (found, failure) = state.withLock { state in
+      guard let socket = state.socket else { return (nil, nil) }
+      return unsafe withUnsafeTemporaryAllocation(
+        byteCount: ControlMessage.maximumByteCount, alignment: 8
+      ) { raw -> ((ControlMessage, CInt?)?, String?) in
+        switch unsafe socket.receive(into: raw) {
+        case .nothing: return (nil, nil)
+        case .hangUp:
+          state.hungUp = true
+          return (nil, nil)
+        case .datagram(let byteCount, let descriptors, let isTruncated):
+          for extra in descriptors.dropFirst() { _ = Descriptor(owning: extra) }
+          do {
+            guard !isTruncated else { throw ControlMessage.Malformed.fields }
+            let view = unsafe WireView(raw.baseAddress!, byteCount: byteCount)
+            return ((try ControlMessage(view), descriptors.first), nil)
+          } catch {
+            if let first = descriptors.first { _ = Descriptor(owning: first) }
+            return (nil, "a malformed control message (\(error))")
+          }
+        }
+      }
+    }
+    if let failure { breakOff(failure) }
+    return found
+  }
+
+  private func apply(
+    _ message: ControlMessage, _ passed: CInt?, _ memory: inout PeerMemory
+  ) {
+    switch (message, passed) {
+    case (.doorbell, nil): break
+    case (.segment(let address, let byteCount), let file?):
+      do {
+        try memory.add(Descriptor(owning: file), address: address, byteCount: byteCount)
+      } catch {
+        breakOff("memory that cannot be mapped (\(error))")
+      }
+    case (.withdraw(let address), nil): memory.remove(address: address)
+    case (.goodbye, nil):
+      state.withLock { $0.peerSaidGoodbye = true }
+      queuePair?.fail(.peer)
+    case (.welcome(let opening), let file?): welcomed(opening, Descriptor(owning: file))
+    case (.reject(let data), nil):
+      if takeAnswerDeadline() { failOpening(.rejected(data)) }
+    default:
+      if let passed { _ = Descriptor(owning: passed) }
+      breakOff("a control message out of place")
+    }
+  }
+
+  private func takeAnswerDeadline() -> Bool {
+    state.withLock { state in
+      defer { state.answerDeadline = nil }
+      return state.answerDeadline != nil
+    }
+  }
+
+  private func welcomed(_ opening: ControlMessage.Opening, _ file: consuming Descriptor) {
+    guard takeAnswerDeadline(), let queuePair else { return breakOff("a second welcome") }
+    do {
+      try join(opening, file)
+    } catch {
+      return failOpening(.system(error, doing: "mapping the listener's memory"))
+    }
+    queuePair.domain.attach(queuePair)
+    let events = state.withLock { $0.events }
+    events?.post(.established(queuePair, privateData: opening.privateData))
+  }
+
+  // MARK: Ending
+
+  private func failOpening(_ error: ConnectError) {
+    guard let queuePair else { return }
+    queuePair.fail(.failure("not connected"))
+    let events = state.withLock { $0.events }
+    events?.post(.failed(queuePair, error))
+    forget()
+  }
+
+  private func breakOff(_ words: String) {
+    sendGoodbye()
+    queuePair?.fail(.failure("the peer sent \(words)"))
+  }
+
+  private func peerIsGone() {
+    forget()
+    if takeAnswerDeadline() {
+      return failOpening(.unreachable("the listener hung up without an answer"))
+    }
+    let saidGoodbye = state.withLock { $0.peerSaidGoodbye }
+    if !saidGoodbye { death.store(true, ordering: .relaxed) }
+    queuePair?.fail(saidGoodbye ? .peer : .peerDied)
+  }
+
+  /// Announces the end of an established connection.
+  func ended(_ reason: DisconnectReason, wasConnected: Bool) {
+    guard wasConnected, let queuePair else { return }
+    let events = state.withLock { $0.events }
+    events?.post(.disconnected(queuePair, reason))
+    if case .failure = reason { sendGoodbye() }
+  }
+
+  /// Stops listening to a socket that has no more to say, so that nobody wakes up for it.
+  private func forget() {
+    let raw = number.load(ordering: .relaxed)
+    let (events, tag) = state.withLock { ($0.events, $0.tag) }
+    events?.remove(tag: tag, descriptor: raw)
+    queuePair?.receiveCompletionQueue.unwatch(raw)
+    queuePair?.sendCompletionQueue.unwatch(raw)
+  }
+
+  func close() {
+    let raw = number.load(ordering: .relaxed)
+    guard raw >= 0 else { return }
+    forget()
+    SequencedSocket.shutDown(raw)
+    state.withLock { $0.events = nil }
+  }
+}

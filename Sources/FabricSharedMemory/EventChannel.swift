@@ -1,0 +1,83 @@
+import FabricPlatform
+import FabricVerbs
+import Synchronization
+
+/// Something with a descriptor that an event channel looks after.
+protocol EventSource: AnyObject, Sendable {
+  /// The descriptor has something.
+  func ready()
+  /// Called now and then, for time-outs.
+  func expire(at now: MonotonicTime)
+}
+
+/// Gathers what happens on sockets into connection events.
+final class SharedMemoryEventChannel: ConnectionEventChannel, @unchecked Sendable {
+  private struct State {
+    var sources: [UInt64: any EventSource] = [:]
+    var nextTag: UInt64 = 1
+    var events: [ConnectionEvent] = []
+  }
+
+  private let poller: Poller
+  private let wakeUp: EventDescriptor
+  private let state = Mutex(State())
+  private var nextExpiry = MonotonicTime(nanoseconds: 0)
+
+  init() throws(Errno) {
+    poller = try Poller()
+    wakeUp = try EventDescriptor()
+    try poller.add(wakeUp.descriptor.rawValue, tag: 0)
+  }
+
+  var descriptor: CInt? { poller.descriptor.rawValue }
+
+  func poll() -> ConnectionEvent? {
+    if let event = takeEvent() { return event }
+    poller.wait(timeout: .zero) { tag in
+      if tag == 0 {
+        wakeUp.clear()
+      } else {
+        let source = state.withLock { $0.sources[tag] }
+        source?.ready()
+      }
+    }
+    let now = MonotonicTime.now
+    if nextExpiry <= now {
+      nextExpiry = now + .milliseconds(50)
+      let sources = state.withLock { Array($0.sources.values) }
+      for source in sources { source.expire(at: now) }
+    }
+    return takeEvent()
+  }
+
+  private func takeEvent() -> ConnectionEvent? {
+    state.withLock { $0.events.isEmpty ? nil : $0.events.removeFirst() }
+  }
+
+  func post(_ event: ConnectionEvent) {
+    state.withLock { $0.events.append(event) }
+    wakeUp.signal()
+  }
+
+  /// Looks after a source from now on; the tag ends it.
+  func add(_ source: any EventSource, descriptor: CInt) throws(Errno) -> UInt64 {
+    let tag = state.withLock { state in
+      let tag = state.nextTag
+      state.nextTag += 1
+      state.sources[tag] = source
+      return tag
+    }
+    do {
+      try poller.add(descriptor, tag: tag)
+    } catch {
+      state.withLock { _ = $0.sources.removeValue(forKey: tag) }
+      throw error
+    }
+    return tag
+  }
+
+  func remove(tag: UInt64, descriptor: CInt) {
+    let wasThere = state.withLock { $0.sources.removeValue(forKey: tag) != nil }
+    if wasThere { poller.remove(descriptor) }
+  }
+}

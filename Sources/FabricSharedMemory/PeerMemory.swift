@@ -1,0 +1,58 @@
+import FabricPlatform
+import FabricVerbs
+import Synchronization
+
+/// The memory of one peer that this process has mapped, read-only.
+///
+/// A segment lies at the owner's own address when that is free here, so that a pointer means the
+/// same on both sides; else elsewhere, and addresses are translated.
+///
+/// Threads: added to and looked up under the connection's lock of remote work.
+struct PeerMemory {
+  private struct Segment {
+    let address: UInt64
+    let byteCount: UInt64
+    let mapping: Mapping
+  }
+
+  /// Segments that one peer may have; enough for pools of every kind, and a bound on what a
+  /// hostile peer makes us map.
+  static let limit = 1024
+
+  private var segments: [Segment] = []
+
+  /// Maps what the peer announced.
+  ///
+  /// - Throws: when it announces more than `limit`, or what cannot be mapped safely.
+  mutating func add(_ descriptor: consuming Descriptor, address: UInt64, byteCount: UInt64)
+    throws(Errno)
+  {
+    guard segments.count < Self.limit, byteCount > 0, byteCount <= 1 << 46 else {
+      throw Errno.invalidArgument
+    }
+    let file = try MemoryFile(received: descriptor, byteCount: Int(byteCount))
+    let mapping: Mapping
+    do {
+      mapping = try file.map(.read, at: address)
+    } catch {
+      mapping = try file.map(.read)
+    }
+    segments.append(Segment(address: address, byteCount: byteCount, mapping: mapping))
+  }
+
+  mutating func remove(address: UInt64) {
+    segments.removeAll { $0.address == address }
+  }
+
+  /// Where `byteCount` bytes at the peer's `address` are readable here; nil when the peer did not
+  /// share all of them.
+  func translate(_ address: UInt64, _ byteCount: UInt32) -> UInt64? {
+    for segment in segments {
+      let offset = address &- segment.address
+      if offset < segment.byteCount && UInt64(byteCount) <= segment.byteCount &- offset {
+        return segment.mapping.address &+ offset
+      }
+    }
+    return nil
+  }
+}

@@ -1,0 +1,103 @@
+import FabricPlatform
+import FabricVerbs
+import Synchronization
+
+/// Completing what was posted.
+extension SharedMemoryQueuePair {
+  /// Retires ended requests in order; returns the count of completions at the new end.
+  func retireSends(
+    into completions: inout MutableSpan<WorkCompletion>, from start: Int
+  ) -> Int {
+    let published = publishedCount.load(ordering: .acquiring)
+    var retired = retiredCount.load(ordering: .relaxed)
+    guard retired != published else { return start }
+    let hasFailed = state == .error
+    // Pairs with the release in `receive`: `failure` before `consumed`, both behind the work.
+    let consumed = peerConsumed
+    var count = start
+    let first = retired
+    while retired != published && count < completions.count {
+      let entry = unsafe sendEntries[
+        Int(truncatingIfNeeded: retired) & (nextPowerOfTwoCapacity &- 1)]
+      var status = WorkCompletionStatus.success
+      if entry.endLine <= consumed {
+        if entry.opcode == .read && !fetch(entry) { status = .localProtectionError }
+      } else if hasFailed {
+        status = endOfFailed()
+      } else {
+        let failure = peer.failure.loadAcquiring()
+        guard failure != 0, entry.endLine > peerConsumed else { break }
+        status = .flushed
+        fail(.failure("the peer refused a request"))
+        status = endOfFailed()
+      }
+      retired &+= 1
+      if entry.isSignaled || status != .success {
+        completions[count] = WorkCompletion(
+          id: entry.id, queuePairNumber: number, status: status,
+          opcode: entry.opcode.completion)
+        count &+= 1
+      }
+      if status == .localProtectionError { fail(.failure("a read's target is gone")) }
+    }
+    if retired != first {
+      sendCompletionQueue.withdrawAdmission(
+        Int(truncatingIfNeeded: retired &- first), isReserved: isSendReserved)
+      retiredCount.store(retired, ordering: .releasing)
+    }
+    return count
+  }
+
+  private var peerConsumed: UInt64 { peer.consumed.loadAcquiring() }
+
+  /// The status of the oldest request that was not carried out: the peer's word for it once, then
+  /// `flushed`.
+  private func endOfFailed() -> WorkCompletionStatus {
+    guard !hasReportedFailure else { return .flushed }
+    hasReportedFailure = true
+    let failure = peer.failure.loadAcquiring()
+    if failure != 0, let status = WorkCompletionStatus(rawValue: UInt8(truncatingIfNeeded: failure))
+    {
+      return status == .success ? .remoteOperationError : status
+    }
+    return connection.peerHasDied ? .transportError : .flushed
+  }
+
+  /// Fetches the bytes of a read that the target has allowed.
+  private func fetch(_ entry: SendEntry) -> Bool {
+    let elements = entry.elements
+    let isValid =
+      domain.covers(elements.first, writing: true) && domain.covers(elements.second, writing: true)
+    let done =
+      isValid
+      && remoteWork.withLock { memory in
+        guard let source = memory.translate(entry.remoteAddress, UInt32(elements.byteCount)) else {
+          return elements.byteCount == 0
+        }
+        for (element, offset) in [
+          (elements.first, 0), (elements.second, UInt64(elements.first.byteCount)),
+        ] where element.byteCount > 0 {
+          unsafe UnsafeMutableRawPointer(bitPattern: UInt(element.address))!.copyMemory(
+            from: UnsafeRawPointer(bitPattern: UInt(source &+ offset))!,
+            byteCount: Int(element.byteCount))
+        }
+        return true
+      }
+    readsFetched &+= 1
+    // Pairs with the acquire in `receive`: the target goes on behind the read.
+    own.readsDone.storeReleasing(readsFetched)
+    ringForReceives()
+    return done
+  }
+}
+
+extension SendOpcode {
+  /// What a completion of it is called.
+  var completion: WorkCompletionOpcode {
+    switch self {
+    case .send, .sendWithImmediate: .send
+    case .write, .writeWithImmediate: .write
+    case .read: .read
+    }
+  }
+}

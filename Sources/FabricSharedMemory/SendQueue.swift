@@ -1,0 +1,190 @@
+import FabricPlatform
+import FabricVerbs
+import Synchronization
+
+/// What the initiator keeps of a request until it has ended.
+struct SendEntry: BitwiseCopyable {
+  var id: UInt64
+  /// The line behind the record; the request is over once the target has consumed up to here.
+  var endLine: UInt64
+  var elements: ScatterGatherList
+  var remoteAddress: UInt64
+  var opcode: SendOpcode
+  var isSignaled: Bool
+}
+
+/// Posting.
+extension SharedMemoryQueuePair {
+  /// Bytes up to which a message travels in its record even when not asked to: the copy costs less
+  /// than the peer's look-up of where the bytes are.
+  private static let eagerByteCount = 128
+
+  func postSend(_ requests: Span<SendRequest>) throws(PostError) {
+    switch state {
+    case .readyToSend: break
+    case .error: return try postFlushed(requests)
+    default: throw PostError(acceptedCount: 0, reason: .notConnected)
+    }
+    let retired = retiredCount.load(ordering: .acquiring)
+    let room = sendCapacity &- Int(truncatingIfNeeded: postedCount &- retired)
+    let admitted = sendCompletionQueue.admit(requests.count, isReserved: isSendReserved)
+    var batch = Batch()
+    var refusal: PostError.Reason?
+    for index in requests.indices {
+      if index >= room {
+        refusal = .queueFull
+      } else if index >= admitted {
+        refusal = .completionQueueFull
+      } else {
+        refusal = write(requests[index], &batch)
+      }
+      if refusal != nil { break }
+    }
+    publish(batch)
+    if let refusal {
+      sendCompletionQueue.withdrawAdmission(
+        admitted &- batch.count, isReserved: isSendReserved)
+      throw PostError(acceptedCount: batch.count, reason: refusal)
+    }
+  }
+
+  /// Records of one post: the first one's word is stored last and publishes them all.
+  private struct Batch {
+    var count = 0
+    var firstLine: UInt64 = 0
+    var firstWord: UInt32 = 0
+  }
+
+  private func publish(_ batch: Batch) {
+    guard batch.count > 0 else { return }
+    // Pairs with the acquire in `retireSends`: entries before their number.
+    publishedCount.store(postedCount, ordering: .releasing)
+    // Pairs with the acquire in `receive`: records before the first one's word.
+    unsafe SharedWord32(at: own.line(batch.firstLine)).storeReleasing(batch.firstWord)
+    ringForReceives()
+  }
+
+  /// Wakes the peer if it sleeps and was not rung since it fell asleep.
+  @inline(__always)
+  func ringForReceives() {
+    let armed = peer.armedForReceives.load()
+    if armed & 1 != 0 && armed != lastRungForReceives {
+      lastRungForReceives = armed
+      connection.ring()
+    }
+  }
+
+  /// Writes one record behind the others; returns why not, if not.
+  @inline(__always)
+  private func write(_ request: SendRequest, _ batch: inout Batch) -> PostError.Reason? {
+    let byteCount = request.elements.byteCount
+    let isInline = request.flags.contains(.inline)
+    if isInline {
+      guard byteCount <= Record.maximumInlineByteCount, request.opcode != .read else {
+        return .tooLong
+      }
+    } else {
+      let writing = request.opcode == .read
+      guard domain.covers(request.elements.first, writing: writing),
+        domain.covers(request.elements.second, writing: writing)
+      else { return .invalidElement }
+    }
+    let carries = request.opcode != .read && (isInline || byteCount <= Self.eagerByteCount)
+    let inlineOffset = Record.inlineOffset(request.opcode)
+    let lines =
+      carries ? Record.lineCount(inlineOffset: inlineOffset, byteCount: byteCount) : 1
+    guard reserve(lines, &batch) else { return .queueFull }
+
+    let line = unsafe own.line(producedLines)
+    var word = Record.kind(request.opcode)
+    unsafe line.storeBytes(of: request.immediate, toByteOffset: 4, as: UInt32.self)
+    if carries {
+      word |= Record.inlineFlag | UInt32(truncatingIfNeeded: byteCount) << 16
+      if inlineOffset == Record.writeInlineOffset {
+        unsafe RecordFields.writeTarget(request, to: line)
+      }
+      unsafe copy(request.elements, to: line + inlineOffset)
+    } else {
+      unsafe RecordFields.write(request, to: line)
+    }
+    place(word, lines, &batch)
+    enter(request)
+    batch.count &+= 1
+    return nil
+  }
+
+  /// Makes room for a record in one piece, with a padding record where the ring ends before it.
+  @inline(__always)
+  private func reserve(_ lines: Int, _ batch: inout Batch) -> Bool {
+    let offset = Int(truncatingIfNeeded: producedLines) & (lineCount &- 1)
+    let padding = offset &+ lines > lineCount ? lineCount &- offset : 0
+    let end = producedLines &+ UInt64(padding &+ lines &+ 1)
+    if end &- knownConsumedLines > UInt64(lineCount) {
+      // Pairs with the release in `receive`: the peer has read those lines.
+      knownConsumedLines = peer.consumed.loadAcquiring()
+      // A peer that claims more than there is only harms itself: its own ring is at stake.
+      guard end &- knownConsumedLines <= UInt64(lineCount) else { return false }
+    }
+    if padding > 0 {
+      place(Record.padding | UInt32(padding) << 16, padding, &batch)
+    }
+    return true
+  }
+
+  /// Ends a record: clears the word behind it and stores its own, at once or, for the batch's
+  /// first, at publication.
+  @inline(__always)
+  private func place(_ word: UInt32, _ lines: Int, _ batch: inout Batch) {
+    let line = unsafe own.line(producedLines)
+    let next = producedLines &+ UInt64(lines)
+    unsafe SharedWord32(at: own.line(next)).store(0)
+    if batch.firstWord == 0 {
+      batch.firstLine = producedLines
+      batch.firstWord = word
+    } else {
+      unsafe SharedWord32(at: line).store(word)
+    }
+    producedLines = next
+  }
+
+  @inline(__always)
+  private func copy(_ elements: ScatterGatherList, to place: UnsafeMutableRawPointer) {
+    if elements.first.byteCount > 0 {
+      unsafe place.copyMemory(
+        from: UnsafeRawPointer(bitPattern: UInt(elements.first.address))!,
+        byteCount: Int(elements.first.byteCount))
+    }
+    if elements.second.byteCount > 0 {
+      unsafe (place + Int(elements.first.byteCount)).copyMemory(
+        from: UnsafeRawPointer(bitPattern: UInt(elements.second.address))!,
+        byteCount: Int(elements.second.byteCount))
+    }
+  }
+
+  @inline(__always)
+  private func enter(_ request: SendRequest) {
+    let slot = Int(truncatingIfNeeded: postedCount) & (nextPowerOfTwoCapacity &- 1)
+    unsafe sendEntries[slot] = SendEntry(
+      id: request.id, endLine: producedLines, elements: request.elements,
+      remoteAddress: request.remoteAddress, opcode: request.opcode,
+      isSignaled: request.flags.contains(.signaled))
+    postedCount &+= 1
+  }
+
+  /// A queue pair that has failed takes requests only to flush them.
+  private func postFlushed(_ requests: Span<SendRequest>) throws(PostError) {
+    for index in requests.indices {
+      let retired = retiredCount.load(ordering: .acquiring)
+      guard Int(truncatingIfNeeded: postedCount &- retired) < sendCapacity else {
+        throw PostError(acceptedCount: index, reason: .queueFull)
+      }
+      guard sendCompletionQueue.admit(1, isReserved: isSendReserved) == 1 else {
+        throw PostError(acceptedCount: index, reason: .completionQueueFull)
+      }
+      // Behind every line the peer could have consumed.
+      producedLines = .max / 2
+      enter(requests[index])
+      publishedCount.store(postedCount, ordering: .releasing)
+    }
+  }
+}

@@ -1,0 +1,178 @@
+import FabricPlatform
+public import FabricVerbs
+import Synchronization
+
+/// Choices of a shared-memory adapter.
+public struct SharedMemoryOptions: Sendable {
+  /// Whose processes may be at the other end.
+  public enum Peers: Sendable {
+    /// This process's own user, and root.
+    case sameUser
+    /// Anybody whom the listening socket's directory lets in.
+    case anyUser
+  }
+
+  public var peers: Peers
+
+  public init(peers: Peers = .sameUser) { self.peers = peers }
+
+  func allows(_ peer: SequencedSocket.PeerCredentials) -> Bool {
+    switch peers {
+    case .anyUser: true
+    case .sameUser: peer.userID == CallingUser.id || peer.userID == 0
+    }
+  }
+}
+
+/// A fabric between the processes of one machine, over memory that both have mapped.
+///
+/// Isolated: each process maps its peer's memory read-only and writes nothing but its own, so a
+/// wild store harms only the process that made it. Addresses are the paths of Unix sockets.
+public final class SharedMemoryAdapter: Adapter {
+  public let fabric = "shm"
+  private let options: SharedMemoryOptions
+  private static let nextNumber = Atomic<UInt32>(1)
+
+  /// - Throws: where the kernel lacks global expedited membarriers (before 4.16).
+  public init(_ options: SharedMemoryOptions = SharedMemoryOptions()) throws(ResourceError) {
+    self.options = options
+    do {
+      try MemoryBarrier.registerGlobal()
+    } catch {
+      throw .system(error, doing: "registering for global memory barriers")
+    }
+  }
+
+  public var capabilities: AdapterCapabilities {
+    AdapterCapabilities(
+      hasImmediateWrite: true, hasRemoteRead: true, hasSharedReceiveQueue: true,
+      hasForeignMemory: false, maximumInlineByteCount: Record.maximumInlineByteCount,
+      maximumPrivateDataByteCount: ControlMessage.maximumPrivateDataByteCount,
+      maximumMessageByteCount: 1 << 30)
+  }
+
+  public func makeProtectionDomain() throws(ResourceError) -> any ProtectionDomain {
+    SharedMemoryProtectionDomain()
+  }
+
+  public func makeCompletionQueue(capacity: Int) throws(ResourceError) -> any CompletionQueue {
+    try check(capacity, "completion queue")
+    do {
+      return try SharedMemoryCompletionQueue(capacity: capacity)
+    } catch {
+      throw .system(error, doing: "making a completion queue")
+    }
+  }
+
+  public func makeSharedReceiveQueue(
+    in protectionDomain: any ProtectionDomain, capacity: Int
+  ) throws(ResourceError) -> any SharedReceiveQueue {
+    try check(capacity, "shared receive queue")
+    guard let domain = protectionDomain as? SharedMemoryProtectionDomain else {
+      throw .foreignParts
+    }
+    return ReceiveQueue(domain: domain, capacity: capacity)
+  }
+
+  public func makeQueuePair(
+    _ attributes: QueuePairAttributes
+  ) throws(ResourceError) -> any QueuePair {
+    try check(attributes.sendCapacity, "send queue")
+    guard let domain = attributes.protectionDomain as? SharedMemoryProtectionDomain,
+      let sends = attributes.sendCompletionQueue as? SharedMemoryCompletionQueue,
+      let receives = attributes.receiveCompletionQueue as? SharedMemoryCompletionQueue
+    else { throw .foreignParts }
+    let queue: ReceiveQueue
+    if let shared = attributes.sharedReceiveQueue {
+      guard let shared = shared as? ReceiveQueue else { throw .foreignParts }
+      queue = shared
+    } else {
+      try check(attributes.receiveCapacity, "receive queue")
+      queue = ReceiveQueue(domain: domain, capacity: attributes.receiveCapacity)
+    }
+    do {
+      return try SharedMemoryQueuePair(
+        number: Self.nextNumber.add(1, ordering: .relaxed).oldValue, domain: domain,
+        sendCompletionQueue: sends, receiveCompletionQueue: receives, receiveQueue: queue,
+        usesSharedReceiveQueue: attributes.sharedReceiveQueue != nil,
+        sendCapacity: attributes.sendCapacity)
+    } catch {
+      throw .system(error, doing: "making a queue pair's shared memory")
+    }
+  }
+
+  private func check(_ capacity: Int, _ what: String) throws(ResourceError) {
+    guard 1...65536 ~= capacity else {
+      throw .invalidCapacity("expected a \(what) for 1 to 65536 requests, got \(capacity)")
+    }
+  }
+
+  public func makeEventChannel() throws(ResourceError) -> any ConnectionEventChannel {
+    do {
+      return try SharedMemoryEventChannel()
+    } catch {
+      throw .system(error, doing: "making an event channel")
+    }
+  }
+
+  public func listen(
+    at address: FabricAddress, events: any ConnectionEventChannel
+  ) throws(ConnectError) -> any Listener {
+    guard address.fabric == fabric, let events = events as? SharedMemoryEventChannel else {
+      throw .invalidAddress("expected an address shm:PATH, got \(address)")
+    }
+    return try SharedMemoryListener(at: address, options: options, events: events)
+  }
+
+  public func connect(
+    _ queuePair: any QueuePair, to address: FabricAddress, privateData: [UInt8],
+    timeout: Duration, events: any ConnectionEventChannel
+  ) throws(ConnectError) {
+    guard address.fabric == fabric, let events = events as? SharedMemoryEventChannel else {
+      throw .invalidAddress("expected an address shm:PATH, got \(address)")
+    }
+    guard let queuePair = queuePair as? SharedMemoryQueuePair, queuePair.state == .initialized
+    else { throw .invalidState }
+    guard privateData.count <= capabilities.maximumPrivateDataByteCount else {
+      throw .privateDataTooLong
+    }
+    let socket = try Self.connect(to: address.endpoint)
+    let peer = try? socket.peerCredentials()
+    guard let peer, options.allows(peer) else {
+      throw .unreachable(
+        "expected a listener of user \(CallingUser.id) at \(address.endpoint), "
+          + "found one of user \(peer.map { String($0.userID) } ?? "unknown")")
+    }
+    let connection = queuePair.connection
+    do {
+      try connection.open(socket, events: events, answerDeadline: .now + timeout)
+    } catch {
+      throw .system(error, doing: "watching a socket")
+    }
+    connection.send(
+      .hello(connection.opening(privateData: privateData, of: queuePair)),
+      descriptor: queuePair.ownFile.descriptor.rawValue)
+  }
+
+  private static func connect(to path: String) throws(ConnectError) -> SequencedSocket {
+    do {
+      return try SequencedSocket.connect(to: path)
+    } catch .noSuchFileOrDirectory {
+      throw .unreachable("expected a unit's socket at \(path), found nothing: is the unit running?")
+    } catch .connectionRefused {
+      throw .unreachable(
+        "expected a unit listening at \(path), but nobody answers there: is the unit running?")
+    } catch .protocolWrongTypeForSocket {
+      throw .protocolMismatch(
+        "expected a unit's socket at \(path), found a socket of another kind: check the path")
+    } catch .fileNameTooLong {
+      throw .invalidAddress(
+        "expected a socket path of 1 to \(SequencedSocket.maximumPathByteCount) bytes, "
+          + "got \(path.utf8.count)")
+    } catch .wouldBlock {
+      throw .unreachable("the listener at \(path) has too many connections waiting; try again")
+    } catch {
+      throw .system(error, doing: "connecting to \(path)")
+    }
+  }
+}

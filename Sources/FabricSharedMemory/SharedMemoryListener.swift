@@ -1,0 +1,199 @@
+import FabricPlatform
+import FabricVerbs
+import FabricWire
+import Synchronization
+
+/// Listens at a socket's path; the path goes when the listener does, and one left by a process
+/// that was killed is taken over.
+final class SharedMemoryListener: Listener, EventSource, @unchecked Sendable {
+  let address: FabricAddress
+  private let options: SharedMemoryOptions
+  private let socket: SequencedSocket
+  private let events: SharedMemoryEventChannel
+  private let tag = Atomic<UInt64>(0)
+  private let isClosed = Atomic<Bool>(false)
+
+  init(
+    at address: FabricAddress, options: SharedMemoryOptions, events: SharedMemoryEventChannel
+  ) throws(ConnectError) {
+    self.address = address
+    self.options = options
+    self.events = events
+    let path = address.endpoint
+    do {
+      socket = try Self.listen(at: path)
+    } catch .fileNameTooLong {
+      throw .invalidAddress(
+        "expected a socket path of 1 to \(SequencedSocket.maximumPathByteCount) bytes, "
+          + "got \(path.utf8.count): choose a shorter one")
+    } catch .addressInUse {
+      throw .addressInUse(
+        "expected a free path, but something is at \(path) already: "
+          + "stop the process that listens there or choose another path")
+    } catch {
+      throw .system(error, doing: "listening at \(path)")
+    }
+    do {
+      tag.store(try events.add(self, descriptor: socket.descriptor.rawValue), ordering: .relaxed)
+    } catch {
+      throw .system(error, doing: "listening at \(path)")
+    }
+  }
+
+  private static func listen(at path: String) throws(Errno) -> SequencedSocket {
+    do {
+      return try SequencedSocket.listen(at: path)
+    } catch .addressInUse {
+      // A socket that refuses connections was left behind by a process that is gone.
+      do {
+        _ = try SequencedSocket.connect(to: path)
+      } catch .connectionRefused {
+        guard FileKind.isSocket(path) else { throw .addressInUse }
+        FileKind.remove(path)
+        return try SequencedSocket.listen(at: path)
+      } catch {}
+      throw .addressInUse
+    }
+  }
+
+  func ready() {
+    while let socket = try? socket.accept() {
+      guard let peer = try? socket.peerCredentials(), options.allows(peer) else { continue }
+      SharedMemoryConnectionRequest.wait(on: socket, peer: peer, events: events)
+    }
+  }
+
+  func expire(at now: MonotonicTime) {}
+
+  func close() {
+    guard !isClosed.exchange(true, ordering: .acquiringAndReleasing) else { return }
+    events.remove(tag: tag.load(ordering: .relaxed), descriptor: socket.descriptor.rawValue)
+    FileKind.remove(address.endpoint)
+    SequencedSocket.shutDown(socket.descriptor.rawValue)
+  }
+
+  deinit { close() }
+}
+
+/// A peer at the door: first its hello is awaited, then the user's answer.
+final class SharedMemoryConnectionRequest: ConnectionRequest, EventSource, @unchecked Sendable {
+  private struct State {
+    var socket: SequencedSocket?
+    var opening: ControlMessage.Opening?
+    var segment: CInt?
+    var tag: UInt64 = 0
+    var deadline: MonotonicTime
+  }
+
+  let peer: SequencedSocket.PeerCredentials
+  private let events: SharedMemoryEventChannel
+  private let number: CInt
+  private let state: Mutex<State>
+
+  var peerDescription: String { "process \(peer.processID) of user \(peer.userID)" }
+  var privateData: [UInt8] { state.withLock { $0.opening?.privateData ?? [] } }
+
+  private init(
+    _ socket: SequencedSocket, peer: SequencedSocket.PeerCredentials,
+    events: SharedMemoryEventChannel
+  ) {
+    self.peer = peer
+    self.events = events
+    number = socket.descriptor.rawValue
+    state = Mutex(State(socket: socket, deadline: .now + .seconds(5)))
+  }
+
+  static func wait(
+    on socket: SequencedSocket, peer: SequencedSocket.PeerCredentials,
+    events: SharedMemoryEventChannel
+  ) {
+    let request = SharedMemoryConnectionRequest(socket, peer: peer, events: events)
+    if let tag = try? events.add(request, descriptor: request.number) {
+      request.state.withLock { $0.tag = tag }
+      // The hello may have come with the connection.
+      request.ready()
+    }
+  }
+
+  func ready() {
+    let isComplete: Bool? = state.withLock { state in
+      guard let socket = state.socket else { return false }
+      return unsafe withUnsafeTemporaryAllocation(
+        byteCount: ControlMessage.maximumByteCount, alignment: 8
+      ) { raw -> Bool? in
+        switch unsafe socket.receive(into: raw) {
+        case .nothing: return nil
+        case .hangUp: return false
+        case .datagram(let byteCount, let descriptors, let isTruncated):
+          let view = unsafe WireView(raw.baseAddress!, byteCount: byteCount)
+          guard !isTruncated, descriptors.count == 1, let message = try? ControlMessage(view),
+            case .hello(let opening) = message
+          else {
+            for number in descriptors { _ = Descriptor(owning: number) }
+            return false
+          }
+          state.opening = opening
+          state.segment = descriptors[0]
+          return true
+        }
+      }
+    }
+    guard let isComplete else { return }
+    events.remove(tag: state.withLock { $0.tag }, descriptor: number)
+    if isComplete {
+      events.post(.connectRequest(self))
+    } else {
+      state.withLock { $0.socket = nil }
+    }
+  }
+
+  func expire(at now: MonotonicTime) {
+    let (isLate, tag) = state.withLock { ($0.opening == nil && $0.deadline <= now, $0.tag) }
+    guard isLate else { return }
+    events.remove(tag: tag, descriptor: number)
+    state.withLock { $0.socket = nil }
+  }
+
+  func accept(
+    _ queuePair: any QueuePair, privateData: [UInt8], events: any ConnectionEventChannel
+  ) throws(ConnectError) {
+    guard let queuePair = queuePair as? SharedMemoryQueuePair,
+      let events = events as? SharedMemoryEventChannel, queuePair.state == .initialized
+    else { throw .invalidState }
+    guard privateData.count <= ControlMessage.maximumPrivateDataByteCount else {
+      throw .privateDataTooLong
+    }
+    guard case (let socket?, let opening?, let segment?) = take() else { throw .invalidState }
+    let connection = queuePair.connection
+    do {
+      try connection.open(socket, events: events, answerDeadline: nil)
+      try connection.join(opening, Descriptor(owning: segment))
+    } catch {
+      throw .system(error, doing: "mapping the peer's memory")
+    }
+    connection.send(
+      .welcome(connection.opening(privateData: privateData, of: queuePair)),
+      descriptor: queuePair.ownFile.descriptor.rawValue)
+    queuePair.domain.attach(queuePair)
+    events.post(.established(queuePair, privateData: opening.privateData))
+  }
+
+  private func take() -> (SequencedSocket?, ControlMessage.Opening?, CInt?) {
+    state.withLock { state in
+      let socket = state.socket.take()
+      let segment = state.segment.take()
+      return (socket, state.opening, segment)
+    }
+  }
+
+  func reject(privateData: [UInt8]) {
+    let data = Array(privateData.prefix(ControlMessage.maximumPrivateDataByteCount))
+    guard case (let socket?, _, let segment) = take() else { return }
+    if let segment { _ = Descriptor(owning: segment) }
+    try? socket.send(ControlMessage.reject(data).bytes)
+  }
+
+  deinit {
+    if case (_, _, let segment?) = take() { _ = Descriptor(owning: segment) }
+  }
+}

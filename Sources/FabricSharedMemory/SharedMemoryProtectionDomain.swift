@@ -1,0 +1,160 @@
+import FabricPlatform
+import FabricVerbs
+import Synchronization
+
+/// Fabric memory in sealed memory files, each mapped writable here and nowhere else.
+final class SharedMemoryProtectionDomain: ProtectionDomain {
+  /// A region's memory, to be announced to every connected peer.
+  struct Segment: Sendable {
+    let region: MemoryRegion
+    let file: CInt
+  }
+
+  private struct State {
+    var segments: [LocalKey: Segment] = [:]
+    var queuePairs: [ObjectIdentifier: Weak] = [:]
+  }
+  private struct Weak { weak var queuePair: SharedMemoryQueuePair? }
+
+  /// Keys that peers name.
+  let remoteKeys = RemoteKeyTable()
+  /// Keys that requests of this process name.
+  let localKeys = RemoteKeyTable()
+  private let state = Mutex(State())
+
+  deinit {
+    state.withLock { state in
+      for segment in state.segments.values { _ = Descriptor(owning: segment.file) }
+    }
+  }
+
+  func allocate(byteCount: Int, access: AccessRights) throws(RegistrationError) -> MemoryRegion {
+    guard byteCount > 0 else { throw .emptyOrWrapping }
+    let mapping: Mapping
+    let number: CInt
+    do {
+      let file = try MemoryFile(name: "fabric-memory", byteCount: byteCount)
+      mapping = try Self.mapAtRandom(file)
+      try file.sealWrites()
+      number = try file.descriptor.duplicate().release()
+    } catch {
+      throw .system(error, doing: "allocating \(byteCount) bytes of shared memory")
+    }
+    let region: MemoryRegion
+    do {
+      region = try enter(mapping, byteCount: byteCount, access: access)
+    } catch {
+      _ = Descriptor(owning: number)
+      throw error
+    }
+    let segment = Segment(region: region, file: number)
+    let peers = state.withLock { state in
+      state.segments[region.localKey] = segment
+      return state.queuePairs.values.compactMap(\.queuePair)
+    }
+    for peer in peers { peer.announce(segment) }
+    return region
+  }
+
+  /// A random place makes it likely that the address is free in every peer as well.
+  private static func mapAtRandom(_ file: borrowing MemoryFile) throws(Errno) -> Mapping {
+    for _ in 0..<8 {
+      let slot = UInt64.random(in: 0x1000...0x5fff)
+      let address = slot << 32 | UInt64.random(in: 0..<2048) << 21
+      do { return try file.map(.readWrite, at: address) } catch { continue }
+    }
+    return try file.map(.readWrite)
+  }
+
+  private func enter(_ mapping: Mapping, byteCount: Int, access: AccessRights)
+    throws(RegistrationError) -> MemoryRegion
+  {
+    let record = RemoteKeyRecord(
+      address: mapping.address, byteCount: UInt64(byteCount), access: access)
+    guard let local = localKeys.insert(record) else {
+      throw .tooManyKeys(limit: RemoteKeyTable.limit)
+    }
+    var remote: RemoteKey?
+    if !access.isDisjoint(with: [.remoteRead, .remoteWrite]) {
+      remote = remoteKeys.insert(record)
+      if remote == nil {
+        localKeys.remove(local)
+        throw .tooManyKeys(limit: RemoteKeyTable.limit)
+      }
+    }
+    return MemoryRegion(
+      address: mapping.address, byteCount: byteCount, access: access,
+      localKey: LocalKey(rawValue: local.rawValue), remoteKey: remote, owner: mapping)
+  }
+
+  func register(
+    address: UInt64, byteCount: Int, access: AccessRights, owner: AnyObject?
+  ) throws(RegistrationError) -> MemoryRegion {
+    throw .foreignMemoryUnsupported(
+      "a peer can map only memory that `allocate` made; allocate it here and use it in place")
+  }
+
+  func deregister(_ region: MemoryRegion) {
+    localKeys.remove(RemoteKey(rawValue: region.localKey.rawValue))
+    if let key = region.remoteKey { remoteKeys.remove(key) }
+    // Granted keys of the region go with it.
+    remoteKeys.removeAll { $0.address &- region.address < UInt64(region.byteCount) }
+    let (segment, peers) = state.withLock { state in
+      (
+        state.segments.removeValue(forKey: region.localKey),
+        state.queuePairs.values.compactMap(\.queuePair)
+      )
+    }
+    for peer in peers {
+      peer.waitForRemoteWork()
+      peer.withdraw(region)
+    }
+    if let segment { _ = Descriptor(owning: segment.file) }
+  }
+
+  func grant(
+    _ access: AccessRights, to region: MemoryRegion, offset: Int, byteCount: Int,
+    only queuePair: (any QueuePair)?
+  ) throws(RegistrationError) -> RemoteKey {
+    guard byteCount > 0, offset >= 0, offset <= region.byteCount,
+      byteCount <= region.byteCount - offset, region.access.isSuperset(of: access)
+    else { throw .notWithinRegion }
+    let record = RemoteKeyRecord(
+      address: region.address + UInt64(offset), byteCount: UInt64(byteCount), access: access,
+      queuePairNumber: queuePair?.number ?? 0)
+    guard let key = remoteKeys.insert(record) else {
+      throw .tooManyKeys(limit: RemoteKeyTable.limit)
+    }
+    return key
+  }
+
+  func revoke(_ key: RemoteKey) {
+    guard remoteKeys.remove(key) else { return }
+    let peers = state.withLock { $0.queuePairs.values.compactMap(\.queuePair) }
+    for peer in peers { peer.waitForRemoteWork() }
+  }
+
+  /// Announces all memory, present and future, to the queue pair's peer.
+  func attach(_ queuePair: SharedMemoryQueuePair) {
+    let segments = state.withLock { state in
+      state.queuePairs[ObjectIdentifier(queuePair)] = Weak(queuePair: queuePair)
+      return Array(state.segments.values)
+    }
+    for segment in segments { queuePair.announce(segment) }
+  }
+
+  func detach(_ queuePair: SharedMemoryQueuePair) {
+    state.withLock { _ = $0.queuePairs.removeValue(forKey: ObjectIdentifier(queuePair)) }
+  }
+
+  /// Whether an element lies in a living region with the rights that its use needs.
+  @inline(__always)
+  func covers(_ element: ScatterGatherElement, writing: Bool) -> Bool {
+    if element.byteCount == 0 { return true }
+    guard let record = localKeys.record(for: RemoteKey(rawValue: element.localKey.rawValue)) else {
+      return false
+    }
+    return record.covers(element.address, UInt64(element.byteCount))
+      && (!writing || record.access.contains(.localWrite))
+  }
+}

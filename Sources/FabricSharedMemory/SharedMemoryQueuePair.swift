@@ -1,0 +1,166 @@
+import FabricPlatform
+import FabricVerbs
+import Synchronization
+
+/// A queue pair whose peer is another process of this machine.
+///
+/// Each side writes only its own segment. The initiator writes records into its ring; the target
+/// carries them out when its completion queue is polled, checking a private copy of each against
+/// its own keys, and publishes how far it has come in its own segment.
+@safe
+final class SharedMemoryQueuePair: QueuePair, @unchecked Sendable {
+  let number: UInt32
+  let domain: SharedMemoryProtectionDomain
+  let sendCompletionQueue: SharedMemoryCompletionQueue
+  let receiveCompletionQueue: SharedMemoryCompletionQueue
+  /// Holds receives: the queue pair's own or a shared one.
+  let receiveQueue: ReceiveQueue
+  let usesSharedReceiveQueue: Bool
+
+  // The segment that this side owns.
+  let ownFile: MemoryFile
+  let ownMapping: Mapping
+  let own: QueueSegment
+  let lineCount: Int
+
+  // The peer's, set once before the state becomes ready to receive.
+  private var peerMapping: Mapping?
+  var peer: QueueSegment
+  let connection: Connection
+  /// Guards `peerMemory` and the carrying out of remote work: whoever has revoked a key takes it
+  /// once, and every older use of the key is over.
+  let remoteWork = Mutex(PeerMemory())
+
+  private let stateWord = Atomic<UInt8>(QueuePairState.initialized.rawValue)
+  /// Set with the error state when the peer left: what it had sent before is still received.
+  let drainsPeer = Atomic<Bool>(false)
+
+  // The send queue: the poster's part, the poller's part, and entries between them.
+  let sendCapacity: Int
+  let nextPowerOfTwoCapacity: Int
+  /// Whether the completion queue keeps room for every request the queue can hold.
+  private(set) var isSendReserved = false
+  private(set) var isReceiveReserved = false
+  var hasReportedFailure = false
+  let sendEntries: UnsafeMutablePointer<SendEntry>
+  var producedLines: UInt64 = 0
+  var knownConsumedLines: UInt64 = 0
+  var postedCount: UInt64 = 0
+  let publishedCount = Atomic<UInt64>(0)
+  let retiredCount = Atomic<UInt64>(0)
+  var lastRungForReceives: UInt32 = 0
+  var readsFetched: UInt64 = 0
+
+  // As a target: how far this side is with the peer's ring.
+  var consumedLines: UInt64 = 0
+  var readsPassed: UInt64 = 0
+  var lastRungForSends: UInt32 = 0
+  /// How often a message found no receive; a channel with credits keeps it at 0.
+  let receiverNotReadyCount = Atomic<UInt64>(0)
+  var isWaitingForReceive = false
+
+  init(
+    number: UInt32, domain: SharedMemoryProtectionDomain,
+    sendCompletionQueue: SharedMemoryCompletionQueue,
+    receiveCompletionQueue: SharedMemoryCompletionQueue, receiveQueue: ReceiveQueue,
+    usesSharedReceiveQueue: Bool, sendCapacity: Int
+  ) throws(Errno) {
+    self.number = number
+    self.domain = domain
+    self.sendCompletionQueue = sendCompletionQueue
+    self.receiveCompletionQueue = receiveCompletionQueue
+    self.receiveQueue = receiveQueue
+    self.usesSharedReceiveQueue = usesSharedReceiveQueue
+    self.sendCapacity = sendCapacity
+    // Room for the longest records, for padding at the end and for the cleared word behind.
+    lineCount = nextPowerOfTwo(Record.maximumLineCount * sendCapacity + 8)
+    let byteCount = QueueSegment.byteCount(lineCount: lineCount)
+    let file = try MemoryFile(name: "fabric-queue", byteCount: byteCount)
+    ownMapping = try file.map(.readWrite)
+    try file.sealWrites()
+    ownFile = file
+    own = QueueSegment(ownMapping, lineCount: lineCount)
+    peer = own
+    connection = Connection()
+    nextPowerOfTwoCapacity = nextPowerOfTwo(sendCapacity)
+    unsafe sendEntries = .allocate(capacity: nextPowerOfTwoCapacity)
+    connection.queuePair = self
+    attachToCompletionQueues()
+  }
+
+  deinit { unsafe sendEntries.deallocate() }
+
+  private func attachToCompletionQueues() {
+    let receiveCapacity = usesSharedReceiveQueue ? 0 : receiveQueue.capacity
+    if sendCompletionQueue === receiveCompletionQueue {
+      (isSendReserved, isReceiveReserved) = sendCompletionQueue.attach(
+        self, sends: sendCapacity, receives: receiveCapacity)
+    } else {
+      isSendReserved = sendCompletionQueue.attach(self, sends: sendCapacity, receives: nil).0
+      isReceiveReserved =
+        receiveCompletionQueue.attach(self, sends: nil, receives: receiveCapacity).1
+    }
+    // A shared receive queue admits its own requests.
+    if usesSharedReceiveQueue { isReceiveReserved = true }
+  }
+
+  /// Lines of the peer's ring.
+  var lineCountOfPeer: Int { peer.lineMask &+ 1 }
+
+  var state: QueuePairState {
+    @inline(__always) get { QueuePairState(rawValue: stateWord.load(ordering: .acquiring))! }
+  }
+
+  /// Ties the queue pair to its peer's segment; once.
+  func join(_ mapping: Mapping, lineCount: Int, state: QueuePairState) {
+    peerMapping = mapping
+    peer = QueueSegment(mapping, lineCount: lineCount)
+    // Pairs with the acquire in `state`: whoever sees the state sees the peer.
+    stateWord.store(state.rawValue, ordering: .releasing)
+  }
+
+  /// Goes from one state to another; false when it was not in the first.
+  func transition(from old: QueuePairState, to new: QueuePairState) -> Bool {
+    stateWord.compareExchange(
+      expected: old.rawValue, desired: new.rawValue, ordering: .acquiringAndReleasing
+    ).exchanged
+  }
+
+  /// Enters the error state; the first caller's reason is announced.
+  func fail(_ reason: DisconnectReason) {
+    if reason == .peer || reason == .peerDied {
+      drainsPeer.store(true, ordering: .relaxed)
+    }
+    let old = stateWord.exchange(
+      QueuePairState.error.rawValue, ordering: .acquiringAndReleasing)
+    guard old != QueuePairState.error.rawValue else { return }
+    connection.ended(reason, wasConnected: old == QueuePairState.readyToSend.rawValue)
+  }
+
+  func disconnect() {
+    connection.sendGoodbye()
+    fail(.local)
+  }
+
+  func destroy() {
+    disconnect()
+    sendCompletionQueue.detach(self)
+    if receiveCompletionQueue !== sendCompletionQueue { receiveCompletionQueue.detach(self) }
+    domain.detach(self)
+    connection.close()
+  }
+
+  /// Returns when no remote work that began before is still under way.
+  func waitForRemoteWork() { remoteWork.withLock { _ in } }
+
+  func announce(_ segment: SharedMemoryProtectionDomain.Segment) {
+    connection.announce(segment)
+  }
+
+  func withdraw(_ region: MemoryRegion) { connection.withdraw(region) }
+}
+
+/// The smallest power of two that is not less.
+func nextPowerOfTwo(_ count: Int) -> Int {
+  count <= 1 ? 1 : 1 << (Int.bitWidth - (count - 1).leadingZeroBitCount)
+}
