@@ -43,8 +43,17 @@ let package = Package(
       dependencies: ["CFabricLinux", "CFabricURing", "FabricPlatform", "FabricWire"],
       swiftSettings: ours),
 
+    // Floor 4: the block protocol
+    .target(
+      name: "FabricIOProtocol", dependencies: ["FabricStorage", "FabricVerbs", "FabricWire"],
+      swiftSettings: ours),
+
     // Tests
     .target(name: "CAllocationCounter", path: "Tests/CAllocationCounter"),
+    .testTarget(
+      name: "FabricIOProtocolTests",
+      dependencies: ["FabricIOProtocol", "FabricStorage", "FabricVerbs", "FabricWire"],
+      swiftSettings: ours),
     .testTarget(
       name: "FabricStorageTests",
       dependencies: ["CAllocationCounter", "FabricStorage", "FabricPlatform"],

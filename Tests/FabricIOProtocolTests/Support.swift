@@ -1,0 +1,50 @@
+import FabricIOProtocol
+import FabricWire
+import Foundation
+
+/// Calls `body` with a view of `bytes`.
+func withView<Value>(_ bytes: [UInt8], _ body: (WireView) throws -> Value) rethrows -> Value {
+  var copy = bytes
+  copy.append(0)
+  return try unsafe copy.withUnsafeBytes { raw in
+    try body(unsafe WireView(raw.baseAddress!, byteCount: bytes.count))
+  }
+}
+
+/// What `encode` writes to `byteCount` bytes of noise.
+func encoded(_ byteCount: Int, _ encode: (WireBuffer) -> Void) -> [UInt8] {
+  var bytes = [UInt8](repeating: 0xA5, count: byteCount)
+  unsafe bytes.withUnsafeMutableBytes { raw in encode(unsafe WireBuffer(raw)) }
+  return bytes
+}
+
+/// The golden bytes, by name: lines of `name: hex hex ...`, continued by indented lines.
+func goldenVectors() throws -> [String: [UInt8]] {
+  let path = URL(filePath: #filePath).deletingLastPathComponent()
+    .appending(path: "../../Specs/Vectors/io-protocol.txt")
+  var vectors: [String: [UInt8]] = [:]
+  var name = ""
+  for line in try String(contentsOf: path, encoding: .utf8).split(separator: "\n") {
+    if line.hasPrefix("#") { continue }
+    var digits = line
+    if !line.hasPrefix(" "), let colon = line.firstIndex(of: ":") {
+      name = String(line[..<colon])
+      digits = line[line.index(after: colon)...]
+    }
+    vectors[name, default: []] += digits.split(separator: " ").map { UInt8($0, radix: 16)! }
+  }
+  return vectors
+}
+
+/// A small generator with a seed, so that a failure can be repeated.
+struct SeededGenerator: RandomNumberGenerator {
+  var state: UInt64
+
+  mutating func next() -> UInt64 {
+    state &+= 0x9E37_79B9_7F4A_7C15
+    var value = state
+    value = (value ^ (value >> 30)) &* 0xBF58_476D_1CE4_E5B9
+    value = (value ^ (value >> 27)) &* 0x94D0_49BB_1331_11EB
+    return value ^ (value >> 31)
+  }
+}
