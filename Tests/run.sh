@@ -1,0 +1,54 @@
+#!/usr/bin/env bash
+# Runs every test that this machine can run. What was skipped, and why, is the last word but one.
+# Arguments go to `swift test`, for example `--filter Storage`.
+set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 70
+. .ci/packages
+need_packages liburing-dev
+want_packages liburcu-dev
+need_swift
+
+failed_steps=0
+step() {
+  echo "== $*"
+  "$@" && return 0
+  echo "== failed: $*"
+  failed_steps=$((failed_steps + 1))
+  return 1
+}
+
+step swift format lint --strict --recursive --parallel Package.swift Sources Tests \
+  "$([ -d Samples ] && echo Samples || echo Tests)"
+
+log=.build/test-output.txt
+mkdir -p .build
+if step swift build --build-tests; then
+  echo "== swift test $*"
+  swift test --skip-build "$@" 2>&1 | tee "$log"
+  status=${PIPESTATUS[0]}
+else
+  echo "error: the build failed; no test ran" | tee "$log"
+  status=1
+fi
+
+# One line for the end of each test, as Swift Testing prints them; a suite's and the run's own
+# lines begin otherwise. A name may hold anything, hence the anchors at both ends.
+ended() { grep -aE "^[^[:alnum:]]+ Test (case )?.* $1" "$log" | grep -avcE '^[^[:alnum:]]+ Test (run|case) '; }
+passed=$(ended 'passed after [0-9.]+ seconds')
+failed=$(ended 'failed after [0-9.]+ seconds')
+skips=$(grep -aE '^[^[:alnum:]]+ (Test|Suite) .* skipped(:|\.|$)' "$log" | sed -E 's/^[^[:alnum:]]+ //')
+skipped=$(printf '%s' "$skips" | grep -c '^')
+
+if [ "$status" != 0 ] && [ "$failed" = 0 ]; then
+  echo "error: the test run ended with status $status before its tests did"
+  failed=1
+elif [ "$status" = 0 ] && [ "$passed" = 0 ]; then
+  echo "error: no test ran"
+  failed=1
+fi
+failed=$((failed + failed_steps))
+
+echo
+if [ "$skipped" = 0 ]; then echo "Nothing was skipped."; else echo "Skipped:"; printf '  %s\n' "$skips"; fi
+echo "$passed passed, $failed failed, $skipped skipped"
+[ "$failed" = 0 ]
