@@ -29,12 +29,15 @@ let package = Package(
     .target(name: "FabricVerbs", dependencies: ["FabricPlatform"], swiftSettings: ours),
 
     .target(
-      name: "FabricCompletion", dependencies: ["CFabricLinux", "FabricPlatform", "FabricVerbs"],
+      name: "FabricCompletion", dependencies: ["FabricPlatform", "FabricVerbs"],
       swiftSettings: ours),
 
     // Floor 3: adapters
     .target(
       name: "FabricSharedMemory", dependencies: ["FabricVerbs", "FabricPlatform", "FabricWire"],
+      swiftSettings: ours),
+    .target(
+      name: "FabricSimulated", dependencies: ["FabricPlatform", "FabricVerbs"],
       swiftSettings: ours),
 
     // Floor 4: storage

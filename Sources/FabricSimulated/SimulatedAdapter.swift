@@ -1,0 +1,138 @@
+public import FabricVerbs
+
+/// A process's way into a simulated network.
+///
+/// Threads: all of a network belongs to one thread at a time.
+public final class SimulatedAdapter: Adapter, @unchecked Sendable {
+  /// What the adapter can do; switched off, it stands for adapters that cannot.
+  public struct Options: Sendable {
+    public var hasImmediateWrite = true
+    public var hasRemoteRead = true
+    public var hasSharedReceiveQueue = true
+    public var hasForeignMemory = true
+    public var maximumInlineByteCount = 128
+    public var maximumPrivateDataByteCount = 256
+    public var maximumMessageByteCount = 1 << 30
+
+    public init() {}
+  }
+
+  public let network: SimulatedNetwork
+  public let name: String
+  public let capabilities: AdapterCapabilities
+  public var fabric: String { "sim" }
+  /// False after `SimulatedNetwork.kill`.
+  public private(set) var isAlive = true
+  /// Until they are destroyed.
+  var queuePairs: [UInt32: SimulatedQueuePair] = [:]
+
+  init(network: SimulatedNetwork, name: String, options: Options) {
+    self.network = network
+    self.name = name
+    capabilities = AdapterCapabilities(
+      hasImmediateWrite: options.hasImmediateWrite, hasRemoteRead: options.hasRemoteRead,
+      hasSharedReceiveQueue: options.hasSharedReceiveQueue,
+      hasForeignMemory: options.hasForeignMemory,
+      maximumInlineByteCount: options.maximumInlineByteCount,
+      maximumPrivateDataByteCount: options.maximumPrivateDataByteCount,
+      maximumMessageByteCount: options.maximumMessageByteCount)
+  }
+
+  public func makeProtectionDomain() throws(ResourceError) -> any ProtectionDomain {
+    SimulatedProtectionDomain(adapter: self)
+  }
+
+  public func makeCompletionQueue(
+    capacity: Int
+  ) throws(ResourceError) -> any CompletionQueue {
+    guard capacity > 0 else { throw .invalidCapacity("a completion queue holds at least 1 entry") }
+    return SimulatedCompletionQueue(adapter: self, capacity: capacity)
+  }
+
+  public func makeSharedReceiveQueue(
+    in protectionDomain: any ProtectionDomain, capacity: Int
+  ) throws(ResourceError) -> any SharedReceiveQueue {
+    guard capabilities.hasSharedReceiveQueue, capacity > 0 else {
+      throw .invalidCapacity("the adapter has no shared receive queue of \(capacity) entries")
+    }
+    guard let domain = protectionDomain as? SimulatedProtectionDomain, domain.adapter === self
+    else { throw .foreignParts }
+    return SimulatedSharedReceiveQueue(domain: domain, capacity: capacity)
+  }
+
+  public func makeQueuePair(
+    _ attributes: QueuePairAttributes
+  ) throws(ResourceError) -> any QueuePair {
+    guard attributes.sendCapacity > 0,
+      attributes.receiveCapacity > 0 || attributes.sharedReceiveQueue != nil
+    else { throw .invalidCapacity("a queue holds at least 1 request") }
+    guard let domain = attributes.protectionDomain as? SimulatedProtectionDomain,
+      let sends = attributes.sendCompletionQueue as? SimulatedCompletionQueue,
+      let receives = attributes.receiveCompletionQueue as? SimulatedCompletionQueue,
+      domain.adapter === self, sends.adapter === self, receives.adapter === self
+    else { throw .foreignParts }
+    var shared: SimulatedSharedReceiveQueue?
+    if let given = attributes.sharedReceiveQueue {
+      guard let known = given as? SimulatedSharedReceiveQueue, known.domain === domain else {
+        throw .foreignParts
+      }
+      shared = known
+    }
+    let queuePair = SimulatedQueuePair(
+      adapter: self, domain: domain, sendCompletionQueue: sends, receiveCompletionQueue: receives,
+      sharedReceiveQueue: shared, sendCapacity: attributes.sendCapacity,
+      receiveCapacity: attributes.receiveCapacity)
+    queuePairs[queuePair.number] = queuePair
+    return queuePair
+  }
+
+  public func makeEventChannel() throws(ResourceError) -> any ConnectionEventChannel {
+    SimulatedEventChannel()
+  }
+
+  public func listen(
+    at address: FabricAddress, events: any ConnectionEventChannel
+  ) throws(ConnectError) -> any Listener {
+    guard address.fabric == fabric, let channel = events as? SimulatedEventChannel else {
+      throw .invalidAddress("\(address) is not an address of the fabric \(fabric)")
+    }
+    guard network.listeners[address.endpoint] == nil else {
+      throw .addressInUse("somebody listens at \(address) already")
+    }
+    let listener = SimulatedListener(adapter: self, address: address, channel: channel)
+    network.listeners[address.endpoint] = listener
+    return SimulatedListenerHandle(listener)
+  }
+
+  public func connect(
+    _ queuePair: any QueuePair, to address: FabricAddress, privateData: [UInt8],
+    timeout: Duration, events: any ConnectionEventChannel
+  ) throws(ConnectError) {
+    guard address.fabric == fabric, let channel = events as? SimulatedEventChannel else {
+      throw .invalidAddress("\(address) is not an address of the fabric \(fabric)")
+    }
+    guard privateData.count <= capabilities.maximumPrivateDataByteCount else {
+      throw .privateDataTooLong
+    }
+    guard let own = queuePair as? SimulatedQueuePair, own.adapter === self,
+      own.state == .initialized
+    else { throw .invalidState }
+    own.startConnecting(on: channel)
+    let request = PendingConnection(
+      client: own, address: address, privateData: privateData, network: network)
+    network.schedule(after: network.randomDelay()) { request.arrive() }
+    network.schedule(after: timeout) { [weak request] in
+      request?.fail(.timedOut("no answer from \(address) in \(timeout)"))
+    }
+  }
+
+  func die() {
+    isAlive = false
+    for (_, queuePair) in queuePairs { queuePair.die() }
+    queuePairs = [:]
+    for (endpoint, listener) in network.listeners where listener.adapter === self {
+      network.listeners[endpoint] = nil
+      listener.channel.abandon()
+    }
+  }
+}
