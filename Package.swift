@@ -13,6 +13,8 @@ let ours: [SwiftSetting] = [
 let package = Package(
   name: "ChannelFabric",
   products: [
+    .library(name: "FabricMessaging", targets: ["FabricMessaging"]),
+    .library(name: "FabricSharedMemory", targets: ["FabricSharedMemory"]),
     .library(name: "FabricStorage", targets: ["FabricStorage"]),
     .library(name: "FabricVerbs", targets: ["FabricVerbs"]),
   ],
@@ -40,6 +42,12 @@ let package = Package(
       name: "FabricSimulated", dependencies: ["FabricPlatform", "FabricVerbs"],
       swiftSettings: ours),
 
+    // Floor 4: messaging
+    .target(
+      name: "FabricMessaging",
+      dependencies: ["FabricCompletion", "FabricPlatform", "FabricVerbs", "FabricWire"],
+      swiftSettings: ours),
+
     // Floor 4: storage
     .target(
       name: "FabricStorage",
@@ -52,6 +60,13 @@ let package = Package(
       swiftSettings: ours),
 
     // Tests
+    .testTarget(
+      name: "FabricMessagingTests",
+      dependencies: [
+        "FabricCompletion", "FabricMessaging", "FabricPlatform", "FabricSharedMemory",
+        "FabricVerbs", "FabricWire",
+      ],
+      swiftSettings: ours),
     .target(name: "CAllocationCounter", path: "Tests/CAllocationCounter"),
     .testTarget(
       name: "FabricIOProtocolTests",

@@ -56,7 +56,10 @@ public final class SharedMemoryAdapter: Adapter {
   }
 
   public func makeCompletionQueue(capacity: Int) throws(ResourceError) -> any CompletionQueue {
-    try check(capacity, "completion queue")
+    guard 1...(1 << 24) ~= capacity else {
+      throw .invalidCapacity(
+        "expected a completion queue for 1 to 16777216 requests, got \(capacity)")
+    }
     do {
       return try SharedMemoryCompletionQueue(capacity: capacity)
     } catch {

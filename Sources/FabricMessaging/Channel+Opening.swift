@@ -1,0 +1,157 @@
+import FabricPlatform
+import FabricVerbs
+import FabricWire
+
+/// What an acceptor answers to a peer that wants to open a channel.
+public enum AcceptDecision {
+  /// Opens it: `greeting` goes to the peer, `handler` hears of the channel from now on.
+  case accept(greeting: [UInt8], handler: any ChannelHandler)
+  /// Refuses, with a reason for the peer's user.
+  case reject(reason: String)
+}
+
+/// The opening: `open` from the initiator, `opened` or `refused` in answer. (MS-3, MS-4)
+extension Channel {
+  static let openingTimeout: Duration = .seconds(5)
+
+  var peerMessageByteCount: Int { maximumPayloadByteCount + MessageHeader.byteCount }
+
+  private func ownOpening(greeting: [UInt8]) -> Opening {
+    Opening(
+      receiveCount: UInt32(options.receiveCount),
+      messageByteCount: UInt32(options.messageByteCount),
+      bufferCount: UInt32(memory.buffers == nil ? 0 : options.bufferCount),
+      bufferAddress: memory.buffers?.address ?? 0,
+      bufferKey: memory.buffers?.remoteKey ?? RemoteKey(rawValue: 0),
+      bufferByteCount: UInt32(options.bufferByteCount),
+      takesImmediate: hasImmediateWrite && options.indication == .automatic,
+      heartbeatMilliseconds: UInt32(clamping: options.heartbeat.nanoseconds / 1_000_000),
+      greeting: greeting)
+  }
+
+  /// The fabric has connected.
+  func connected() {
+    guard phase == .connecting else { return }
+    phase = .opening
+    deadline = .now + Self.openingTimeout
+    timer?.reschedule()
+    if case .initiator? = role { sendOpening(.open, greeting: options.greeting) }
+  }
+
+  private func sendOpening(_ type: MessageType, greeting: [UInt8]) {
+    let opening = ownOpening(greeting: greeting)
+    queueControl(type) { opening.write(to: $0) }
+    flush()
+  }
+
+  func takeOpening(_ type: MessageType, _ view: WireView) {
+    switch (type, role) {
+    case (.refused, .initiator?):
+      let bytes = view.slice(MessageHeader.byteCount, view.byteCount - MessageHeader.byteCount)
+      openFailure = .refused(String(decoding: bytes.array, as: UTF8.self))
+      finish(.peer)
+    case (.opened, .initiator(let completed)?):
+      guard adopt(view) else { return }
+      role = nil
+      completed(.success(self))
+    case (.open, .acceptor(let decide, let opened)?):
+      answer(view, decide, opened)
+    default:
+      violation("an opening out of place")
+    }
+  }
+
+  private func answer(
+    _ view: WireView, _ decide: ([UInt8], String) -> AcceptDecision, _ opened: (Channel) -> Void
+  ) {
+    let opening: Opening
+    do {
+      opening = try Opening(view)
+    } catch {
+      return refuse(error.words)
+    }
+    switch decide(opening.greeting, peerDescription) {
+    case .reject(let reason): refuse(reason)
+    case .accept(let greeting, let handler):
+      precondition(greeting.count <= Opening.maximumGreetingByteCount, "the greeting is too long")
+      self.handler = handler
+      sendOpening(.opened, greeting: greeting)
+      guard adopt(view) else { return }
+      role = nil
+      opened(self)
+      flush()
+    }
+  }
+
+  private func refuse(_ reason: String) {
+    queueControl(.refused) { buffer in
+      let bytes = Array(reason.utf8.prefix(buffer.byteCount - MessageHeader.byteCount))
+      buffer.copy(bytes, at: MessageHeader.byteCount)
+      return MessageHeader.byteCount + bytes.count
+    }
+    flush()
+    // The peer hangs up when it has read why; if not, the time-out does it.
+    phase = .closing
+    handler = nil
+    deadline = .now + .seconds(1)
+    timer?.reschedule()
+  }
+
+  /// Takes over the peer's limits.
+  private func adopt(_ view: WireView) -> Bool {
+    let opening: Opening
+    do {
+      opening = try Opening(view)
+    } catch {
+      openFailure = .protocolMismatch(error.words)
+      finish(.failure(error.words))
+      return false
+    }
+    let sent = credit.consumed
+    credit = SendCredit(initial: opening.receiveCount)
+    for _ in 0..<sent { credit.consume() }
+    peerBuffers = PeerBuffers(
+      count: Int(opening.bufferCount), address: opening.bufferAddress,
+      byteCount: Int(opening.bufferByteCount))
+    peerBufferKey = opening.bufferKey
+    peerBufferByteCount = opening.bufferCount > 0 ? Int(opening.bufferByteCount) : 0
+    maximumPayloadByteCount =
+      min(Int(opening.messageByteCount), options.messageByteCount) - MessageHeader.byteCount
+    usesImmediate =
+      opening.takesImmediate && hasImmediateWrite && options.indication == .automatic
+    peerGreeting = opening.greeting
+    phase = .open
+    deadline = .now + options.heartbeat
+    timer?.reschedule()
+    return true
+  }
+
+  /// The channel's time has come: a beat is due, or an answer overdue.
+  func tick(at now: MonotonicTime) {
+    guard let due = deadline, due <= now else { return }
+    switch phase {
+    case .connecting: deadline = nil
+    case .opening:
+      openFailure = .timedOut
+      finish(.failure("the peer did not open the channel in time"))
+    case .closing: finish(.local)
+    case .closed: deadline = nil
+    case .open:
+      beat()
+      deadline = phase == .open ? now + options.heartbeat : nil
+    }
+  }
+
+  private func beat() {
+    silentBeatCount = hasHeardSinceBeat ? 0 : silentBeatCount + 1
+    hasHeardSinceBeat = false
+    if silentBeatCount > 5 {
+      return finish(.peerDied("nothing was heard from the peer for 5 heartbeats"))
+    }
+    if !hasSentSinceBeat {
+      queueControl(.credit)
+      flush()
+    }
+    hasSentSinceBeat = false
+  }
+}

@@ -1,0 +1,171 @@
+public import FabricCompletion
+import FabricPlatform
+import FabricVerbs
+import FabricWire
+
+/// A two-way, push-push message channel over one queue pair (S8).
+///
+/// Either side starts a transfer without being asked: small messages are sent into posted
+/// receives, larger data is written into buffers that the other side advertised, or straight to
+/// where it asked for it. Nobody reads from the peer.
+///
+/// Messages of one channel arrive once and in order, and the data of a transfer or push is in
+/// place before its message is seen. Threads: everything on the thread of the channel's
+/// completion service; see `AsyncChannel` for other threads.
+@safe
+public final class Channel: CompletionHandler, @unchecked Sendable {
+  enum Phase {
+    /// Waiting for the fabric.
+    case connecting
+    /// The initiator waits for `opened`, the acceptor for `open`.
+    case opening
+    case open
+    /// `close` was called; waiting for the peer to hang up.
+    case closing
+    case closed
+  }
+
+  /// What to do when the opening ends; one side each.
+  enum Role {
+    case initiator((Result<Channel, ChannelOpenError>) -> Void)
+    case acceptor(
+      decide: ([UInt8], String) -> AcceptDecision, opened: (Channel) -> Void)
+  }
+
+  let service: CompletionService
+  let queuePair: any QueuePair
+  let options: ChannelOptions
+  let memory: ChannelMemory
+  let hasImmediateWrite: Bool
+  let peerDescription: String
+  var role: Role?
+  var phase = Phase.connecting
+  var handler: (any ChannelHandler)?
+
+  /// What the peer passed in its opening.
+  public internal(set) var peerGreeting: [UInt8] = []
+  /// Bytes of data that one transfer may carry; 0 when the peer advertised no buffers.
+  public internal(set) var peerBufferByteCount = 0
+  /// Bytes of payload that one small message may carry.
+  public internal(set) var maximumPayloadByteCount = 0
+  public var isOpen: Bool { phase == .open }
+
+  // Sending.
+  var credit = SendCredit(initial: 1)
+  var peerBuffers = PeerBuffers(count: 0, address: 0, byteCount: 0)
+  var peerBufferKey = RemoteKey(rawValue: 0)
+  var usesImmediate = false
+  /// Sends in all; the next one's slot is this modulo the send count.
+  var sentCount: UInt64 = 0
+  /// Sends whose end is known; what they used is free.
+  var endedCount: UInt64 = 0
+  var unsignaledCount = 0
+  let tokens: UnsafeMutablePointer<SendToken>
+  let pending: UnsafeMutablePointer<SendRequest>
+  var pendingCount = 0
+  var wasRefused = false
+  var isHandling = false
+
+  // Receiving.
+  var ownBuffers: OwnBuffers
+  var repostedCount: UInt32 = 0
+  var toldCount: UInt32 = 0
+  let incoming: UnsafeMutablePointer<IncomingMessage>
+  let reposts: UnsafeMutablePointer<ReceiveRequest>
+  let finishedTokens: UnsafeMutablePointer<UInt64>
+
+  // Life signs.
+  var hasSentSinceBeat = false
+  var hasHeardSinceBeat = false
+  var silentBeatCount = 0
+  var deadline: MonotonicTime?
+  weak var timer: ChannelTimer?
+  /// What a broken opening is told to the user with.
+  var openFailure: ChannelOpenError?
+
+  /// A user's mark on a send.
+  struct SendToken: BitwiseCopyable {
+    var value: UInt64
+    var isSet: Bool
+  }
+
+  /// Messages that are handed over in one call.
+  static let batchCount = 64
+
+  init(
+    service: CompletionService, queuePair: any QueuePair, memory: ChannelMemory,
+    options: ChannelOptions, hasImmediateWrite: Bool, peerDescription: String, role: Role,
+    handler: (any ChannelHandler)?
+  ) {
+    self.service = service
+    self.queuePair = queuePair
+    self.memory = memory
+    self.options = options
+    self.hasImmediateWrite = hasImmediateWrite
+    self.peerDescription = peerDescription
+    self.role = role
+    self.handler = handler
+    ownBuffers = OwnBuffers(count: options.bufferCount)
+    unsafe tokens = .allocate(capacity: options.sendCount)
+    // A transfer without immediates takes two requests.
+    unsafe pending = .allocate(capacity: options.sendCount * 2)
+    unsafe incoming = .allocate(capacity: Self.batchCount)
+    unsafe reposts = .allocate(capacity: max(Self.batchCount, options.receiveCount))
+    unsafe finishedTokens = .allocate(capacity: options.sendCount)
+  }
+
+  deinit {
+    unsafe tokens.deallocate()
+    unsafe pending.deallocate()
+    unsafe incoming.deallocate()
+    unsafe reposts.deallocate()
+    unsafe finishedTokens.deallocate()
+  }
+
+  /// Gives a received transfer's buffer back to the peer. In any order; traps when it is not
+  /// held.
+  public func returnBuffer(_ id: UInt16) {
+    ownBuffers.giveBack(id)
+    if !isHandling { tellCreditIfDue() }
+  }
+
+  /// Ends the channel in order: what was sent before arrives. `closed` follows.
+  public func close() {
+    guard phase == .open else {
+      if phase != .closed && phase != .closing { finish(.local) }
+      return
+    }
+    queueControl(.close)
+    flush()
+    phase = .closing
+    deadline = .now + .seconds(1)
+    timer?.reschedule()
+  }
+
+  // MARK: Ending
+
+  /// The one way to the end: tells the user once, then lets everything go.
+  func finish(_ reason: ChannelCloseReason) {
+    guard phase != .closed else { return }
+    let wasOpen = phase == .open || phase == .closing
+    phase = .closed
+    let role = self.role
+    self.role = nil
+    let handler = self.handler
+    self.handler = nil
+    let service = self.service
+    timer?.remove(self)
+    queuePair.disconnect()
+    // Not now: this may run inside a poll's callback.
+    service.execute { [self] in
+      service.stopMonitoring(queuePair)
+      queuePair.destroy()
+      memory.release()
+    }
+    if wasOpen {
+      handler?.channel(self, closed: reason)
+    } else if case .initiator(let completed)? = role {
+      completed(.failure(openFailure ?? .lost(reason.description)))
+    }
+  }
+}

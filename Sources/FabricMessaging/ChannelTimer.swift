@@ -1,0 +1,46 @@
+import FabricCompletion
+import FabricPlatform
+
+/// Beats and time-outs of the channels of one service: one source for all of them.
+final class ChannelTimer: ProgressSource, @unchecked Sendable {
+  private var channels: [ObjectIdentifier: Channel] = [:]
+  private var next: MonotonicTime?
+  private var roundCount = 0
+
+  /// Rounds between looks at the clock while the service is busy.
+  private static let roundsPerLook = 1024
+
+  func add(_ channel: Channel) {
+    channels[ObjectIdentifier(channel)] = channel
+    channel.timer = self
+  }
+
+  func remove(_ channel: Channel) { channels[ObjectIdentifier(channel)] = nil }
+
+  /// Some channel's deadline has changed.
+  func reschedule() { next = channels.values.compactMap(\.deadline).min() }
+
+  var channelCount: Int { channels.count }
+  var all: [Channel] { Array(channels.values) }
+
+  func progress() -> Int {
+    roundCount &+= 1
+    guard roundCount % Self.roundsPerLook == 0 else { return 0 }
+    look()
+    return 0
+  }
+
+  private func look() {
+    guard let next else { return }
+    let now = MonotonicTime.now
+    guard next <= now else { return }
+    for channel in channels.values { channel.tick(at: now) }
+    reschedule()
+  }
+
+  var descriptor: CInt? { nil }
+  /// Before a sleep the clock is read in any case.
+  func arm() { look() }
+  func disarm() { look() }
+  var nextDeadline: MonotonicTime? { next }
+}
