@@ -34,6 +34,10 @@ let package = Package(
       name: "FabricCompletion", dependencies: ["FabricPlatform", "FabricVerbs"],
       swiftSettings: ours),
 
+    .target(
+      name: "FabricVerbsContract", dependencies: ["FabricPlatform", "FabricVerbs"],
+      swiftSettings: ours),
+
     // Floor 3: adapters
     .target(
       name: "FabricSharedMemory", dependencies: ["FabricVerbs", "FabricPlatform", "FabricWire"],
@@ -65,6 +69,17 @@ let package = Package(
       dependencies: [
         "FabricCompletion", "FabricMessaging", "FabricPlatform", "FabricSharedMemory",
         "FabricVerbs", "FabricWire",
+      ],
+      swiftSettings: ours),
+    .testTarget(
+      name: "FabricSimulatedTests",
+      dependencies: ["FabricPlatform", "FabricSimulated", "FabricVerbs", "FabricVerbsContract"],
+      swiftSettings: ours),
+    .testTarget(
+      name: "FabricCompletionTests",
+      dependencies: [
+        "CAllocationCounter", "CFabricLinux", "FabricCompletion", "FabricPlatform",
+        "FabricSimulated", "FabricVerbs",
       ],
       swiftSettings: ours),
     .target(name: "CAllocationCounter", path: "Tests/CAllocationCounter"),
