@@ -46,13 +46,15 @@ private final class Arena: Sendable {
 }
 
 /// Runs `body` on `count` threads and gives their joining back.
-func startThreads(_ count: Int, _ body: @escaping @Sendable (Int) -> Void) throws -> [SystemThread] {
+func startThreads(_ count: Int, _ body: @escaping @Sendable (Int) -> Void) throws -> [SystemThread]
+{
   try (0..<count).map { index in try SystemThread.start(name: "test \(index)") { body(index) } }
 }
 
 @Suite("Gate", .serialized)
 struct GateTests {
-  @Test("no worker is inside during an update, with and without membarrier", arguments: [true, false])
+  @Test(
+    "no worker is inside during an update, with and without membarrier", arguments: [true, false])
   func updatesAreAlone(_ usesMembarrier: Bool) throws {
     let arena = Arena(Gate(usesMembarrier: usesMembarrier))
     let threads = try startThreads(3) { _ in arena.work() }
@@ -157,10 +159,12 @@ struct GateTests {
     let taken = Counter()
     let threads = try startThreads(4) { _ in
       let worker = arena.gate.makeWorker()
-      for turn in 0..<20_000 {
+      for turn in 0..<300_000 {
         worker.enter()
         arena.insideCount.add(1, ordering: .relaxed)
-        if arena.isUpdating.load(ordering: .relaxed) { arena.overlapCount.add(1, ordering: .relaxed) }
+        if arena.isUpdating.load(ordering: .relaxed) {
+          arena.overlapCount.add(1, ordering: .relaxed)
+        }
         if turn % 16 == 0, arena.gate.deferUpdate({ arena.change() }) {
           taken.value.add(1, ordering: .relaxed)
         }
@@ -178,11 +182,13 @@ struct GateTests {
   func registrationBesideUpdates() throws {
     let arena = Arena(Gate())
     let threads = try startThreads(3) { _ in
-      for _ in 0..<2000 {
+      for _ in 0..<50_000 {
         let worker = arena.gate.makeWorker()
         worker.enter()
         arena.insideCount.add(1, ordering: .relaxed)
-        if arena.isUpdating.load(ordering: .relaxed) { arena.overlapCount.add(1, ordering: .relaxed) }
+        if arena.isUpdating.load(ordering: .relaxed) {
+          arena.overlapCount.add(1, ordering: .relaxed)
+        }
         arena.insideCount.subtract(1, ordering: .relaxed)
         worker.leave()
       }
