@@ -27,11 +27,14 @@ final class ServedQueue {
   }
   private var entries: UnsafeMutableBufferPointer<Entry>
   private var mask: UInt32
+  /// 32 less the bits of an index.
+  private var shift: UInt32
 
   init(_ queue: any CompletionQueue) {
     self.queue = queue
     unsafe entries = Self.emptyTable(count: 16)
     mask = 15
+    shift = 28
   }
 
   deinit { unsafe entries.deallocate() }
@@ -67,10 +70,15 @@ final class ServedQueue {
 
   // MARK: Handlers
 
+  /// Where the search for `number` begins: multiplied by 2^32 over the golden ratio, so that
+  /// numbers with the same low bits spread, too.
+  @inline(__always)
+  private func home(of number: UInt32) -> UInt32 { (number &* 0x9E37_79B1) &>> shift }
+
   /// Whose completions `number` stands for; nil when nobody's.
   @inline(__always)
   func monitor(of number: UInt32) -> Unmanaged<Monitor>? {
-    var index = number & mask
+    var index = home(of: number)
     while true {
       let entry = unsafe entries[Int(index)]
       guard let monitor = unsafe entry.monitor else { return nil }
@@ -80,30 +88,45 @@ final class ServedQueue {
   }
 
   func setMonitor(_ monitor: Monitor, of number: UInt32) {
-    let isNew = monitors.updateValue(monitor, forKey: number) == nil
-    if isNew && monitors.count * 2 <= Int(mask) + 1 {
+    removeMonitor(of: number)
+    monitors[number] = monitor
+    if monitors.count * 2 <= Int(mask) + 1 {
       insert(monitor, of: number)
     } else {
-      rebuild()
+      grow()
     }
   }
 
+  /// Takes an entry out and moves those behind it up, so that no search ends at the hole.
   func removeMonitor(of number: UInt32) {
-    if monitors.removeValue(forKey: number) != nil { rebuild() }
+    guard monitors.removeValue(forKey: number) != nil else { return }
+    var hole = home(of: number)
+    while unsafe entries[Int(hole)].number != number || entries[Int(hole)].monitor == nil {
+      hole = (hole &+ 1) & mask
+    }
+    var next = (hole &+ 1) & mask
+    while unsafe entries[Int(next)].monitor != nil {
+      let distance = unsafe (next &- home(of: entries[Int(next)].number)) & mask
+      if distance >= (next &- hole) & mask {
+        unsafe entries[Int(hole)] = entries[Int(next)]
+        hole = next
+      }
+      next = (next &+ 1) & mask
+    }
+    unsafe entries[Int(hole)] = Entry(number: 0, monitor: nil)
   }
 
   private func insert(_ monitor: Monitor, of number: UInt32) {
-    var index = number & mask
+    var index = home(of: number)
     while unsafe entries[Int(index)].monitor != nil { index = (index &+ 1) & mask }
     unsafe entries[Int(index)] = Entry(number: number, monitor: .passUnretained(monitor))
   }
 
-  private func rebuild() {
-    var count = Int(mask) + 1
-    while count < monitors.count * 2 { count *= 2 }
+  private func grow() {
     unsafe entries.deallocate()
-    unsafe entries = Self.emptyTable(count: count)
-    mask = UInt32(count - 1)
+    mask = mask &* 2 &+ 1
+    shift -= 1
+    unsafe entries = Self.emptyTable(count: Int(mask) + 1)
     for (number, monitor) in monitors { insert(monitor, of: number) }
   }
 
