@@ -1,4 +1,5 @@
 // swift-tools-version: 6.2
+import Foundation
 import PackageDescription
 
 /// Every target of ours: Swift 6, strict memory safety, warnings are errors.
@@ -10,6 +11,9 @@ let ours: [SwiftSetting] = [
   .enableUpcomingFeature("MemberImportVisibility"),
 ]
 
+/// liburcu is measured against where Debian's liburcu-dev is installed.
+let hasURCU = FileManager.default.fileExists(atPath: "/usr/include/urcu/urcu-memb.h")
+
 let package = Package(
   name: "ChannelFabric",
   products: [
@@ -17,6 +21,10 @@ let package = Package(
     .library(name: "FabricSharedMemory", targets: ["FabricSharedMemory"]),
     .library(name: "FabricStorage", targets: ["FabricStorage"]),
     .library(name: "FabricVerbs", targets: ["FabricVerbs"]),
+  ],
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+    .package(url: "https://github.com/HdrHistogram/hdrhistogram-swift", from: "0.2.0"),
   ],
   targets: [
     // Floor 0: C
@@ -63,6 +71,17 @@ let package = Package(
       name: "FabricIOProtocol", dependencies: ["FabricStorage", "FabricVerbs", "FabricWire"],
       swiftSettings: ours),
 
+    // Floor 7: tools
+    .executableTarget(
+      name: "fabperf",
+      dependencies: [
+        "FabricCompletion", "FabricMessaging", "FabricPlatform", "FabricSharedMemory",
+        "FabricVerbs", "FabricWire",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        .product(name: "Histogram", package: "hdrhistogram-swift"),
+      ] + (hasURCU ? ["CFabricURCU"] : []),
+      swiftSettings: ours + (hasURCU ? [.define("HAS_URCU")] : [])),
+
     // Tests
     .testTarget(
       name: "FabricMessagingTests",
@@ -94,3 +113,5 @@ let package = Package(
   ],
   swiftLanguageModes: [.v6]
 )
+
+if hasURCU { package.targets.append(.systemLibrary(name: "CFabricURCU")) }

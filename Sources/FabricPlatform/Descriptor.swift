@@ -32,3 +32,10 @@ public struct Descriptor: ~Copyable, Sendable {
 
   deinit { _ = close(rawValue) }
 }
+
+extension Descriptor {
+  /// Opens a file for reading and writing, close-on-exec.
+  public static func opening(_ path: String) throws(Errno) -> Descriptor {
+    try unsafe Descriptor(result: fabric_open_read_write(path))
+  }
+}

@@ -17,3 +17,10 @@ public enum Processor {
 public enum CallingUser {
   public static var id: UInt32 { geteuid() }
 }
+
+/// The process that started this one.
+public enum ParentProcess {
+  /// Has the kernel end this process when its parent ends. The corresponding C call is
+  /// `prctl(PR_SET_PDEATHSIG)`.
+  public static func dieWithIt() { _ = fabric_die_with_parent() }
+}

@@ -1,0 +1,40 @@
+import ArgumentParser
+
+/// Measures this machine's channels, each beside the machine's own floor.
+@main
+struct Fabperf: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "fabperf",
+    abstract: "Measures channels between two processes, beside the machine's own floor.",
+    discussion: """
+      Every run measures the floor as well, so its results are ratios that compare across \
+      machines. Build with `swift build -c release` for figures that mean something.
+
+      Exit codes: 0 measured, 1 a process failed, 64 wrong usage.
+      """,
+    version: "1.0.0",
+    subcommands: [
+      Latency.self, Rate.self, Bandwidth.self, GateCost.self, PoolCost.self, Peer.self,
+    ])
+}
+
+/// What every measurement between two processes takes.
+struct CommonOptions: ParsableArguments {
+  @Option(help: "The fabric to measure: shm.")
+  var fabric = "shm"
+
+  @Option(help: "Seconds to measure for, after a warm-up of a tenth.")
+  var seconds = 2.0
+
+  @Flag(help: "Print JSON instead of a table.")
+  var json = false
+
+  func validate() throws {
+    guard fabric == "shm" else {
+      throw ValidationError("expected --fabric shm, got \(fabric)")
+    }
+    guard seconds > 0, seconds <= 3600 else {
+      throw ValidationError("expected more than 0 and at most 3600 seconds, got \(seconds)")
+    }
+  }
+}

@@ -1,0 +1,38 @@
+import ArgumentParser
+import FabricCompletion
+import FabricMessaging
+import FabricPlatform
+import FabricSharedMemory
+import FabricVerbs
+
+/// The process at the other end of a measurement; started by the measuring one.
+struct Peer: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "The other end of a measurement.", shouldDisplay: false)
+
+  @Argument var path: String
+  @Option var parent: Int32
+  @Option var floor: Int32 = -1
+
+  func run() throws {
+    ParentProcess.dieWithIt()
+    let service = try CompletionService()
+    try Processor.bindCallingThread(toAvailable: 1)
+    if floor >= 0 {
+      try CacheLineFloor(process: parent, descriptor: floor).answer()
+    }
+    let endpoint = try ChannelEndpoint(adapter: try SharedMemoryAdapter(), service: service)
+    let handler = AnsweringHandler()
+    var result: Result<Channel, ChannelOpenError>?
+    var options = ChannelOptions()
+    options.receiveCount = 1024
+    options.sendCount = 1024
+    options.messageByteCount = 512
+    endpoint.connect(
+      to: FabricAddress(fabric: "shm", endpoint: path), options: options, handler: handler
+    ) { result = $0 }
+    service.run(until: { result != nil }, deadline: .now + .seconds(10))
+    _ = try result?.get()
+    service.run(until: { handler.closed != nil })
+  }
+}

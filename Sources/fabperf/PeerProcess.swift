@@ -1,0 +1,138 @@
+import FabricCompletion
+import FabricMessaging
+import FabricPlatform
+import FabricSharedMemory
+import FabricVerbs
+import FabricWire
+import Foundation
+
+/// What a measuring process tells its peer, as a message's kind.
+enum Kind {
+  static let ping: UInt16 = 1
+  static let stream: UInt16 = 2
+  /// The sender has sent `tag` messages; the peer answers when it has them all.
+  static let endOfStream: UInt16 = 3
+}
+
+/// A peer process that was started and is about to connect.
+final class StartedMeasurement {
+  private let service: CompletionService
+  private let endpoint: ChannelEndpoint
+  private let listener: ChannelListener
+  private let handler = MeasuringHandler()
+  private let process = Process()
+
+  init(options: ChannelOptions, floorFile: CInt = -1) throws {
+    let path = NSTemporaryDirectory() + "/fabperf-\(getpid()).sock"
+    service = try CompletionService()
+    endpoint = try ChannelEndpoint(adapter: try SharedMemoryAdapter(), service: service)
+    let handler = self.handler
+    let box = Box()
+    listener = try endpoint.listen(
+      at: FabricAddress(fabric: "shm", endpoint: path), options: options,
+      accept: { _, _ in .accept(greeting: [], handler: handler) }, opened: { box.channel = $0 })
+    self.box = box
+    process.executableURL = URL(fileURLWithPath: "/proc/self/exe").resolvingSymlinksInPath()
+    process.arguments = ["peer", path, "--parent", "\(getpid())", "--floor=\(floorFile)"]
+    try process.run()
+    // Only now: the service and the peer look at which processors there are.
+    try Processor.bindCallingThread(toAvailable: 0)
+  }
+
+  private final class Box { var channel: Channel? }
+  private let box: Box
+
+  func connected() throws -> Measurement {
+    service.run(until: { box.channel != nil }, deadline: .now + .seconds(10))
+    listener.close()
+    guard let channel = box.channel else {
+      throw Failure("the peer process did not connect within 10 s")
+    }
+    return Measurement(
+      service: service, endpoint: endpoint, channel: channel, handler: handler, process: process)
+  }
+}
+
+/// The measuring side: its channel to a peer process that it has started.
+final class Measurement {
+  let service: CompletionService
+  let channel: Channel
+  let handler: MeasuringHandler
+  let endpoint: ChannelEndpoint
+  private let process: Process
+
+  init(
+    service: CompletionService, endpoint: ChannelEndpoint, channel: Channel,
+    handler: MeasuringHandler, process: Process
+  ) {
+    self.service = service
+    self.endpoint = endpoint
+    self.channel = channel
+    self.handler = handler
+    self.process = process
+  }
+
+  /// Runs the service until `condition` holds.
+  func run(until condition: () -> Bool) throws {
+    service.run(until: { condition() || handler.closed != nil }, deadline: .now + .seconds(60))
+    if let closed = handler.closed { throw Failure("the channel closed: \(closed)") }
+    guard condition() else { throw Failure("the peer did not answer within 60 s") }
+  }
+
+  func finish() {
+    channel.close()
+    service.run(until: { handler.closed != nil }, deadline: .now + .seconds(2))
+    process.waitUntilExit()
+  }
+}
+
+/// A measurement that could not be made.
+struct Failure: Error, CustomStringConvertible {
+  let description: String
+  init(_ description: String) { self.description = description }
+}
+
+final class MeasuringHandler: ChannelHandler {
+  /// Answers so far.
+  var answerCount = 0
+  var closed: ChannelCloseReason?
+  var canSend = true
+
+  func channel(_ channel: Channel, received messages: Span<IncomingMessage>) {
+    answerCount &+= messages.count
+  }
+  func channelCanSend(_ channel: Channel) { canSend = true }
+  func channel(_ channel: Channel, closed reason: ChannelCloseReason) { closed = reason }
+}
+
+/// The other side: answers pings at once, and a stream when it has all of it.
+final class AnsweringHandler: ChannelHandler {
+  var closed: ChannelCloseReason?
+  private var streamCount: UInt32 = 0
+
+  func channel(_ channel: Channel, received messages: Span<IncomingMessage>) {
+    for index in messages.indices {
+      let message = messages[index]
+      if let buffer = message.buffer { channel.returnBuffer(buffer.id) }
+      switch message.kind {
+      case Kind.ping: channel.send(kind: Kind.ping, tag: message.tag, payload: message.payload)
+      case Kind.endOfStream:
+        channel.send(kind: Kind.endOfStream, tag: streamCount, payload: message.payload)
+        streamCount = 0
+      default: streamCount &+= 1
+      }
+    }
+  }
+  func channel(_ channel: Channel, closed reason: ChannelCloseReason) { closed = reason }
+}
+
+/// A figure with its unit of a thousand millionth of a second turned into microseconds.
+func microseconds(_ nanoseconds: Double) -> Double { nanoseconds / 1000 }
+
+/// `count` bytes of registered or plain memory seen as a message's payload.
+func withPayload<Result>(_ count: Int, _ body: (WireView) throws -> Result) rethrows -> Result {
+  try unsafe withUnsafeTemporaryAllocation(byteCount: max(1, count), alignment: 64) { raw in
+    unsafe raw.initializeMemory(as: UInt8.self, repeating: 0x5a)
+    return try unsafe body(WireView(raw.baseAddress!, byteCount: count))
+  }
+}

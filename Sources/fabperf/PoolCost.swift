@@ -1,0 +1,29 @@
+import ArgumentParser
+import FabricMessaging
+import FabricPlatform
+import FabricSharedMemory
+
+struct PoolCost: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "pool", abstract: "Cost of taking and giving back an element of a message pool.",
+    discussion: "JSON: nanosecondsPerPair.")
+
+  @Flag(help: "Print JSON instead of a table.")
+  var json = false
+
+  func run() throws {
+    let domain = try SharedMemoryAdapter().makeProtectionDomain()
+    let pool = try MessagePool(in: domain, capacity: 256, elementByteCount: 4096)
+    let count = 10_000_000
+    let start = MonotonicTime.now
+    for _ in 0..<count {
+      guard let element = pool.take() else { throw Failure("the pool is empty") }
+      pool.giveBack(element)
+    }
+    let nanoseconds = Double(MonotonicTime.now.nanoseconds(since: start)) / Double(count)
+    try pool.close()
+    var report = Report()
+    report.add("nanosecondsPerPair", nanoseconds)
+    try report.print(json: json)
+  }
+}
