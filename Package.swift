@@ -19,6 +19,8 @@ let package = Package(
   products: [
     .library(name: "FabricMessaging", targets: ["FabricMessaging"]),
     .library(name: "FabricSharedMemory", targets: ["FabricSharedMemory"]),
+    .library(name: "FabricHostDriver", targets: ["FabricHostDriver"]),
+    .library(name: "FabricIOUnit", targets: ["FabricIOUnit"]),
     .library(name: "FabricStorage", targets: ["FabricStorage"]),
     .library(name: "FabricVerbs", targets: ["FabricVerbs"]),
   ],
@@ -67,8 +69,26 @@ let package = Package(
       swiftSettings: ours),
 
     // Floor 4: the block protocol
+    .target(name: "FabricBounded", swiftSettings: ours),
     .target(
       name: "FabricIOProtocol", dependencies: ["FabricStorage", "FabricVerbs", "FabricWire"],
+      swiftSettings: ours),
+
+    // Floor 6: roles
+    .target(
+      name: "FabricIOUnit",
+      dependencies: [
+        "FabricBounded", "FabricCompletion", "FabricIOProtocol", "FabricMessaging",
+        "FabricPlatform", "FabricStorage", "FabricVerbs", "FabricWire",
+      ],
+      swiftSettings: ours),
+
+    .target(
+      name: "FabricHostDriver",
+      dependencies: [
+        "FabricBounded", "FabricCompletion", "FabricIOProtocol", "FabricMessaging",
+        "FabricPlatform", "FabricStorage", "FabricVerbs", "FabricWire",
+      ],
       swiftSettings: ours),
 
     // Floor 7: tools
@@ -102,6 +122,13 @@ let package = Package(
       ],
       swiftSettings: ours),
     .target(name: "CAllocationCounter", path: "Tests/CAllocationCounter"),
+    .testTarget(
+      name: "FabricIOUnitTests",
+      dependencies: [
+        "FabricCompletion", "FabricHostDriver", "FabricIOUnit", "FabricPlatform",
+        "FabricSharedMemory", "FabricStorage", "FabricVerbs",
+      ],
+      swiftSettings: ours),
     .testTarget(
       name: "FabricIOProtocolTests",
       dependencies: ["FabricIOProtocol", "FabricStorage", "FabricVerbs", "FabricWire"],

@@ -25,7 +25,8 @@ public enum MessageKind: UInt16, Sendable, CaseIterable {
 }
 
 /// Names a command in flight: a slot of the host's table and the slot's generation, so that a late
-/// response to a recycled slot is recognised. (IO-22)
+/// response to a recycled slot is recognised. A push can name 31 bits, so that is all there are.
+/// (IO-22)
 public struct RequestTag: RawRepresentable, Hashable, Sendable, BitwiseCopyable {
   public let rawValue: UInt32
 
@@ -34,9 +35,11 @@ public struct RequestTag: RawRepresentable, Hashable, Sendable, BitwiseCopyable 
 
   @inlinable
   public init(index: UInt16, generation: UInt16) {
-    rawValue = UInt32(generation) << 16 | UInt32(index)
+    rawValue = UInt32(generation & 0x7FFF) << 16 | UInt32(index)
   }
 
+  /// Whether a push can name it.
+  @inlinable public var isValid: Bool { rawValue <= 0x7FFF_FFFF }
   @inlinable public var index: Int { Int(rawValue & 0xFFFF) }
   @inlinable public var generation: UInt16 { UInt16(truncatingIfNeeded: rawValue >> 16) }
 }

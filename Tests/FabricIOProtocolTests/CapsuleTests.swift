@@ -16,7 +16,7 @@ struct CapsuleTests {
     #expect(encoded(64) { read.encode(into: $0) } == golden)
     #expect(try withView(golden) { try CommandCapsule(decoding: $0) } == read)
     let write = CommandCapsule(
-      .write, tag: RequestTag(index: 0xFFFF, generation: 0xFFFE), block: 5, blockCount: 1,
+      .write, tag: RequestTag(index: 0xFFFF, generation: 0x7FFE), block: 5, blockCount: 1,
       byteCount: 512, flags: .forceUnitAccess)
     let bytes = try #require(try goldenVectors()["forced write command"])
     #expect(encoded(64) { write.encode(into: $0) } == bytes)
@@ -100,8 +100,10 @@ struct CapsuleTests {
   @Test("IO-22: a tag is a slot and a generation")
   func tags() {
     let tag = RequestTag(index: 0x1234, generation: 0xABCD)
-    #expect(tag.rawValue == 0xABCD_1234)
+    #expect(tag.rawValue == 0x2BCD_1234)
     #expect(tag.index == 0x1234)
-    #expect(tag.generation == 0xABCD)
+    #expect(tag.generation == 0x2BCD)
+    #expect(tag.isValid)
+    #expect(!RequestTag(rawValue: 0x8000_0000).isValid)
   }
 }

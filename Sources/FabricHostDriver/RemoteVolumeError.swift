@@ -1,0 +1,42 @@
+public import FabricStorage
+
+/// Why a remote volume cannot be used, or a request failed.
+public enum RemoteVolumeError: Error, Sendable, CustomStringConvertible {
+  /// The adapter or the machine lacks something.
+  case resource(String)
+  /// No connection could be had, at the first attempt.
+  case unreachable(address: VolumeAddress, reason: String)
+  /// No connection, or no answer, for as long as it was told to wait.
+  case timedOut(address: VolumeAddress, after: Duration, reason: String)
+  /// What answers now is not the volume that was attached.
+  case volumeChanged(address: VolumeAddress, detail: String)
+  /// The volume was closed.
+  case closed
+  /// A request ended badly. `block` is the first block of the part that failed.
+  case failed(BlockOperation, block: UInt64, blockCount: UInt64, status: BlockStatus)
+
+  public var description: String {
+    switch self {
+    case .resource(let words): words
+    case .unreachable(_, let reason): reason
+    case .timedOut(let address, let after, let reason):
+      "gave up on \(address) after \(Self.seconds(after)), because \(reason); "
+        + "start the unit, or allow more time with --timeout"
+    case .volumeChanged(let address, let detail):
+      "expected \(address) to be the volume that was attached, \(detail); "
+        + "check what is served there, then attach it again"
+    case .closed: "the volume was closed"
+    case .failed(let operation, let block, let count, let status):
+      "\(operation) of \(count) blocks from block \(block) failed: \(status.explanation)"
+    }
+  }
+
+  /// A duration for people.
+  static func seconds(_ duration: Duration) -> String {
+    let milliseconds =
+      duration.components.seconds * 1000 + duration.components.attoseconds / 1_000_000_000_000_000
+    if milliseconds < 1000 { return "\(milliseconds) ms" }
+    let tenths = (milliseconds + 50) / 100
+    return tenths % 10 == 0 ? "\(tenths / 10) s" : "\(tenths / 10).\(tenths % 10) s"
+  }
+}

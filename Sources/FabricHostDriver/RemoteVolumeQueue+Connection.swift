@@ -1,0 +1,202 @@
+import FabricBounded
+import FabricIOProtocol
+import FabricMessaging
+import FabricPlatform
+import FabricStorage
+import FabricWire
+
+/// One connection's handler: events of a connection that was given up reach nobody.
+final class Link: ChannelHandler {
+  weak var queue: RemoteVolumeQueue?
+
+  init(_ queue: RemoteVolumeQueue) { self.queue = queue }
+
+  func channel(_ channel: Channel, received messages: Span<IncomingMessage>) {
+    queue?.received(messages, over: channel)
+  }
+
+  func channel(_ channel: Channel, finished tokens: Span<UInt64>) {}
+
+  func channelCanSend(_ channel: Channel) { queue?.postUnsent() }
+
+  func channel(_ channel: Channel, closed reason: ChannelCloseReason) {
+    queue?.lost(self, because: "\(reason)")
+  }
+}
+
+extension RemoteVolumeQueue {
+  /// Attempts a connection that takes the place of all earlier ones.
+  func connect() {
+    epoch += 1
+    let opening = HostOpening(
+      volumeName: address.volumeName, hostName: options.hostName, session: session, epoch: epoch,
+      access: options.access, depth: UInt16(options.depth))
+    var channelOptions = ChannelOptions()
+    // The unit writes into requests' own memory; nothing is transferred to the host.
+    channelOptions.bufferCount = 0
+    do throws(ProtocolFault) {
+      channelOptions.greeting = try opening.encoded()
+    } catch {
+      return fail(.resource(error.description))
+    }
+    let link = Link(self)
+    self.link = link
+    endpoint.connect(
+      to: address.unit, options: channelOptions, timeout: options.attemptTimeout, handler: link
+    ) { [weak self] result in
+      guard let self, self.link === link else {
+        if case .success(let channel) = result { channel.close() }
+        return
+      }
+      switch result {
+      case .success(let channel): connected(channel)
+      case .failure(let error): attemptFailed(error.description)
+      }
+    }
+  }
+
+  private func connected(_ channel: Channel) {
+    self.channel = channel
+    let found: RemoteVolumeInfo
+    do throws(ProtocolFault) {
+      found = RemoteVolumeInfo(
+        try UnitOpening(decoding: channel.peerGreeting), address: address)
+    } catch {
+      dropLink()
+      return fail(.unreachable(address: address, reason: error.description))
+    }
+    if let change = info.flatMap({ change(from: $0, to: found) }) {
+      dropLink()
+      return fail(.volumeChanged(address: address, detail: change))
+    }
+    info = found
+    sentLimit = found.depth
+  }
+
+  /// In what two answers differ that ought to be those of one volume.
+  private func change(from old: RemoteVolumeInfo, to new: RemoteVolumeInfo) -> String? {
+    if old.identifier != new.identifier {
+      return "its identity was \(old.identifier) and is now \(new.identifier)"
+    }
+    if old.blockByteCount != new.blockByteCount || old.blockCount != new.blockCount {
+      return "it had \(old.blockCount) blocks of \(old.blockByteCount) bytes and now has "
+        + "\(new.blockCount) of \(new.blockByteCount)"
+    }
+    return nil
+  }
+
+  /// The unit takes commands: sends what waits, first what the old connection left. (IO-37)
+  private func ready() {
+    isReady = true
+    if case .connecting = state, let info {
+      if reconnectCount > 0 || backoff.attemptCount > 0 {
+        options.log("connected to \(address)")
+      }
+      backoff.succeeded()
+      state = .attached(info)
+      // Without a connection no time of the unit's passed.
+      for index in 0..<slots.count { slots[index].submitted = coarseNow }
+      handler.remoteVolume(self, changed: state)
+    }
+    postUnsent()
+  }
+
+  func received(_ messages: Span<IncomingMessage>, over channel: Channel) {
+    guard channel === self.channel else { return }
+    for index in messages.indices {
+      let message = messages[index]
+      var isSound = false
+      if message.isPushCompletion {
+        isSound = isReady && pushCompleted(tag: RequestTag(rawValue: message.tag))
+      } else if message.kind == MessageKind.response.rawValue {
+        if isReady, message.buffer == nil,
+          let response = try? ResponseCapsule(decoding: message.payload)
+        {
+          isSound = response.tag.rawValue == message.tag && responded(response)
+        }
+      } else if message.kind == MessageKind.ready.rawValue, !isReady {
+        isSound = message.payload.byteCount == 0
+        if isSound { ready() }
+      }
+      guard isSound else {
+        report()
+        guard let link else { return }
+        channel.close()
+        return lost(link, because: "the unit sent a message that the protocol does not know")
+      }
+      // `report` may have closed the queue.
+      guard self.channel === channel else { return }
+    }
+    report()
+    postUnsent()
+  }
+
+  // MARK: Loss
+
+  /// The connection has gone: keeps what was not acknowledged for the next.
+  func lost(_ link: Link, because reason: String) {
+    guard link === self.link else { return }
+    dropLink()
+    requeue()
+    switch state {
+    case .attached:
+      lostAt = .now
+      lossReason = reason
+      reconnectCount += 1
+      state = .connecting
+      options.log("lost \(address), because \(reason); connecting again")
+      handler.remoteVolume(self, changed: state)
+      if case .connecting = state { connect() }
+    case .connecting:
+      attemptFailed(reason)
+    case .failed, .closed: break
+    }
+  }
+
+  /// Marks everything that was sent as unsent, in an order that does not matter: requests in
+  /// flight at once have none. (IO-36)
+  private func requeue() {
+    unsent.removeAll()
+    doomed.removeAll()
+    for index in 0..<slots.count where slots[index].isTaken {
+      slots[index].isSent = false
+      slots[index].generation = (slots[index].generation &+ 1) & 0x7FFF
+      unsent.push(index)
+    }
+    sentCount = 0
+  }
+
+  private func attemptFailed(_ reason: String) {
+    guard case .connecting = state else { return }
+    dropLink()
+    lossReason = reason
+    if info == nil, !options.isPatientAtFirst {
+      return fail(.unreachable(address: address, reason: reason))
+    }
+    var generator = SystemRandomNumberGenerator()
+    let wait = backoff.next(using: &generator)
+    options.log(
+      "attempt \(backoff.attemptCount), next in \(RemoteVolumeError.seconds(wait)), "
+        + "because \(reason)")
+    timer?.reconnectAt = .now + wait
+  }
+
+  /// Gives up: everything ends, now and later.
+  func fail(_ error: RemoteVolumeError) {
+    dropLink()
+    timer?.reconnectAt = nil
+    state = .failed(error)
+    handler.remoteVolume(self, changed: state)
+    if case .failed = state { endAll() }
+  }
+
+  /// Forgets the connection, if there is one.
+  func dropLink() {
+    let old = channel
+    link?.queue = nil
+    link = nil
+    channel = nil
+    isReady = false
+    old?.close()
+  }
+}

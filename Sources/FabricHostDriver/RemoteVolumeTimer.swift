@@ -1,0 +1,87 @@
+import FabricBounded
+import FabricCompletion
+import FabricPlatform
+
+/// A queue's clock: attempts to connect when it is time, gives up when time is over.
+final class RemoteVolumeTimer: ProgressSource {
+  weak var queue: RemoteVolumeQueue?
+  private let timeout: Duration?
+  var reconnectAt: MonotonicTime?
+  /// Requests of a queue that was given up wait for their end, or ends for their report.
+  var hasEnds = false
+  /// How often answers are looked for that are late.
+  private let interval: Duration
+  private var nextCheck: MonotonicTime
+  private var roundCount: UInt32 = 0
+
+  init(queue: RemoteVolumeQueue, timeout: Duration?) {
+    self.queue = queue
+    self.timeout = timeout
+    interval = timeout.map { max(.milliseconds(10), min(.seconds(1), $0 / 8)) } ?? .seconds(1)
+    nextCheck = .now + interval
+  }
+
+  func progress() -> Int {
+    if hasEnds { return end() }
+    roundCount &+= 1
+    if reconnectAt == nil, timeout == nil || roundCount & 63 != 0, !isIdleRound { return 0 }
+    isIdleRound = false
+    let now = MonotonicTime.now
+    if let reconnectAt, now >= reconnectAt {
+      self.reconnectAt = nil
+      if hasTimedOut(now) { return 1 }
+      queue?.connect()
+      return 1
+    }
+    if now >= nextCheck {
+      nextCheck = now + interval
+      return hasTimedOut(now) ? 1 : 0
+    }
+    return 0
+  }
+
+  /// The service is about to sleep or has slept: the clock must be read.
+  private var isIdleRound = false
+  var descriptor: CInt? { nil }
+  func arm() { isIdleRound = true }
+  func disarm() { isIdleRound = true }
+
+  var nextDeadline: MonotonicTime? {
+    if hasEnds { return .now }
+    guard let timeout, timeout > .zero else { return reconnectAt }
+    return reconnectAt.map { min($0, nextCheck) } ?? nextCheck
+  }
+
+  private func end() -> Int {
+    hasEnds = false
+    guard let queue else { return 0 }
+    if case .failed = queue.state { queue.endAll() } else { queue.endDoomed() }
+    return 1
+  }
+
+  /// Gives the queue up when it has been without a connection, or a request without an answer, for
+  /// too long.
+  private func hasTimedOut(_ now: MonotonicTime) -> Bool {
+    guard let queue, let timeout else { return false }
+    let limit = timeout.nanoseconds
+    queue.coarseNow = now.nanoseconds
+    switch queue.state {
+    case .connecting:
+      guard now.nanoseconds(since: queue.lostAt) >= limit else { return false }
+      queue.fail(.timedOut(address: queue.address, after: timeout, reason: queue.lossReason))
+      return true
+    case .attached:
+      for index in 0..<queue.slots.count where queue.slots[index].isTaken {
+        let since = MonotonicTime(nanoseconds: queue.slots[index].submitted)
+        guard now.nanoseconds(since: since) >= limit &+ interval.nanoseconds else { continue }
+        queue.fail(
+          .timedOut(
+            address: queue.address, after: timeout,
+            reason: "the unit is there and does not answer a request"))
+        return true
+      }
+      return false
+    case .failed, .closed: return false
+    }
+  }
+}

@@ -1,0 +1,144 @@
+import FabricCompletion
+import FabricMessaging
+import FabricPlatform
+public import FabricStorage
+public import FabricVerbs
+import Synchronization
+
+/// Serves the volumes of a common layer to hosts over one fabric. The protocol is in
+/// `Specs/IOProtocol.md`.
+///
+/// Threads: `init` and `stop` on any but the service's own; the work is done on one thread of a
+/// completion service.
+public final class IOUnitServer: Subsystem, @unchecked Sendable {
+  public struct Options: Sendable {
+    /// What the unit calls itself, an NQN-style name of at most 64 bytes.
+    public var unitName = "nqn.2024-01.org.channelfabric:unit"
+    /// Commands in flight on one connection.
+    public var depth = 128
+    /// Commands in flight in one volume's port, of all connections.
+    public var portDepth = 1024
+    /// The most bytes that one command transfers; also the size of a buffer that hosts write to.
+    public var maximumTransferByteCount = 128 << 10
+    /// Buffers of that size for each connection's writes.
+    public var bufferCount = 32
+    /// Elements of that size that reads from files go through, of all connections.
+    public var readElementCount = 128
+    /// Told of what an operator might want to know: one line each.
+    public var log: @Sendable (String) -> Void = { _ in }
+
+    public init() {}
+  }
+
+  public let name: String
+  public let address: FabricAddress
+  private let fabric: UnitFabric
+  private var registration: Registration!
+  private var shard: UnitShard!
+  private var listener: ChannelListener?
+
+  /// Starts to serve.
+  ///
+  /// - Parameters:
+  ///   - fabric: also the maker of memory volumes that are to be read directly. Serves one unit.
+  ///   - address: where to listen.
+  /// - Throws: `IOUnitError`; nothing is left behind.
+  public init(
+    layer: CommonLayer, fabric: UnitFabric, address: FabricAddress, options: Options = .init()
+  ) throws(IOUnitError) {
+    self.address = address
+    self.fabric = fabric
+    name = "io-unit \(address)"
+    do throws(CommonLayerError) {
+      registration = try layer.register(self)
+    } catch { throw .subsystem(error.description) }
+    do throws(RegistrationError) {
+      shard = try UnitShard(
+        options: options, layer: layer, fabric: fabric, service: fabric.service,
+        registration: registration)
+    } catch {
+      registration.deregister()
+      throw .registration(error)
+    }
+    if let reason = listen(options) {
+      registration.deregister()
+      throw .listening(address: address, reason: reason)
+    }
+  }
+
+  /// - Returns: why it cannot listen; nil when it does.
+  private func listen(_ options: Options) -> String? {
+    var channel = ChannelOptions()
+    channel.bufferCount = options.bufferCount
+    channel.bufferByteCount = options.maximumTransferByteCount
+    return onThread { [self, channel] shard in
+      do throws(ChannelOpenError) {
+        listener = try fabric.endpoint.listen(
+          at: address, options: channel,
+          accept: { greeting, peer in shard.accept(greeting: greeting, peer: peer) },
+          opened: { channel in shard.opened(channel) })
+        return nil
+      } catch {
+        return error.description
+      }
+    }
+  }
+
+  /// Hosts connected to volumes. Waits for the unit's thread.
+  public var connectionCount: Int { onThread { $0.connectionCount } }
+  /// Elements of the read pool that are free. Waits for the unit's thread.
+  public var freeReadElementCount: Int { onThread { $0.readPool.freeCount } }
+
+  /// Accepts nobody any more, closes every connection in order, lets what was accepted end, and
+  /// returns when nothing is called any more. The fabric's thread ends with it.
+  public func stop() {
+    guard shard != nil else { return }
+    onThread { [self] shard in
+      listener?.close()
+      listener = nil
+      shard.closeAll()
+    }
+    registration.deregister()
+    onThread { [self] _ in fabric.endpoint.close() }
+    // The endpoint leaves the service in a job of its own.
+    onThread { shard in shard.leaveService() }
+    fabric.service.stop()
+    // These hold each other.
+    registration = nil
+    shard = nil
+  }
+
+  public func portNeedsPoll(_ port: VolumePort) { fabric.service.wake() }
+
+  /// Runs `body` on the unit's thread and returns what it returns.
+  private func onThread<Value: Sendable>(_ body: @escaping @Sendable (UnitShard) -> Value) -> Value
+  {
+    let place = Handover<Value>()
+    let shard = UnsafeShard(shard: shard)
+    fabric.service.execute {
+      place.put(body(shard.shard))
+    }
+    return place.take()
+  }
+
+  private struct UnsafeShard: @unchecked Sendable {
+    let shard: UnitShard
+  }
+}
+
+/// A value that one thread hands to another, which waits for it.
+private final class Handover<Value: Sendable>: Sendable {
+  private let value = Mutex<Value?>(nil)
+  private let isThere = Atomic<UInt32>(0)
+
+  func put(_ value: Value) {
+    self.value.withLock { $0 = value }
+    isThere.store(1, ordering: .releasing)
+    Futex.wake(isThere)
+  }
+
+  func take() -> Value {
+    while isThere.load(ordering: .acquiring) == 0 { Futex.wait(isThere, while: 0) }
+    return value.withLock { $0! }
+  }
+}

@@ -1,0 +1,73 @@
+import FabricCompletion
+import FabricPlatform
+import FabricStorage
+import FabricVerbs
+
+/// A volume on a shard, with certain rights: a port, carried on by the shard's completion service.
+/// Confined to the shard's thread.
+final class ServedVolume: ProgressSource, VolumePortHandler {
+  let volume: Volume
+  let access: VolumeAccess
+  let blockByteCount: UInt64
+  /// The fabric memory that the blocks lie in, where they do.
+  let directRegion: MemoryRegion?
+  private(set) var port: VolumePort!
+  private unowned let shard: UnitShard
+
+  init(
+    _ volume: Volume, access: VolumeAccess, depth: Int, shard: UnitShard,
+    registration: Registration, directRegion: MemoryRegion?
+  ) throws(CommonLayerError) {
+    self.volume = volume
+    self.access = access
+    self.shard = shard
+    self.directRegion = directRegion
+    blockByteCount = UInt64(volume.blockByteCount)
+    port = try registration.openPort(on: volume, access: access, depth: depth, handler: self)
+  }
+
+  /// The blocks for a work request, where they lie in fabric memory and may be read there.
+  @inline(__always)
+  func directElement(
+    block: UInt64, blockCount: UInt32, byteCount: UInt32
+  ) -> ScatterGatherElement? {
+    guard let directRegion, UInt64(byteCount) == UInt64(blockCount) &* blockByteCount,
+      let address = port.directAddress(block: block, blockCount: blockCount)
+    else { return nil }
+    return ScatterGatherElement(
+      address: address, byteCount: byteCount, localKey: directRegion.localKey)
+  }
+
+  // MARK: Progress
+
+  func progress() -> Int {
+    if port.inFlightCount == 0 && !shard.hasQuiescing && port.isOpen { return 0 }
+    port.flushSubmissions()
+    let count = port.poll()
+    if count > 0 { shard.flushTouched() }
+    return count
+  }
+
+  var descriptor: CInt? { port.descriptor }
+  // Where it answers false, the round that follows finds what there is.
+  func arm() { _ = port.arm() }
+  func disarm() {}
+  var nextDeadline: MonotonicTime? { nil }
+
+  // MARK: What ended
+
+  func volumePort(_ port: VolumePort, completed completions: Span<BlockCompletion>) {
+    for index in completions.indices {
+      let completion = completions[index]
+      let place = UnitConnection.Place(rawValue: completion.tag)
+      shard.connection(place.connection)?.ended(
+        place.slot, status: completion.status,
+        transferredByteCount: completion.transferredByteCount)
+    }
+    shard.retryDeferred()
+  }
+
+  func volumePort(_ port: VolumePort, quiesced client: UInt32) {
+    shard.quiesced(client, of: self)
+  }
+}

@@ -1,0 +1,180 @@
+import FabricBounded
+import FabricIOProtocol
+import FabricMessaging
+import FabricStorage
+import FabricVerbs
+import FabricWire
+
+/// One host's channel to one volume: commands in, data and responses out. Confined to its shard's
+/// thread.
+final class UnitConnection: ChannelHandler {
+  /// Names a command in a store's completions.
+  struct Place {
+    let rawValue: UInt64
+    init(rawValue: UInt64) { self.rawValue = rawValue }
+    init(connection: Int, slot: Int) { rawValue = UInt64(connection) << 32 | UInt64(slot) }
+    var connection: Int { Int(rawValue >> 32) }
+    var slot: Int { Int(rawValue & 0xFFFF_FFFF) }
+  }
+
+  enum State {
+    /// Accepted; the channel is not up, or older connections of the session are being fenced.
+    case opening
+    /// Commands may come.
+    case ready
+    /// Accepts nothing more; what it handed to the port has not all ended.
+    case closing
+    /// Forgotten.
+    case gone
+  }
+
+  /// A command between its arrival and its response.
+  struct Slot: BitwiseCopyable {
+    var command = CommandCapsule(.flush, tag: RequestTag(rawValue: 0))
+    var dataAddress: UInt64 = 0
+    var transferredByteCount: UInt32 = 0
+    /// The read pool's element; negative: none.
+    var element: Int32 = -1
+    var bufferID: UInt16 = 0
+    var hasBuffer = false
+    /// The data of a read from fabric memory lies in the volume itself.
+    var isDirect = false
+    var status = BlockStatus.success
+  }
+
+  let number: Int
+  let opening: HostOpening
+  let served: ServedVolume
+  let session: UnitSession
+  let client: UInt32
+  let depth: Int
+  let maximumTransferByteCount: UInt32
+  unowned let shard: UnitShard
+  let slots: FixedTable<Slot>
+  let freeSlots: IndexPool
+  /// Commands that wait for the port or for an element, in order.
+  let deferred: IndexQueue
+  /// Commands whose response waits for the channel, in order.
+  let replies: IndexQueue
+  var channel: Channel?
+  var state = State.opening
+  var isReadySent = false
+  /// Whether the shard knows that `deferred` holds something.
+  var isWaiting = false
+  /// Whether the shard will flush the channel.
+  var isTouched = false
+
+  init(
+    number: Int, opening: HostOpening, served: ServedVolume, session: UnitSession, depth: Int,
+    maximumTransferByteCount: UInt32, shard: UnitShard
+  ) {
+    self.number = number
+    self.opening = opening
+    self.served = served
+    self.session = session
+    self.depth = depth
+    self.maximumTransferByteCount = maximumTransferByteCount
+    self.shard = shard
+    client = served.port.attach(session.client)
+    slots = FixedTable(repeating: Slot(), count: depth)
+    freeSlots = IndexPool(capacity: depth)
+    deferred = IndexQueue(capacity: depth)
+    replies = IndexQueue(capacity: depth)
+  }
+
+  /// For the log.
+  var name: String { "\(opening.hostName) at \(served.volume.name)" }
+
+  // MARK: Life
+
+  /// The channel is up.
+  func opened(_ channel: Channel) {
+    guard state == .opening else { return channel.close() }
+    self.channel = channel
+    sendReadyIfSettled()
+  }
+
+  /// Lets commands come once everything of the session's older connections has ended. (IO-14)
+  func sendReadyIfSettled() {
+    guard state == .opening, !isReadySent, let channel, session.isSettled(before: self) else {
+      return
+    }
+    let refusal = unsafe withUnsafeTemporaryAllocation(byteCount: 1, alignment: 1) { bytes in
+      channel.send(
+        kind: MessageKind.ready.rawValue, tag: 0,
+        payload: unsafe WireView(UnsafeRawPointer(bytes.baseAddress!), byteCount: 0))
+    }
+    // A refusal for want of credit is followed by `channelCanSend`.
+    guard refusal == nil else { return }
+    isReadySent = true
+    state = .ready
+    channel.flush()
+  }
+
+  /// Accepts nothing more and lets what the port has end.
+  func beginClosing() {
+    guard state == .opening || state == .ready else { return }
+    state = .closing
+    deferred.removeAll()
+    replies.removeAll()
+    shard.beginQuiesce(self)
+  }
+
+  /// A newer connection of the session takes over. (IO-14)
+  func fence() {
+    beginClosing()
+    channel?.close()
+  }
+
+  /// The host broke the protocol: ends the channel. (IO-4)
+  func violation(_ words: String) {
+    guard state == .opening || state == .ready else { return }
+    shard.log("\(name): \(words); the connection is closed")
+    fence()
+  }
+
+  /// All that the port had has ended: gives everything back.
+  func finish() {
+    state = .gone
+    served.port.detach(client)
+    for index in 0..<slots.count where slots[index].element >= 0 {
+      shard.readPool.give(Int(slots[index].element))
+      slots[index].element = -1
+    }
+    channel = nil
+  }
+
+  // MARK: Channel
+
+  func channel(_ channel: Channel, received messages: Span<IncomingMessage>) {
+    for index in messages.indices {
+      guard state == .ready else {
+        if state == .opening { violation("a message came before the session was ready") }
+        return
+      }
+      let message = messages[index]
+      guard message.kind == MessageKind.command.rawValue, !message.isPushCompletion else {
+        return violation("expected a command, got a message of kind \(message.kind)")
+      }
+      receive(message, over: channel)
+    }
+  }
+
+  func channel(_ channel: Channel, finished tokens: Span<UInt64>) {
+    for index in tokens.indices { pushed(Int(tokens[index])) }
+    shard.retryDeferred()
+  }
+
+  func channelCanSend(_ channel: Channel) {
+    sendReadyIfSettled()
+    while state == .ready, let slot = replies.first {
+      guard sendReply(slot) else { return }
+      _ = replies.pop()
+    }
+  }
+
+  func channel(_ channel: Channel, closed reason: ChannelCloseReason) {
+    if state == .opening || state == .ready { shard.log("\(name): \(reason)") }
+    beginClosing()
+  }
+}

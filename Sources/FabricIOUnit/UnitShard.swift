@@ -1,0 +1,224 @@
+import FabricBounded
+import FabricCompletion
+import FabricIOProtocol
+import FabricMessaging
+import FabricStorage
+import FabricVerbs
+
+/// What one thread of a unit owns: connections, sessions, ports, memory for reads. Confined to
+/// that thread.
+final class UnitShard {
+  /// In `pushes`: the element is not on its way to anybody.
+  static let nobody = UInt32.max
+
+  let options: IOUnitServer.Options
+  let layer: CommonLayer
+  let fabric: UnitFabric
+  let service: CompletionService
+  let registration: Registration
+  let readPool: ReadPool
+  /// For each element of the read pool, the connection whose channel has it.
+  let pushes: FixedTable<UInt32>
+  private var volumes: [ServedVolume] = []
+  private var sessions = SessionTable()
+  private var connections: [UnitConnection?] = []
+  /// Accepted, the channel not up yet.
+  private var opening: [(greeting: [UInt8], connection: UnitConnection)] = []
+  private var discoveries: [DiscoveryConnection] = []
+  /// Connections with deferred commands, served in turn.
+  private var waiting: [UnitConnection] = []
+  /// Connections whose channels hold something to be posted.
+  private var touched: [UnitConnection] = []
+  private var quiescing: [UnitConnection] = []
+  private(set) var connectionCount = 0
+
+  init(
+    options: IOUnitServer.Options, layer: CommonLayer, fabric: UnitFabric,
+    service: CompletionService, registration: Registration
+  ) throws(RegistrationError) {
+    self.options = options
+    self.layer = layer
+    self.fabric = fabric
+    self.service = service
+    self.registration = registration
+    readPool = try ReadPool(
+      protectionDomain: fabric.protectionDomain, elementCount: options.readElementCount,
+      elementByteCount: options.maximumTransferByteCount)
+    pushes = FixedTable(repeating: Self.nobody, count: options.readElementCount)
+  }
+
+  func log(_ words: String) { options.log(words) }
+
+  func connection(_ number: Int) -> UnitConnection? {
+    number < connections.count ? connections[number] : nil
+  }
+
+  // MARK: Accepting
+
+  /// Judges a host's opening; what it is given is taken by `opened`.
+  func accept(greeting: [UInt8], peer: String) -> AcceptDecision {
+    do {
+      let host = try HostOpening(decoding: greeting)
+      if host.volumeName.isEmpty { return try acceptDiscovery() }
+      let volume = try layer.volume(named: host.volumeName)
+      if host.access == .readWrite, volume.access == .readOnly {
+        throw CommonLayerError.readOnlyVolume(name: volume.name)
+      }
+      return try accept(host, greeting: greeting, volume: volume)
+    } catch {
+      log("refused \(peer): \(error)")
+      return .reject(reason: "\(error)")
+    }
+  }
+
+  private func accept(
+    _ host: HostOpening, greeting: [UInt8], volume: Volume
+  ) throws -> AcceptDecision {
+    let served = try served(volume, access: host.access)
+    let depth = min(Int(host.depth), options.depth)
+    let answer = try UnitOpening(
+      unitName: options.unitName, volume: volume.identifier,
+      blockByteCount: volume.blockByteCount, blockCount: volume.blockCount, access: host.access,
+      maximumTransferByteCount: UInt32(options.maximumTransferByteCount), depth: UInt16(depth)
+    ).encoded()
+    let session = sessions.session(
+      UnitSession.Key(volume: volume.identifier, session: host.session), volume: volume)
+    if let newest = session.newestEpoch, host.epoch <= newest {
+      if session.connections.isEmpty { sessions.didBecomeIdle(session) }
+      return .reject(
+        reason: "expected an epoch greater than \(newest) for this session, got \(host.epoch); "
+          + "connect again with a greater one")
+    }
+    let number = connections.firstIndex { $0 == nil } ?? connections.count
+    let connection = UnitConnection(
+      number: number, opening: host, served: served, session: session, depth: depth,
+      maximumTransferByteCount: UInt32(options.maximumTransferByteCount), shard: self)
+    if number == connections.count { connections.append(nil) }
+    connections[number] = connection
+    connectionCount += 1
+    session.newestEpoch = host.epoch
+    let older = session.connections
+    session.connections.append(connection)
+    opening.append((greeting, connection))
+    for other in older { other.fence() }
+    log("\(connection.name): epoch \(host.epoch)")
+    return .accept(greeting: answer, handler: connection)
+  }
+
+  private func acceptDiscovery() throws -> AcceptDecision {
+    let answer = try UnitOpening(
+      unitName: options.unitName, volume: VolumeIdentifier(high: 0, low: 0), blockByteCount: 0,
+      blockCount: 0, access: .readOnly, maximumTransferByteCount: 0, depth: 1
+    ).encoded()
+    let connection = DiscoveryConnection(layer: layer) { [unowned self] closed in
+      discoveries.removeAll { $0 === closed }
+    }
+    discoveries.append(connection)
+    return .accept(greeting: answer, handler: connection)
+  }
+
+  /// A channel that was accepted is up.
+  func opened(_ channel: Channel) {
+    let greeting = channel.peerGreeting
+    guard let index = opening.firstIndex(where: { $0.greeting == greeting }) else { return }
+    opening.remove(at: index).connection.opened(channel)
+  }
+
+  private func served(
+    _ volume: Volume, access: VolumeAccess
+  ) throws(CommonLayerError) -> ServedVolume {
+    if let served = volumes.first(where: { $0.volume === volume && $0.access == access }) {
+      return served
+    }
+    let served = try ServedVolume(
+      volume, access: access, depth: options.portDepth, shard: self, registration: registration,
+      directRegion: fabric.region(of: volume.store))
+    volumes.append(served)
+    service.add(served)
+    return served
+  }
+
+  // MARK: Work
+
+  /// Remembers that a connection has deferred commands.
+  func wait(_ connection: UnitConnection) { waiting.append(connection) }
+
+  /// Something came free: hands deferred commands on, one connection after the other.
+  func retryDeferred() {
+    guard !waiting.isEmpty else { return }
+    var remaining: [UnitConnection] = []
+    for connection in waiting {
+      if connection.state == .ready, !connection.retryDeferred() {
+        remaining.append(connection)
+      } else {
+        connection.isWaiting = false
+      }
+    }
+    // Who was served first waits last the next time.
+    if let first = remaining.first, remaining.count > 1 {
+      remaining.removeFirst()
+      remaining.append(first)
+    }
+    waiting = remaining
+  }
+
+  /// Remembers to post what a connection's channel holds.
+  @inline(__always)
+  func touch(_ connection: UnitConnection) {
+    if connection.isTouched { return }
+    connection.isTouched = true
+    touched.append(connection)
+  }
+
+  /// Posts what channels hold since completions were handed out.
+  func flushTouched() {
+    for connection in touched {
+      connection.isTouched = false
+      connection.channel?.flush()
+    }
+    touched.removeAll(keepingCapacity: true)
+  }
+
+  // MARK: Closing
+
+  var hasQuiescing: Bool { !quiescing.isEmpty }
+
+  /// Waits for what the port has of a connection.
+  func beginQuiesce(_ connection: UnitConnection) {
+    opening.removeAll { $0.connection === connection }
+    quiescing.append(connection)
+    connection.served.port.quiesce(connection.client)
+  }
+
+  /// All that the port had of a client has ended.
+  func quiesced(_ client: UInt32, of served: ServedVolume) {
+    guard
+      let index = quiescing.firstIndex(where: { $0.client == client && $0.served === served })
+    else { return }
+    let connection = quiescing.remove(at: index)
+    let session = connection.session
+    for element in 0..<pushes.count where pushes[element] == UInt32(connection.number) {
+      connection.pushed(element)
+    }
+    connection.finish()
+    connections[connection.number] = nil
+    connectionCount -= 1
+    session.connections.removeAll { $0 === connection }
+    if session.connections.isEmpty { sessions.didBecomeIdle(session) }
+    for other in session.connections { other.sendReadyIfSettled() }
+    retryDeferred()
+  }
+
+  /// Closes every channel; connections go as their work ends.
+  func closeAll() {
+    for connection in connections { connection?.fence() }
+  }
+
+  /// The ports are closed: nothing is to be carried on.
+  func leaveService() {
+    for served in volumes { service.remove(served) }
+    volumes = []
+    connections = []
+    discoveries = []
+  }
+}

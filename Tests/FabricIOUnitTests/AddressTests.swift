@@ -1,0 +1,36 @@
+import FabricHostDriver
+import FabricVerbs
+import Testing
+
+@Suite("Volume addresses")
+struct AddressTests {
+  @Test("A URL is read and written back")
+  func goodOnes() throws {
+    let address = try VolumeAddress(parsing: "fabric+shm:///run/user/1000/unit.sock/disk%201")
+    #expect(address.unit == FabricAddress(fabric: "shm", endpoint: "/run/user/1000/unit.sock"))
+    #expect(address.volumeName == "disk 1")
+    #expect("\(address)" == "fabric+shm:///run/user/1000/unit.sock/disk%201")
+    let tcp = try VolumeAddress(parsing: "FABRIC+TCP://host:4420/v")
+    #expect(tcp.unit == FabricAddress(fabric: "tcp", endpoint: "host:4420"))
+    for text in ["fabric+shm:///a/u.sock", "fabric+shm:///a/u.sock/", "shm:/a/u.sock"] {
+      #expect(try VolumeAddress(parsingUnit: text).unit.endpoint == "/a/u.sock")
+    }
+  }
+
+  @Test(
+    "A URL that is none is refused with what was expected",
+    arguments: [
+      "", "disk", "/run/unit.sock/disk", "http://host/disk", "fabric+shm://run/unit.sock/disk",
+      "fabric+shm:///run/unit.sock/", "fabric+shm:///disk", "fabric+ib://host/disk",
+      "fabric+tcp://host/disk", "fabric+tcp://host:99999/disk", "fabric+shm:///a/%zz",
+      "fabric+shm:",
+      "fabric+shm:///a/%ff", "fabric+shm:///a/%00",
+    ])
+  func badOnes(text: String) {
+    #expect {
+      try VolumeAddress(parsing: text)
+    } throws: { error in
+      "\(error)".hasPrefix("expected a URL such as fabric+shm:///") && "\(error)".contains(text)
+    }
+  }
+}
