@@ -13,6 +13,8 @@ let ours: [SwiftSetting] = [
 
 /// liburcu is measured against where Debian's liburcu-dev is installed.
 let hasURCU = FileManager.default.fileExists(atPath: "/usr/include/urcu/urcu-memb.h")
+  || FileManager.default.fileExists(atPath: "/usr/include/x86_64-linux-gnu/urcu/urcu-memb.h")
+  || FileManager.default.fileExists(atPath: "/usr/include/aarch64-linux-gnu/urcu/urcu-memb.h")
 
 let package = Package(
   name: "ChannelFabric",
@@ -103,6 +105,12 @@ let package = Package(
       swiftSettings: ours + (hasURCU ? [.define("HAS_URCU")] : [])),
 
     // Tests
+    .testTarget(
+      name: "FabricSharedMemoryTests",
+      dependencies: [
+        "FabricPlatform", "FabricSharedMemory", "FabricVerbs", "FabricVerbsContract",
+      ],
+      swiftSettings: ours),
     .testTarget(
       name: "FabricMessagingTests",
       dependencies: [

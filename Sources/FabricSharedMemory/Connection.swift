@@ -236,6 +236,8 @@ final class Connection: EventSource, @unchecked Sendable {
     let events = state.withLock { $0.events }
     events?.post(.failed(queuePair, error))
     forget()
+    // The listener, should it answer yet, finds nobody.
+    SequencedSocket.shutDown(number.load(ordering: .relaxed))
   }
 
   private func breakOff(_ words: String) {

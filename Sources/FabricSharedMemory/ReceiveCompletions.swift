@@ -54,8 +54,8 @@ extension SharedMemoryQueuePair {
       }
     }
     if self.state == .error { count = flushReceives(into: &completions, from: count) }
-    if count != start {
-      receiveCompletionQueue.withdrawAdmission(count &- start, isReserved: isReceiveReserved)
+    if count != start && !usesSharedReceiveQueue {
+      receiveCompletionQueue.withdrawAdmission(count &- start)
     }
     return count
   }

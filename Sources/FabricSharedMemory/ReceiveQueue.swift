@@ -56,6 +56,12 @@ final class ReceiveQueue: SharedReceiveQueue, @unchecked Sendable {
     if let refusal { throw PostError(acceptedCount: accepted, reason: refusal) }
   }
 
+  /// Receives posted now.
+  var count: Int {
+    Int(
+      truncatingIfNeeded: posted.load(ordering: .relaxed) &- taken.load(ordering: .relaxed))
+  }
+
   /// Whether a receive is posted.
   @inline(__always)
   var hasReceive: Bool {
@@ -76,12 +82,11 @@ final class ReceiveQueue: SharedReceiveQueue, @unchecked Sendable {
 extension SharedMemoryQueuePair {
   func postReceive(_ requests: Span<ReceiveRequest>) throws(PostError) {
     precondition(!usesSharedReceiveQueue, "post to the shared receive queue instead")
-    let admitted = receiveCompletionQueue.admit(requests.count, isReserved: isReceiveReserved)
+    let admitted = receiveCompletionQueue.admit(requests.count)
     do {
       try receiveQueue.post(requests, admitted: admitted)
     } catch {
-      receiveCompletionQueue.withdrawAdmission(
-        admitted &- error.acceptedCount, isReserved: isReceiveReserved)
+      receiveCompletionQueue.withdrawAdmission(admitted &- error.acceptedCount)
       throw error
     }
   }

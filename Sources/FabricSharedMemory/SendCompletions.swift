@@ -41,8 +41,7 @@ extension SharedMemoryQueuePair {
       if status == .localProtectionError { fail(.failure("a read's target is gone")) }
     }
     if retired != first {
-      sendCompletionQueue.withdrawAdmission(
-        Int(truncatingIfNeeded: retired &- first), isReserved: isSendReserved)
+      sendCompletionQueue.withdrawAdmission(Int(truncatingIfNeeded: retired &- first))
       retiredCount.store(retired, ordering: .releasing)
     }
     return count

@@ -27,7 +27,7 @@ extension SharedMemoryQueuePair {
     }
     let retired = retiredCount.load(ordering: .acquiring)
     let room = sendCapacity &- Int(truncatingIfNeeded: postedCount &- retired)
-    let admitted = sendCompletionQueue.admit(requests.count, isReserved: isSendReserved)
+    let admitted = sendCompletionQueue.admit(requests.count)
     var batch = Batch()
     var refusal: PostError.Reason?
     for index in requests.indices {
@@ -42,8 +42,7 @@ extension SharedMemoryQueuePair {
     }
     publish(batch)
     if let refusal {
-      sendCompletionQueue.withdrawAdmission(
-        admitted &- batch.count, isReserved: isSendReserved)
+      sendCompletionQueue.withdrawAdmission(admitted &- batch.count)
       throw PostError(acceptedCount: batch.count, reason: refusal)
     }
   }
@@ -178,7 +177,7 @@ extension SharedMemoryQueuePair {
       guard Int(truncatingIfNeeded: postedCount &- retired) < sendCapacity else {
         throw PostError(acceptedCount: index, reason: .queueFull)
       }
-      guard sendCompletionQueue.admit(1, isReserved: isSendReserved) == 1 else {
+      guard sendCompletionQueue.admit(1) == 1 else {
         throw PostError(acceptedCount: index, reason: .completionQueueFull)
       }
       // Behind every line the peer could have consumed.

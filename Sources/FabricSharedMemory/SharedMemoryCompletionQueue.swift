@@ -14,7 +14,8 @@ final class SharedMemoryCompletionQueue: CompletionQueue, @unchecked Sendable {
   }
   private struct Roster {
     var members: [(queuePair: SharedMemoryQueuePair, member: Member)] = []
-    var reserved = 0
+    /// Requests that all members' queues could hold together.
+    var possible = 0
   }
 
   let capacity: Int
@@ -22,9 +23,9 @@ final class SharedMemoryCompletionQueue: CompletionQueue, @unchecked Sendable {
   private let roster = Mutex(Roster())
   /// Counts changes of the roster; the polling thread copies it when this has moved.
   private let rosterVersion = Atomic<UInt64>(0)
-  /// Requests outstanding of queues that found no room for all of their requests when made.
+  /// Requests outstanding; kept only while the members could post more than `capacity`.
   private let admitted = Atomic<Int>(0)
-  private let reservedCount = Atomic<Int>(0)
+  private let isCounting = Atomic<Bool>(false)
 
   // The polling thread's own.
   private var seenVersion: UInt64 = 0
@@ -97,35 +98,30 @@ final class SharedMemoryCompletionQueue: CompletionQueue, @unchecked Sendable {
 
   // MARK: Members
 
-  func attach(_ queuePair: SharedMemoryQueuePair, sends: Int?, receives: Int?) -> (Bool, Bool) {
+  func attach(_ queuePair: SharedMemoryQueuePair, sends: Int?, receives: Int?) {
+    let member = Member(queuePair: queuePair, sends: sends != nil, receives: receives != nil)
     roster.withLock { roster in
-      let member = Member(
-        queuePair: queuePair, sends: sends != nil, receives: receives != nil)
       roster.members.append((queuePair, member))
-      func reserve(_ count: Int?) -> Bool {
-        guard let count, admitted.load(ordering: .relaxed) + roster.reserved + count <= capacity
-        else { return false }
-        roster.reserved += count
-        return true
+      roster.possible += (sends ?? 0) + (receives ?? 0)
+      if roster.possible > capacity && !isCounting.load(ordering: .relaxed) {
+        let outstanding = roster.members.reduce(0) { $0 + $1.queuePair.outstanding(in: $1.member) }
+        admitted.store(outstanding, ordering: .relaxed)
+        isCounting.store(true, ordering: .releasing)
       }
-      let reservations = (reserve(sends), reserve(receives))
-      reservedCount.store(roster.reserved, ordering: .relaxed)
       rosterVersion.add(1, ordering: .releasing)
-      return reservations
     }
   }
 
   func detach(_ queuePair: SharedMemoryQueuePair) {
     roster.withLock { roster in
-      roster.members.removeAll { $0.queuePair === queuePair }
-      if queuePair.isSendReserved && queuePair.sendCompletionQueue === self {
-        roster.reserved -= queuePair.sendCapacity
+      guard let index = roster.members.firstIndex(where: { $0.queuePair === queuePair }) else {
+        return
       }
-      if queuePair.isReceiveReserved && queuePair.receiveCompletionQueue === self {
-        roster.reserved -=
-          queuePair.usesSharedReceiveQueue ? 0 : queuePair.receiveQueue.capacity
+      let member = roster.members.remove(at: index).member
+      roster.possible -= queuePair.possible(in: member)
+      if isCounting.load(ordering: .relaxed) {
+        admitted.subtract(queuePair.outstanding(in: member), ordering: .relaxed)
       }
-      reservedCount.store(roster.reserved, ordering: .relaxed)
       rosterVersion.add(1, ordering: .releasing)
     }
   }
@@ -140,22 +136,34 @@ final class SharedMemoryCompletionQueue: CompletionQueue, @unchecked Sendable {
 
   /// How many of `count` more requests could have their completions held.
   @inline(__always)
-  func admit(_ count: Int, isReserved: Bool) -> Int {
-    if isReserved { return count }
-    let limit = capacity &- reservedCount.load(ordering: .relaxed)
+  func admit(_ count: Int) -> Int {
+    guard isCounting.load(ordering: .relaxed) else { return count }
     let before = admitted.add(count, ordering: .relaxed).oldValue
-    let granted = max(0, min(count, limit &- before))
+    let granted = max(0, min(count, capacity &- before))
     if granted < count { admitted.subtract(count &- granted, ordering: .relaxed) }
     return granted
   }
 
   @inline(__always)
-  func withdrawAdmission(_ count: Int, isReserved: Bool) {
-    if !isReserved { admitted.subtract(count, ordering: .relaxed) }
+  func withdrawAdmission(_ count: Int) {
+    if isCounting.load(ordering: .relaxed) { admitted.subtract(count, ordering: .relaxed) }
   }
 }
 
 extension SharedMemoryQueuePair {
+  /// Requests that a member's queues could hold.
+  func possible(in member: SharedMemoryCompletionQueue.Member) -> Int {
+    (member.sends ? sendCapacity : 0)
+      + (member.receives && !usesSharedReceiveQueue ? receiveQueue.capacity : 0)
+  }
+
+  /// Requests that a member's queues hold.
+  func outstanding(in member: SharedMemoryCompletionQueue.Member) -> Int {
+    let sends = publishedCount.load(ordering: .relaxed) &- retiredCount.load(ordering: .relaxed)
+    return (member.sends ? Int(truncatingIfNeeded: sends) : 0)
+      + (member.receives && !usesSharedReceiveQueue ? receiveQueue.count : 0)
+  }
+
   func armReceives(_ isArmed: Bool) { Self.set(own.armedForReceives, isArmed) }
   func armSends(_ isArmed: Bool) { Self.set(own.armedForSends, isArmed) }
 

@@ -5,8 +5,26 @@ import Synchronization
 
 /// Listens at a socket's path; the path goes when the listener does, and one left by a process
 /// that was killed is taken over.
-final class SharedMemoryListener: Listener, EventSource, @unchecked Sendable {
+final class SharedMemoryListener: Listener {
   let address: FabricAddress
+  private let socket: ListeningSocket
+
+  init(
+    at address: FabricAddress, options: SharedMemoryOptions, events: SharedMemoryEventChannel
+  ) throws(ConnectError) {
+    self.address = address
+    socket = try ListeningSocket(at: address, options: options, events: events)
+  }
+
+  func close() { socket.close() }
+
+  // The event channel holds the socket, not the listener: who drops the listener stops listening.
+  deinit { close() }
+}
+
+/// A listener's socket, looked after by its event channel.
+private final class ListeningSocket: EventSource, @unchecked Sendable {
+  private let address: FabricAddress
   private let options: SharedMemoryOptions
   private let socket: SequencedSocket
   private let events: SharedMemoryEventChannel
@@ -71,8 +89,6 @@ final class SharedMemoryListener: Listener, EventSource, @unchecked Sendable {
     FileKind.remove(address.endpoint)
     SequencedSocket.shutDown(socket.descriptor.rawValue)
   }
-
-  deinit { close() }
 }
 
 /// A peer at the door: first its hello is awaited, then the user's answer.
@@ -188,12 +204,11 @@ final class SharedMemoryConnectionRequest: ConnectionRequest, EventSource, @unch
 
   func reject(privateData: [UInt8]) {
     let data = Array(privateData.prefix(ControlMessage.maximumPrivateDataByteCount))
-    guard case (let socket?, _, let segment) = take() else { return }
+    let (socket, opening, segment) = take()
     if let segment { _ = Descriptor(owning: segment) }
+    guard let socket, opening != nil else { return }
     try? socket.send(ControlMessage.reject(data).bytes)
   }
 
-  deinit {
-    if case (_, _, let segment?) = take() { _ = Descriptor(owning: segment) }
-  }
+  deinit { reject(privateData: []) }
 }

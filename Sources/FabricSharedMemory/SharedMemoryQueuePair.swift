@@ -38,9 +38,6 @@ final class SharedMemoryQueuePair: QueuePair, @unchecked Sendable {
   // The send queue: the poster's part, the poller's part, and entries between them.
   let sendCapacity: Int
   let nextPowerOfTwoCapacity: Int
-  /// Whether the completion queue keeps room for every request the queue can hold.
-  private(set) var isSendReserved = false
-  private(set) var isReceiveReserved = false
   var hasReportedFailure = false
   let sendEntries: UnsafeMutablePointer<SendEntry>
   var producedLines: UInt64 = 0
@@ -93,15 +90,11 @@ final class SharedMemoryQueuePair: QueuePair, @unchecked Sendable {
   private func attachToCompletionQueues() {
     let receiveCapacity = usesSharedReceiveQueue ? 0 : receiveQueue.capacity
     if sendCompletionQueue === receiveCompletionQueue {
-      (isSendReserved, isReceiveReserved) = sendCompletionQueue.attach(
-        self, sends: sendCapacity, receives: receiveCapacity)
+      sendCompletionQueue.attach(self, sends: sendCapacity, receives: receiveCapacity)
     } else {
-      isSendReserved = sendCompletionQueue.attach(self, sends: sendCapacity, receives: nil).0
-      isReceiveReserved =
-        receiveCompletionQueue.attach(self, sends: nil, receives: receiveCapacity).1
+      sendCompletionQueue.attach(self, sends: sendCapacity, receives: nil)
+      receiveCompletionQueue.attach(self, sends: nil, receives: receiveCapacity)
     }
-    // A shared receive queue admits its own requests.
-    if usesSharedReceiveQueue { isReceiveReserved = true }
   }
 
   /// Lines of the peer's ring.

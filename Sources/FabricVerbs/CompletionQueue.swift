@@ -2,6 +2,9 @@
 ///
 /// It cannot overflow: a request whose completion it could not hold is refused at the post.
 ///
+/// An adapter without a card carries out what the peer asks of a queue pair while the queue pair's
+/// receive completion queue is polled, and at no other time.
+///
 /// Threads: one thread polls at a time; arming and waiting belong to that thread. The
 /// corresponding C type is `ibv_cq`.
 public protocol CompletionQueue: AnyObject, Sendable {
