@@ -133,8 +133,9 @@ let package = Package(
     .testTarget(
       name: "FabricIOUnitTests",
       dependencies: [
-        "FabricCompletion", "FabricHostDriver", "FabricIOUnit", "FabricPlatform",
-        "FabricSharedMemory", "FabricStorage", "FabricVerbs",
+        "FabricCompletion", "FabricHostDriver", "FabricIOProtocol", "FabricIOUnit",
+        "FabricMessaging", "FabricPlatform", "FabricSharedMemory", "FabricStorage", "FabricVerbs",
+        "FabricWire",
       ],
       swiftSettings: ours),
     .testTarget(

@@ -1,0 +1,131 @@
+import FabricCompletion
+public import FabricIOProtocol
+import FabricMessaging
+import FabricStorage
+public import FabricVerbs
+import FabricWire
+
+/// Asks a unit which volumes it serves. (IO-40)
+public enum VolumeDiscovery {
+  /// A unit's answer.
+  public struct Listing: Sendable {
+    public let unitName: String
+    /// In bytewise order of names.
+    public let volumes: [VolumeEntry.Volume]
+  }
+
+  /// - Parameter timeout: for all of it.
+  /// - Throws: `RemoteVolumeError`.
+  public static func list(
+    _ address: VolumeAddress, adapter: any Adapter,
+    hostName: String = RemoteVolumeQueue.Options().hostName, timeout: Duration = .seconds(5)
+  ) async throws(RemoteVolumeError) -> Listing {
+    let service: CompletionService
+    let endpoint: ChannelEndpoint
+    do throws(ResourceError) {
+      var options = CompletionService.Options()
+      options.threadCount = 1
+      service = try CompletionService(options)
+    } catch { throw .resource(error.description) }
+    do throws(ChannelOpenError) {
+      endpoint = try ChannelEndpoint(adapter: adapter, service: service)
+    } catch {
+      service.stop()
+      throw .resource(error.description)
+    }
+    let result: Result<Listing, RemoteVolumeError> = await withCheckedContinuation { continuation in
+      let inquiry = Inquiry(address) { continuation.resume(returning: $0) }
+      service.execute { inquiry.begin(endpoint, hostName: hostName, timeout: timeout) }
+    }
+    await withCheckedContinuation { continuation in
+      service.execute {
+        endpoint.close()
+        service.execute { continuation.resume() }
+      }
+    }
+    service.stop()
+    return try result.get()
+  }
+}
+
+/// One listing under way. Confined to the service's thread.
+private final class Inquiry: ChannelHandler, @unchecked Sendable {
+  private let address: VolumeAddress
+  private var completed: ((Result<VolumeDiscovery.Listing, RemoteVolumeError>) -> Void)?
+  private var unitName = ""
+  private var volumes: [VolumeEntry.Volume] = []
+
+  init(
+    _ address: VolumeAddress,
+    _ completed: @escaping (Result<VolumeDiscovery.Listing, RemoteVolumeError>) -> Void
+  ) {
+    self.address = address
+    self.completed = completed
+  }
+
+  func begin(_ endpoint: ChannelEndpoint, hostName: String, timeout: Duration) {
+    var options = ChannelOptions()
+    options.bufferCount = 0
+    do {
+      options.greeting = try HostOpening(
+        volumeName: "", hostName: hostName, session: .random(), access: .readOnly, depth: 1
+      ).encoded()
+    } catch { return end(.failure(.resource(error.description))) }
+    endpoint.connect(
+      to: address.unit, options: options, timeout: timeout, handler: self
+    ) { [self] result in
+      switch result {
+      case .success(let channel):
+        do {
+          unitName = try UnitOpening(decoding: channel.peerGreeting).unitName
+          ask(channel)
+        } catch { end(.failure(.unreachable(address: address, reason: "\(error)"))) }
+      case .failure(let error):
+        end(.failure(.unreachable(address: address, reason: error.description)))
+      }
+    }
+  }
+
+  private func ask(_ channel: Channel) {
+    // One question at a time: there is always a credit for it.
+    var payload = VolumeQuery(after: volumes.last?.name ?? "").encoded()
+    let count = payload.count
+    payload.append(0)
+    let refusal = unsafe payload.withUnsafeBytes { bytes in
+      channel.send(
+        kind: MessageKind.volumeQuery.rawValue, tag: UInt32(volumes.count),
+        payload: unsafe WireView(bytes.baseAddress!, byteCount: count))
+    }
+    if let refusal { return fail("\(refusal)") }
+    channel.flush()
+  }
+
+  func channel(_ channel: Channel, received messages: Span<IncomingMessage>) {
+    for index in messages.indices {
+      let message = messages[index]
+      guard message.kind == MessageKind.volumeEntry.rawValue,
+        let entry = try? VolumeEntry(decoding: message.payload)
+      else { return fail("the unit sent something else than a list of its volumes") }
+      guard let volume = entry.volume else {
+        return end(.success(.init(unitName: unitName, volumes: volumes)))
+      }
+      let previous = Array((volumes.last?.name ?? "").utf8)
+      guard previous.lexicographicallyPrecedes(Array(volume.name.utf8)), volumes.count < 65536
+      else { return fail("the unit's list of volumes has no end") }
+      volumes.append(volume)
+      ask(channel)
+    }
+  }
+
+  func channel(_ channel: Channel, closed reason: ChannelCloseReason) { fail("\(reason)") }
+
+  private func fail(_ reason: String) {
+    end(.failure(.unreachable(address: address, reason: reason)))
+  }
+
+  private func end(_ result: Result<VolumeDiscovery.Listing, RemoteVolumeError>) {
+    let completed = self.completed
+    self.completed = nil
+    completed?(result)
+  }
+}
