@@ -104,6 +104,11 @@ let package = Package(
       ] + (hasURCU ? ["CFabricURCU"] : []),
       swiftSettings: ours + (hasURCU ? [.define("HAS_URCU")] : [])),
 
+    // Samples
+    .executableTarget(
+      name: "PingPong", dependencies: ["FabricMessaging", "FabricSharedMemory", "FabricVerbs"],
+      path: "Samples/PingPong", swiftSettings: ours),
+
     // Tests
     .testTarget(
       name: "FabricSharedMemoryTests",

@@ -1,6 +1,6 @@
 public import FabricCompletion
 import FabricPlatform
-import FabricVerbs
+public import FabricVerbs
 import FabricWire
 
 /// A two-way, push-push message channel over one queue pair (S8).
@@ -41,6 +41,9 @@ public final class Channel: CompletionHandler, @unchecked Sendable {
   var role: Role?
   var phase = Phase.connecting
   var handler: (any ChannelHandler)?
+
+  /// Where memory for this channel's sends is allocated.
+  public var domain: any ProtectionDomain { memory.domain }
 
   /// What the peer passed in its opening.
   public internal(set) var peerGreeting: [UInt8] = []

@@ -179,8 +179,8 @@ public final class ChannelEndpoint: @unchecked Sendable {
   }
 }
 
-/// Takes channels from peers until it is closed.
-public final class ChannelListener {
+/// Takes channels from peers until it is closed. Threads: as its endpoint.
+public final class ChannelListener: @unchecked Sendable {
   let options: ChannelOptions
   let accept: ([UInt8], String) -> AcceptDecision
   let opened: (Channel) -> Void

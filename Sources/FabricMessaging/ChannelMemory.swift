@@ -9,7 +9,7 @@ final class ChannelMemory {
   static let headroomByteCount = 4096
 
   let messageByteCount: Int
-  private let domain: any ProtectionDomain
+  let domain: any ProtectionDomain
   let receives: MemoryRegion
   let sends: MemoryRegion
   let buffers: MemoryRegion?

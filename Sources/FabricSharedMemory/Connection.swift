@@ -189,7 +189,9 @@ final class Connection: EventSource, @unchecked Sendable {
     _ message: ControlMessage, _ passed: CInt?, _ memory: inout PeerMemory
   ) {
     switch (message, passed) {
-    case (.doorbell, nil): break
+    case (.doorbell, nil):
+      queuePair?.receiveCompletionQueue.doorbellWasTaken()
+      queuePair?.sendCompletionQueue.doorbellWasTaken()
     case (.segment(let address, let byteCount), let file?):
       do {
         try memory.add(Descriptor(owning: file), address: address, byteCount: byteCount)

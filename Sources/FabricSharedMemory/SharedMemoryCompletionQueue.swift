@@ -7,8 +7,10 @@ import Synchronization
 @safe
 final class SharedMemoryCompletionQueue: CompletionQueue, @unchecked Sendable {
   /// One queue pair's part in this completion queue.
+  @safe
   struct Member: @unchecked Sendable {
-    unowned(unsafe) let queuePair: SharedMemoryQueuePair
+    /// Kept alive by `polled`: no reference is counted in a poll.
+    let queuePair: Unmanaged<SharedMemoryQueuePair>
     let sends: Bool
     let receives: Bool
   }
@@ -20,6 +22,8 @@ final class SharedMemoryCompletionQueue: CompletionQueue, @unchecked Sendable {
 
   let capacity: Int
   private let poller: Poller
+  /// Makes the descriptor readable again when somebody else took a doorbell off a socket.
+  private let wakeUp: EventDescriptor
   private let roster = Mutex(Roster())
   /// Counts changes of the roster; the polling thread copies it when this has moved.
   private let rosterVersion = Atomic<UInt64>(0)
@@ -30,31 +34,39 @@ final class SharedMemoryCompletionQueue: CompletionQueue, @unchecked Sendable {
   // The polling thread's own.
   private var seenVersion: UInt64 = 0
   private var polled: [(queuePair: SharedMemoryQueuePair, member: Member)] = []
+  private var members: [Member] = []
   private var nextMember = 0
-  private var isArmed = false
+  private let isArmed = Atomic<Bool>(false)
 
   init(capacity: Int) throws(Errno) {
     self.capacity = capacity
     poller = try Poller()
+    wakeUp = try EventDescriptor()
+    // Queue pairs' numbers begin at 1.
+    try poller.add(wakeUp.descriptor.rawValue, tag: 0)
   }
 
   var descriptor: CInt? { poller.descriptor.rawValue }
 
   func poll(into completions: inout MutableSpan<WorkCompletion>) -> Int {
     refresh()
-    let memberCount = polled.count
+    let memberCount = members.count
     guard memberCount > 0 else { return 0 }
     var count = 0
     var index = nextMember < memberCount ? nextMember : 0
     for _ in 0..<memberCount {
-      let member = polled[index].member
+      let member = members[index]
       index &+= 1
       if index == memberCount { index = 0 }
       if member.receives {
-        count = unsafe member.queuePair.receive(into: &completions, from: count)
+        count = unsafe member.queuePair._withUnsafeGuaranteedRef {
+          $0.receive(into: &completions, from: count)
+        }
       }
       if member.sends {
-        count = unsafe member.queuePair.retireSends(into: &completions, from: count)
+        count = unsafe member.queuePair._withUnsafeGuaranteedRef {
+          $0.retireSends(into: &completions, from: count)
+        }
       }
       if count == completions.count { break }
     }
@@ -66,13 +78,14 @@ final class SharedMemoryCompletionQueue: CompletionQueue, @unchecked Sendable {
     let version = rosterVersion.load(ordering: .acquiring)
     guard version != seenVersion else { return }
     polled = roster.withLock { $0.members }
+    members = polled.map(\.member)
     seenVersion = version
     nextMember = 0
   }
 
   func arm() {
     refresh()
-    isArmed = true
+    isArmed.store(true, ordering: .relaxed)
     for (queuePair, member) in polled {
       if member.receives { queuePair.armReceives(true) }
       if member.sends { queuePair.armSends(true) }
@@ -82,24 +95,32 @@ final class SharedMemoryCompletionQueue: CompletionQueue, @unchecked Sendable {
   }
 
   func disarm() {
-    guard isArmed else { return }
-    isArmed = false
+    guard isArmed.load(ordering: .relaxed) else { return }
+    isArmed.store(false, ordering: .relaxed)
     for (queuePair, member) in polled {
       if member.receives { queuePair.armReceives(false) }
       if member.sends { queuePair.armSends(false) }
     }
     let members = polled
     poller.wait(timeout: .zero) { tag in
+      if tag == 0 { wakeUp.clear() }
       for (queuePair, _) in members where UInt64(queuePair.number) == tag {
         queuePair.connection.drain()
       }
     }
   }
 
+  /// A doorbell was taken off a socket outside `disarm`, by the event channel, say: whoever is
+  /// about to wait for the socket would not see it any more.
+  func doorbellWasTaken() {
+    if isArmed.load(ordering: .relaxed) { wakeUp.signal() }
+  }
+
   // MARK: Members
 
   func attach(_ queuePair: SharedMemoryQueuePair, sends: Int?, receives: Int?) {
-    let member = Member(queuePair: queuePair, sends: sends != nil, receives: receives != nil)
+    let member = unsafe Member(
+      queuePair: .passUnretained(queuePair), sends: sends != nil, receives: receives != nil)
     roster.withLock { roster in
       roster.members.append((queuePair, member))
       roster.possible += (sends ?? 0) + (receives ?? 0)

@@ -1,0 +1,63 @@
+import FabricMessaging
+import FabricSharedMemory
+import FabricVerbs
+import Foundation
+import Testing
+
+@Suite("Async channels") struct AsyncChannelTests {
+  private func address() -> FabricAddress {
+    FabricAddress(
+      fabric: "shm", endpoint: "/tmp/fabric-async-\(getpid())-\(UInt32.random(in: 0 ... .max))")
+  }
+
+  @Test func requestsSendsAndTheEndOfASequence() async throws {
+    let address = address()
+    let server = try AsyncFabric(SharedMemoryAdapter())
+    let channels = try await server.listen(at: address)
+    let echo = Task {
+      for await channel in channels {
+        var count = 0
+        for await message in channel.messages {
+          count += 1
+          try await channel.send(Message(kind: 7, tag: message.tag, bytes: message.bytes))
+        }
+        return count
+      }
+      return -1
+    }
+    let client = try AsyncFabric(SharedMemoryAdapter())
+    let channel = try await client.connect(to: address)
+    let long = (0..<100_000).map { UInt8(truncatingIfNeeded: $0) }
+    #expect(try await channel.request(Message("ping")).text == "ping")
+    #expect(try await channel.request(Message(bytes: long)).bytes == long)
+    // Far more than there is credit for: sends wait.
+    for index in 0..<2000 { try await channel.send(Message("\(index)", tag: 1_000_000)) }
+    var got: [String] = []
+    for await message in channel.messages {
+      got.append(message.text)
+      if got.count == 2000 { break }
+    }
+    #expect(got == (0..<2000).map { "\($0)" })
+    channel.close()
+    #expect(try await echo.value == 2002)
+  }
+
+  @Test func closedAndTooLongAreErrors() async throws {
+    let address = address()
+    let server = try AsyncFabric(SharedMemoryAdapter())
+    let channels = try await server.listen(at: address)
+    let client = try AsyncFabric(SharedMemoryAdapter())
+    let channel = try await client.connect(to: address)
+    await #expect(throws: SendRefusal.tooLong) {
+      try await channel.send(Message(bytes: [UInt8](repeating: 1, count: 1 << 20)))
+    }
+    var iterator = channels.makeAsyncIterator()
+    let accepted = await iterator.next()
+    accepted?.close()
+    for await _ in channel.messages {}
+    await #expect(throws: ChannelCloseReason.peer) { try await channel.send(Message("late")) }
+    await #expect(throws: ChannelOpenError.self) {
+      _ = try await client.connect(to: FabricAddress(fabric: "shm", endpoint: "/tmp/nobody-here"))
+    }
+  }
+}
