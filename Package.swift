@@ -12,7 +12,8 @@ let ours: [SwiftSetting] = [
 ]
 
 /// liburcu is measured against where Debian's liburcu-dev is installed.
-let hasURCU = FileManager.default.fileExists(atPath: "/usr/include/urcu/urcu-memb.h")
+let hasURCU =
+  FileManager.default.fileExists(atPath: "/usr/include/urcu/urcu-memb.h")
   || FileManager.default.fileExists(atPath: "/usr/include/x86_64-linux-gnu/urcu/urcu-memb.h")
   || FileManager.default.fileExists(atPath: "/usr/include/aarch64-linux-gnu/urcu/urcu-memb.h")
 
@@ -108,6 +109,22 @@ let package = Package(
     .executableTarget(
       name: "PingPong", dependencies: ["FabricMessaging", "FabricSharedMemory", "FabricVerbs"],
       path: "Samples/PingPong", swiftSettings: ours),
+    .executableTarget(
+      name: "iounit",
+      dependencies: [
+        "FabricIOUnit", "FabricMessaging", "FabricSharedMemory", "FabricStorage", "FabricVerbs",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+      ],
+      swiftSettings: ours),
+    .executableTarget(
+      name: "iohost",
+      dependencies: [
+        "FabricCompletion", "FabricHostDriver", "FabricIOProtocol", "FabricMessaging",
+        "FabricPlatform", "FabricSharedMemory", "FabricStorage", "FabricVerbs",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        .product(name: "Histogram", package: "hdrhistogram-swift"),
+      ],
+      swiftSettings: ours),
 
     // Tests
     .testTarget(

@@ -1,0 +1,198 @@
+import ArgumentParser
+import FabricCompletion
+import FabricHostDriver
+import FabricPlatform
+import FabricStorage
+import FabricVerbs
+import Histogram
+
+struct Bench: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Measures a volume: requests per second and how long each takes.",
+    discussion: """
+      Writing patterns destroy what the volume holds.
+      Example: iohost bench URL --pattern randread --block-size 4096 --depth 32 --seconds 3 --json
+      """)
+
+  enum Workload: String, ExpressibleByArgument, CaseIterable {
+    case randread, randwrite, read, write
+    var operation: BlockOperation { self == .read || self == .randread ? .read : .write }
+    var isRandom: Bool { self == .randread || self == .randwrite }
+  }
+
+  @Argument(help: "The volume.") var url: String
+  @Option(name: .long, help: "randread, randwrite, read or write.")
+  var pattern = Workload.randread
+  @Option(name: .long, help: "Bytes of a request: a multiple of the block.") var blockSize = 4096
+  @Option(name: .long, help: "Requests in flight: 1 to 1024.") var depth = 32
+  @Option(name: .long, help: "How long to measure.") var seconds = 3.0
+  @Flag(name: .long, help: "Reports as JSON.") var json = false
+  @OptionGroup var connection: ConnectionOptions
+
+  func validate() throws {
+    guard (1...1024).contains(depth), seconds > 0, seconds <= 86400, blockSize > 0 else {
+      throw ValidationError("expected --depth 1 to 1024, --seconds and --block-size above 0")
+    }
+  }
+
+  func run() async {
+    await reporting {
+      let address = try VolumeAddress(parsing: url)
+      let access: VolumeAccess = pattern.operation == .read ? .readOnly : .readWrite
+      let load = try Load(
+        address, adapter: try adapter(for: address),
+        options: connection.options(access: access, depth: depth), bench: self)
+      try load.run()
+      report(load)
+    }
+  }
+
+  private func report(_ load: Load) {
+    func at(_ percentile: Double) -> Double {
+      Double(load.histogram.valueAtPercentile(percentile)) / 1000
+    }
+    let iops = Double(load.endedCount) / load.seconds
+    let rate = iops * Double(blockSize)
+    if json {
+      return Output.line(
+        JSON.object([
+          ("pattern", .text(pattern.rawValue)), ("blockSize", .whole(UInt64(blockSize))),
+          ("depth", .whole(UInt64(depth))), ("seconds", .number(load.seconds)),
+          ("iops", .number(iops)), ("bytesPerSecond", .number(rate)),
+          (
+            "latencyMicroseconds",
+            .object([
+              ("p50", .number(at(50))), ("p99", .number(at(99))), ("p99_9", .number(at(99.9))),
+              ("max", .number(at(100))),
+            ])
+          ),
+          ("errors", .whole(load.errorCount)),
+        ]).description)
+    }
+    Output.line(
+      "\(pattern.rawValue)  \(blockSize) bytes, \(depth) in flight: \(rounded(iops, 0)) per second, "
+        + "\(describeBytes(rate))/s")
+    Output.line(
+      "latency  p50 \(rounded(at(50), 2)) µs, p99 \(rounded(at(99), 2)) µs, "
+        + "longest \(rounded(at(100), 1)) µs; errors: \(load.errorCount)")
+  }
+}
+
+/// Keeps a number of requests in flight on the hot face and counts. Confined to one thread.
+final class Load: RemoteVolumeHandler {
+  private let service: CompletionService
+  private var queue: RemoteVolumeQueue!
+  private let bench: Bench
+  private var region: MemoryRegion!
+  private var started: [UInt64]
+  private var blocksPerRequest: UInt64 = 1
+  private var placeCount: UInt64 = 1
+  private var nextPlace: UInt64 = 0
+  private var random: UInt64 = 0x2545_F491_4F6C_DD1D
+  private var isRunning = false
+  private var startTime = MonotonicTime.now
+  private var failure: RemoteVolumeError?
+  private var isAttached = false
+  /// The clock is read once for each batch.
+  private var now: UInt64 = 0
+
+  private(set) var histogram = Histogram<UInt32>(
+    lowestDiscernibleValue: 1, highestTrackableValue: 3_600_000_000_000,
+    numberOfSignificantValueDigits: .two)
+  private(set) var endedCount: UInt64 = 0
+  private(set) var errorCount: UInt64 = 0
+  private(set) var seconds = 0.0
+
+  init(
+    _ address: VolumeAddress, adapter: any Adapter, options: RemoteVolumeQueue.Options,
+    bench: Bench
+  ) throws(ToolFailure) {
+    self.bench = bench
+    started = Array(repeating: 0, count: bench.depth)
+    do throws(ResourceError) {
+      service = try CompletionService()
+    } catch { throw ToolFailure(71, error.description) }
+    do {
+      queue = try RemoteVolumeQueue(
+        address, adapter: adapter, service: service, options: options, handler: self)
+      region = try queue.allocate(byteCount: bench.depth * bench.blockSize)
+    } catch { throw ToolFailure(71, "\(error)") }
+  }
+
+  /// Measures for as long as it was told to.
+  func run() throws {
+    queue.attach()
+    service.run(until: { isAttached || failure != nil })
+    if let failure { throw failure }
+    try prepare(queue.info!)
+    isRunning = true
+    startTime = .now
+    now = startTime.nanoseconds
+    for tag in 0..<bench.depth { submit(tag) }
+    queue.flushSubmissions()
+    let end = startTime + .seconds(bench.seconds)
+    service.run(until: { !isRunning || failure != nil }, deadline: end)
+    isRunning = false
+    seconds = Double(MonotonicTime.now.nanoseconds(since: startTime)) / 1e9
+    service.run(
+      until: { queue.inFlightCount == 0 || failure != nil }, deadline: .now + .seconds(10))
+    queue.close()
+    service.turn()
+    if let failure { throw failure }
+  }
+
+  private func prepare(_ info: RemoteVolumeInfo) throws {
+    let block = Int(info.blockByteCount)
+    guard bench.blockSize % block == 0, bench.blockSize <= info.maximumTransferByteCount else {
+      throw ToolFailure(
+        64,
+        "expected --block-size of whole blocks of \(block) bytes, at most "
+          + "\(info.maximumTransferByteCount), got \(bench.blockSize)")
+    }
+    blocksPerRequest = UInt64(bench.blockSize / block)
+    placeCount = info.blockCount / blocksPerRequest
+    guard placeCount > 0 else {
+      throw ToolFailure(64, "expected a volume of at least one request's size")
+    }
+  }
+
+  @inline(__always)
+  private func submit(_ tag: Int) {
+    var place = nextPlace
+    if bench.pattern.isRandom {
+      random ^= random << 13
+      random ^= random >> 7
+      random ^= random << 17
+      place = random.multipliedFullWidth(by: placeCount).high
+    } else {
+      nextPlace = nextPlace &+ 1 == placeCount ? 0 : nextPlace &+ 1
+    }
+    started[tag] = now
+    queue.submit(
+      RemoteRequest(
+        bench.pattern.operation, block: place &* blocksPerRequest,
+        blockCount: UInt32(blocksPerRequest), region: region, offset: tag &* bench.blockSize,
+        byteCount: bench.blockSize, tag: UInt64(tag)))
+  }
+
+  func remoteVolume(_ queue: RemoteVolumeQueue, completed completions: Span<BlockCompletion>) {
+    now = MonotonicTime.now.nanoseconds
+    for index in completions.indices {
+      let completion = completions[index]
+      let tag = Int(completion.tag)
+      guard isRunning else { continue }
+      endedCount &+= 1
+      if completion.status != .success { errorCount &+= 1 }
+      histogram.record(now &- started[tag])
+      submit(tag)
+    }
+  }
+
+  func remoteVolume(_ queue: RemoteVolumeQueue, changed state: RemoteVolumeQueue.State) {
+    switch state {
+    case .attached: isAttached = true
+    case .failed(let error): failure = error
+    case .connecting, .closed: break
+    }
+  }
+}

@@ -1,0 +1,19 @@
+import ArgumentParser
+
+@main
+struct IOHost: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "iohost",
+    abstract: "Uses the volumes of I/O units.",
+    discussion: """
+      A volume is named by a URL such as fabric+shm:///run/user/1000/unit.sock/VOLUME.
+
+      Exit codes: 0 done; 1 a verification found a difference; 64 wrong use; 66 a local file \
+      cannot be used; 69 no unit or volume there; 74 a request failed; 75 gave up after \
+      --timeout; 130 interrupted.
+      """,
+    subcommands: [
+      Discover.self, Info.self, Read.self, Write.self, Copy.self, Verify.self, Bench.self,
+      Doctor.self,
+    ])
+}

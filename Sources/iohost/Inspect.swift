@@ -1,0 +1,89 @@
+import ArgumentParser
+import FabricHostDriver
+import FabricIOProtocol
+import FabricStorage
+
+struct Discover: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Lists the volumes of a unit.",
+    discussion: "Example: iohost discover fabric+shm:///run/user/1000/unit.sock")
+
+  @Argument(help: "The unit: fabric+shm:///PATH or shm:PATH.") var url: String
+  @Flag(name: .long, help: "Reports as JSON.") var json = false
+  @OptionGroup var connection: ConnectionOptions
+
+  func run() async {
+    await reporting {
+      let address = try VolumeAddress(parsingUnit: url)
+      let listing = try await VolumeDiscovery.list(
+        address, adapter: try adapter(for: address), timeout: .seconds(connection.timeout ?? 5))
+      if json { return Output.line(describe(listing, at: address).description) }
+      Output.line("unit \(listing.unitName)")
+      for volume in listing.volumes {
+        let url = VolumeAddress(unit: address.unit, volumeName: volume.name)
+        let size = ByteSize.describe(volume.blockCount * UInt64(volume.blockByteCount))
+        let rights = volume.access == .readOnly ? ", read-only" : ""
+        Output.line("\(url)  \(size) in blocks of \(volume.blockByteCount)\(rights)")
+      }
+      if listing.volumes.isEmpty { Output.line("no volumes") }
+    }
+  }
+
+  private func describe(_ listing: VolumeDiscovery.Listing, at address: VolumeAddress) -> JSON {
+    .object([
+      ("unit", .text(listing.unitName)),
+      (
+        "volumes",
+        .list(
+          listing.volumes.map { volume in
+            let url = VolumeAddress(unit: address.unit, volumeName: volume.name)
+            return .object([
+              ("name", .text(volume.name)), ("url", .text("\(url)")),
+              ("identifier", .text("\(volume.identifier)")),
+              ("blockByteCount", .whole(UInt64(volume.blockByteCount))),
+              ("blockCount", .whole(volume.blockCount)),
+              ("readOnly", .flag(volume.access == .readOnly)),
+            ])
+          })
+      ),
+    ])
+  }
+}
+
+struct Info: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Says what a volume is.",
+    discussion: "Example: iohost info fabric+shm:///run/user/1000/unit.sock/disk")
+
+  @Argument(help: "The volume.") var url: String
+  @Flag(name: .long, help: "Reports as JSON.") var json = false
+  @OptionGroup var connection: ConnectionOptions
+
+  func run() async {
+    await reporting {
+      let volume = try await connection.attach(url, access: .readOnly)
+      let info = volume.info
+      await volume.close()
+      if json {
+        return Output.line(
+          JSON.object([
+            ("url", .text("\(info.address)")), ("unit", .text(info.unitName)),
+            ("identifier", .text("\(info.identifier)")),
+            ("blockByteCount", .whole(UInt64(info.blockByteCount))),
+            ("blockCount", .whole(info.blockCount)), ("byteCount", .whole(info.byteCount)),
+            ("maximumTransferByteCount", .whole(UInt64(info.maximumTransferByteCount))),
+            ("depth", .whole(UInt64(info.depth))),
+          ]).description)
+      }
+      Output.line("volume     \(info.address)")
+      Output.line("unit       \(info.unitName)")
+      Output.line("identity   \(info.identifier)")
+      Output.line(
+        "size       \(ByteSize.describe(info.byteCount)): \(info.blockCount) blocks of "
+          + "\(info.blockByteCount) bytes")
+      Output.line(
+        "a request  at most \(ByteSize.describe(UInt64(info.maximumTransferByteCount))), "
+          + "\(info.depth) in flight")
+    }
+  }
+}

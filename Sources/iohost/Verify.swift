@@ -1,0 +1,165 @@
+import ArgumentParser
+import FabricHostDriver
+import FabricStorage
+import Synchronization
+
+struct Verify: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Writes a pattern that describes itself and reads it back. Destroys what was there.",
+    discussion: """
+      Each pass writes every block with the next generation and flushes. Then all blocks are \
+      read: each must be whole, in its place and of the last generation. With --read-only only \
+      the reading is done, after a restart say: each block must be of generation --generation \
+      or later.
+      Example: iohost verify fabric+shm:///run/user/1000/unit.sock/disk --passes 2
+      """)
+
+  @Argument(help: "The volume.") var url: String
+  @Option(name: .long, help: "Tells one writer's pattern from another's.") var seed: UInt64 = 1
+  @Option(name: .long, help: "The first generation to write, or the earliest to accept.")
+  var generation: UInt64 = 1
+  @Option(name: .long, help: "How often everything is written.") var passes: UInt64 = 1
+  @Option(name: .long, help: "How much, from the volume's start, such as 64MiB; all without it.")
+  var size: String?
+  @Flag(name: .long, help: "Only reads and checks.") var readOnly = false
+  @Flag(name: .long, help: "Writes even where there is something else than a pattern.")
+  var overwrite = false
+  @Flag(name: .long, help: "Reports as JSON, and no progress.") var json = false
+  @OptionGroup var connection: ConnectionOptions
+
+  func run() async {
+    await reporting {
+      let volume = try await connection.attach(url, access: readOnly ? .readOnly : .readWrite)
+      let blocks = try area(of: volume.info)
+      let pattern = Pattern(seed: seed)
+      if !readOnly {
+        if !overwrite { try await checkIsFree(volume, blocks) }
+        for pass in 0..<max(1, passes) {
+          try await write(pattern, generation + pass, volume, blocks)
+        }
+      }
+      let expected = readOnly ? generation : generation + max(1, passes) - 1
+      let result = try await check(pattern, from: expected, volume, blocks)
+      await volume.close()
+      try report(result, blocks, volume.info)
+    }
+  }
+
+  private func area(of info: RemoteVolumeInfo) throws -> Range<UInt64> {
+    guard let size else { return 0..<info.blockCount }
+    let byteCount: UInt64
+    do { byteCount = try ByteSize.parse(size) } catch { throw ToolFailure(64, "\(error)") }
+    guard byteCount % UInt64(info.blockByteCount) == 0, byteCount <= info.byteCount else {
+      throw ToolFailure(
+        64,
+        "expected --size of whole blocks of \(info.blockByteCount) bytes and at most "
+          + "\(info.byteCount), got \(byteCount)")
+    }
+    return 0..<byteCount / UInt64(info.blockByteCount)
+  }
+
+  /// Looks at some blocks: where there is data of somebody else's, it is not written over.
+  private func checkIsFree(_ volume: RemoteVolume, _ blocks: Range<UInt64>) async throws {
+    let step = max(1, blocks.upperBound / 64)
+    for block in stride(from: 0, to: blocks.upperBound, by: Int(clamping: step)) {
+      let bytes = try await volume.read(block: block, count: 1)
+      let isPattern = unsafe bytes.withUnsafeBytes {
+        unsafe $0.loadUnaligned(as: UInt64.self) == Pattern.mark
+      }
+      guard isPattern || bytes.allSatisfy({ $0 == 0 }) else {
+        throw ToolFailure(
+          64,
+          "expected an empty volume or one with a pattern, block \(block) holds data; "
+            + "to destroy it, add --overwrite")
+      }
+    }
+  }
+
+  private func write(
+    _ pattern: Pattern, _ generation: UInt64, _ volume: RemoteVolume, _ blocks: Range<UInt64>
+  ) async throws {
+    let block = Int(volume.info.blockByteCount)
+    let progress = Progress(
+      "writing ", total: blocks.upperBound * UInt64(block), isQuiet: json)
+    try await Pieces.forEach(of: blocks, on: volume) { buffer, piece in
+      unsafe buffer.withBytes { bytes in
+        for (index, number) in piece.enumerated() {
+          let part = unsafe UnsafeMutableRawBufferPointer(
+            rebasing: bytes[index * block..<(index + 1) * block])
+          unsafe pattern.fill(part, block: number, generation: generation)
+        }
+      }
+      try await volume.write(block: piece.lowerBound, count: UInt64(piece.count), from: buffer)
+      progress.add(piece.count * block)
+    }
+    try await volume.flush()
+    progress.finish()
+    Output.error("generation \(generation) is written and flushed")
+  }
+
+  private struct Outcome {
+    var wrongCount: UInt64 = 0
+    var examples: [String] = []
+
+    mutating func add(_ block: UInt64, _ words: String) {
+      wrongCount += 1
+      if examples.count < 5 { examples.append("block \(block) \(words)") }
+    }
+  }
+
+  private func check(
+    _ pattern: Pattern, from generation: UInt64, _ volume: RemoteVolume, _ blocks: Range<UInt64>
+  ) async throws -> Outcome {
+    let block = Int(volume.info.blockByteCount)
+    let progress = Progress(
+      "checking", total: blocks.upperBound * UInt64(block), isQuiet: json)
+    let outcome = Kept(Outcome())
+    try await Pieces.forEach(of: blocks, on: volume) { buffer, piece in
+      try await volume.read(block: piece.lowerBound, count: UInt64(piece.count), into: buffer)
+      unsafe buffer.withBytes { bytes in
+        for (index, number) in piece.enumerated() {
+          let part = unsafe UnsafeRawBufferPointer(
+            rebasing: bytes[index * block..<(index + 1) * block])
+          switch unsafe pattern.check(part, block: number) {
+          case .valid(let found) where found >= generation: break
+          case .valid(let found):
+            outcome.change { $0.add(number, "is of generation \(found), older than \(generation)") }
+          case .empty: outcome.change { $0.add(number, "was never written") }
+          case .wrong(let words): outcome.change { $0.add(number, words) }
+          }
+        }
+      }
+      progress.add(piece.count * block)
+    }
+    progress.finish()
+    return outcome.value
+  }
+
+  private func report(
+    _ outcome: Outcome, _ blocks: Range<UInt64>, _ info: RemoteVolumeInfo
+  ) throws {
+    if json {
+      Output.line(
+        JSON.object([
+          ("blockCount", .whole(blocks.upperBound)), ("wrongCount", .whole(outcome.wrongCount)),
+          ("examples", .list(outcome.examples.map { .text($0) })),
+        ]).description)
+    } else if outcome.wrongCount == 0 {
+      Output.line("verified \(blocks.upperBound) blocks of \(info.blockByteCount) bytes")
+    }
+    guard outcome.wrongCount == 0 else {
+      throw ToolFailure(
+        1,
+        "\(outcome.wrongCount) of \(blocks.upperBound) blocks are wrong: "
+          + outcome.examples.joined(separator: "; "))
+    }
+  }
+
+  /// A value that several tasks change.
+  private final class Kept<Value: Sendable>: Sendable {
+    private let kept: Mutex<Value>
+    init(_ value: Value) { kept = Mutex(value) }
+    var value: Value { kept.withLock { $0 } }
+    func change(_ body: (inout Value) -> Void) { kept.withLock { body(&$0) } }
+  }
+}

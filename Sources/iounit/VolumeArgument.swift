@@ -1,0 +1,100 @@
+import ArgumentParser
+import FabricIOUnit
+import FabricStorage
+
+/// A volume as it is named on the command line:
+/// `NAME=PATH|memory[,size=1GiB][,readonly][,block=4096][,preallocate][,fault=PLAN]`.
+struct VolumeArgument: ExpressibleByArgument {
+  var name = ""
+  var path = ""
+  var byteCount: UInt64?
+  var blockByteCount: UInt32?
+  var isReadOnly = false
+  var isPreallocated = false
+  var faults: FaultPlan?
+
+  /// Why an argument was refused.
+  struct Refusal: Error, CustomStringConvertible {
+    let description: String
+  }
+
+  let text: String
+  private(set) var refusal: Refusal?
+
+  /// Never nil: what is wrong is said by `checked`, in our own words.
+  init?(argument: String) {
+    text = argument
+    do {
+      try parse(argument)
+    } catch let error as Refusal {
+      refusal = error
+    } catch {
+      refusal = Refusal(description: "--volume \(argument): \(error)")
+    }
+  }
+
+  /// - Throws: why it was refused.
+  func checked() throws -> VolumeArgument {
+    if let refusal { throw refusal }
+    return self
+  }
+
+  private mutating func parse(_ argument: String) throws {
+    let form = "expected --volume NAME=PATH|memory[,size=1GiB][,readonly][,block=4096], "
+    guard let equals = argument.firstIndex(of: "="), equals > argument.startIndex else {
+      throw Refusal(description: form + "got \"\(argument)\": there is no NAME= in it")
+    }
+    name = String(argument[..<equals])
+    guard name.utf8.count <= 64, !name.contains("/") else {
+      throw Refusal(
+        description: form + "got the name \"\(name)\": at most 64 bytes and no \"/\"")
+    }
+    var parts = argument[argument.index(after: equals)...]
+      .split(separator: ",", omittingEmptySubsequences: false)[...]
+    path = String(parts.popFirst() ?? "")
+    guard !path.isEmpty else {
+      throw Refusal(description: form + "got \"\(argument)\": the path is missing")
+    }
+    for part in parts {
+      let pair = part.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
+      let value = pair.count == 2 ? String(pair[1]) : nil
+      switch (pair[0], value) {
+      case ("size", let value?): byteCount = try ByteSize.parse(value)
+      case ("block", "512"): blockByteCount = 512
+      case ("block", "4096"): blockByteCount = 4096
+      case ("block", let value?):
+        throw Refusal(description: "expected block=512 or block=4096, got block=\(value)")
+      case ("readonly", nil): isReadOnly = true
+      case ("preallocate", nil): isPreallocated = true
+      case ("fault", let value?): faults = try FaultPlan(parsing: value)
+      default:
+        throw Refusal(
+          description: "expected size=, block=, readonly, preallocate or fault= in "
+            + "\"\(argument)\", got \"\(part)\"")
+      }
+    }
+    if path == "memory", byteCount == nil {
+      throw Refusal(
+        description: "expected a size for the memory volume \"\(name)\"; append ,size=1GiB")
+    }
+  }
+
+  /// Opens what the volume is kept on.
+  func open(on fabric: UnitFabric) throws -> Volume {
+    let store: any Store
+    if path == "memory", let byteCount {
+      store = try fabric.makeMemoryStore(
+        byteCount: byteCount, blockByteCount: blockByteCount ?? 4096, isReadOnly: isReadOnly)
+    } else {
+      store = try FileStore.open(
+        path: path,
+        options: FileStore.Options(
+          byteCountIfMissing: byteCount, isReadOnly: isReadOnly, blockByteCount: blockByteCount,
+          isPreallocated: isPreallocated))
+    }
+    guard let faults else { return Volume(name: name, store: store) }
+    return Volume(
+      name: name, store: FaultStore(over: store, plan: faults),
+      identifier: (store as? FileStore)?.identifier)
+  }
+}
