@@ -31,8 +31,8 @@ extension CompletionService {
     context.enter()
     count &+= serveQueues(context)
     var index = 0
-    while index < sources.count {
-      count &+= sources[index].progress()
+    while unsafe index < sourceReferences.count {
+      count &+= unsafe sourceReferences[index]._withUnsafeGuaranteedRef { $0.source.progress() }
       index &+= 1
     }
     // The clock costs as much as a poll: it is read in some rounds only.

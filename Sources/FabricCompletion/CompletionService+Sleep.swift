@@ -29,10 +29,8 @@ extension CompletionService {
         continue
       }
       idleRoundCount &+= 1
-      if spinLimit.bound > 0 {
-        spinHint()
-        if idleRoundCount & 15 != 0 { continue }
-      }
+      // The clock costs as much as a round.
+      if spinLimit.bound > 0 && idleRoundCount & 15 != 0 { continue }
       let now = MonotonicTime.now
       if let deadline, now >= deadline { return }
       let since = idleSince ?? now

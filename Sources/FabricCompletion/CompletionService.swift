@@ -40,6 +40,9 @@ public final class CompletionService: @unchecked Sendable {
   /// The same, for iteration without reference counting.
   private(set) var queueReferences: [Unmanaged<ServedQueue>] = unsafe []
   private(set) var sources: [any ProgressSource] = []
+  /// The sources again, for rounds that count no references.
+  private(set) var sourceReferences: [Unmanaged<ServedSource>] = unsafe []
+  private var servedSources: [ServedSource] = []
   private(set) var channels: [ServedChannel] = []
   private var monitored: [ObjectIdentifier: [(queue: ServedQueue, number: UInt32)]] = [:]
   private var watchCounts: [CInt: Int] = [:]
@@ -187,6 +190,8 @@ public final class CompletionService: @unchecked Sendable {
     change {
       guard !sources.contains(where: { $0 === source }) else { return }
       sources.append(source)
+      servedSources.append(ServedSource(source))
+      unsafe sourceReferences = servedSources.map { unsafe .passUnretained($0) }
       watch(source.descriptor, tag: Tag.queue)
     }
     wake()
@@ -196,6 +201,12 @@ public final class CompletionService: @unchecked Sendable {
     change {
       guard let index = sources.firstIndex(where: { $0 === source }) else { return }
       sources.remove(at: index)
+      // A source may remove itself while it is being called: it lives until the round ends.
+      let served = servedSources.remove(at: index)
+      if contexts[0].thread.load(ordering: .relaxed) == SystemThread.currentIdentity {
+        contexts[0].keptAlive.append(served)
+      }
+      unsafe sourceReferences = servedSources.map { unsafe .passUnretained($0) }
       unwatch(source.descriptor)
     }
   }

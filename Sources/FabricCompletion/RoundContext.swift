@@ -65,7 +65,9 @@ struct SpinLimit {
     averageGap = (averageGap &* 7 &+ min(gap, bound &* 16)) / 8
   }
 
-  /// Nanoseconds to spin now. A gap as long as a sleep and a wake-up on both sides must not count
-  /// as rare, or two sleepers would keep each other asleep; hence the factor 8.
-  var nanoseconds: UInt64 { averageGap > bound &* 8 ? 0 : min(bound, averageGap &* 4) }
+  /// Nanoseconds to spin now: all of the bound where the next arrival is likely within a few of
+  /// it, else none. A gap as long as a sleep and a wake-up on both sides must not count as rare, or
+  /// two sleepers would keep each other asleep; hence the factor 8. Going to sleep interrupts the
+  /// other processors, so a pause of a few gaps is no reason to.
+  var nanoseconds: UInt64 { averageGap > bound &* 8 ? 0 : bound }
 }

@@ -136,3 +136,9 @@ final class ServedQueue {
     return unsafe table
   }
 }
+
+/// A source as the rounds see it: a class, so that a round can refer to it without counting.
+final class ServedSource {
+  let source: any ProgressSource
+  init(_ source: any ProgressSource) { self.source = source }
+}

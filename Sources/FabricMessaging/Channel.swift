@@ -82,7 +82,8 @@ public final class Channel: CompletionHandler, @unchecked Sendable {
   var hasHeardSinceBeat = false
   var silentBeatCount = 0
   var deadline: MonotonicTime?
-  weak var timer: ChannelTimer?
+  /// Until the channel is finished; the timer keeps the channel alive as long.
+  var timer: ChannelTimer?
   /// What a broken opening is told to the user with.
   var openFailure: ChannelOpenError?
 
@@ -158,6 +159,7 @@ public final class Channel: CompletionHandler, @unchecked Sendable {
     self.handler = nil
     let service = self.service
     timer?.remove(self)
+    timer = nil
     queuePair.disconnect()
     // Not now: this may run inside a poll's callback.
     service.execute { [self] in
