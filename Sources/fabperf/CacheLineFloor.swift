@@ -3,7 +3,9 @@ import Synchronization
 
 /// The machine's own floor of latency: a word bounced between two processes, nothing else.
 final class CacheLineFloor {
-  private static let roundCount: UInt32 = 1_000_000
+  private static let roundCount: UInt32 = chunkCount * chunkRoundCount
+  private static let chunkCount: UInt32 = 101
+  private static let chunkRoundCount: UInt32 = 10_000
   private let mapping: Mapping
   private let there: SharedWord32
   private let back: SharedWord32
@@ -33,16 +35,25 @@ final class CacheLineFloor {
     return unsafe (SharedWord32(at: base), SharedWord32(at: base + 1024))
   }
 
-  /// Nanoseconds of half a round trip.
+  /// Nanoseconds of half a round trip: the median of many short runs, so that a moment's
+  /// preemption does not make the floor look higher than it is.
   func measure() -> Double {
-    there.storeReleasing(1)
-    while back.loadAcquiring() != 1 { spinHint() }
-    let start = MonotonicTime.now
-    for round in 2...Self.roundCount {
-      there.storeReleasing(round)
-      while back.loadAcquiring() != round {}
+    var round: UInt32 = 1
+    there.storeReleasing(round)
+    while back.loadAcquiring() != round { spinHint() }
+    var chunks: [Double] = []
+    for _ in 0..<Self.chunkCount {
+      let first = round
+      let start = MonotonicTime.now
+      while round &- first < Self.chunkRoundCount && round < Self.roundCount {
+        round &+= 1
+        there.storeReleasing(round)
+        while back.loadAcquiring() != round {}
+      }
+      let time = MonotonicTime.now.nanoseconds(since: start)
+      if round > first { chunks.append(Double(time) / Double(round &- first) / 2) }
     }
-    return Double(MonotonicTime.now.nanoseconds(since: start)) / Double(Self.roundCount) / 2
+    return chunks.sorted()[chunks.count / 2]
   }
 
   func answer() {
