@@ -13,6 +13,7 @@ final class ServedVolume: ProgressSource, VolumePortHandler {
   let directRegion: MemoryRegion?
   private(set) var port: VolumePort!
   private unowned let shard: UnitShard
+  private var isArmed = false
 
   init(
     _ volume: Volume, access: VolumeAccess, depth: Int, shard: UnitShard,
@@ -41,6 +42,7 @@ final class ServedVolume: ProgressSource, VolumePortHandler {
   // MARK: Progress
 
   func progress() -> Int {
+    if isArmed { return 0 }
     if port.inFlightCount == 0 && !shard.hasQuiescing && port.isOpen { return 0 }
     port.flushSubmissions()
     let count = port.poll()
@@ -49,9 +51,11 @@ final class ServedVolume: ProgressSource, VolumePortHandler {
   }
 
   var descriptor: CInt? { port.descriptor }
-  // Where it answers false, the round that follows finds what there is.
-  func arm() { _ = port.arm() }
-  func disarm() {}
+
+  // A port that is armed has been looked at, and a poll would end that: the service's last round
+  // before it sleeps leaves the port alone.
+  func arm() { isArmed = port.arm() }
+  func disarm() { isArmed = false }
   var nextDeadline: MonotonicTime? { nil }
 
   // MARK: What ended

@@ -130,6 +130,22 @@ struct ServingTests {
     #expect(unit.server.freeReadElementCount == 4)
   }
 
+  @Test("A unit that sleeps is woken by its disk: requests one by one take no time-outs")
+  func wakes() throws {
+    let scratch = try Scratch()
+    let unit = try TestUnit(scratch) { _ in
+      let store = try FileStore.open(
+        path: scratch.file("f.img"), options: .init(byteCountIfMissing: 1 << 24))
+      return [Volume(name: "f", store: store)]
+    }
+    let host = try TestHost(unit.address("f"))
+    #expect(host.run { host.isAttached })
+    let start = MonotonicTime.now
+    for index in 0..<200 { #expect(host.perform(.write, UInt64(index), 1)?.status == .success) }
+    // A time-out of the service is half a second.
+    #expect(MonotonicTime.now.nanoseconds(since: start) < 5_000_000_000)
+  }
+
   @Test("Hosts that come and go leave nothing with the unit")
   func comeAndGo() throws {
     let scratch = try Scratch()
