@@ -152,6 +152,7 @@ let package = Package(
       ],
       swiftSettings: ours),
     .target(name: "CAllocationCounter", path: "Tests/CAllocationCounter"),
+    .testTarget(name: "ToolTests", dependencies: ["iohost", "iounit"], swiftSettings: ours),
     .testTarget(
       name: "FabricIOUnitTests",
       dependencies: [

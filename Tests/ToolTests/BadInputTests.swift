@@ -1,0 +1,102 @@
+import Foundation
+import Testing
+
+/// Each kind of wrong input gets one line and its exit code.
+@Suite("Tools, bad input", .timeLimit(.minutes(2)))
+struct BadInputTests {
+  /// Checks that a program ended with `code` and said one thing, which holds `words`.
+  func expect(_ tool: Tool, _ code: Int32, _ words: String, _ location: SourceLocation) {
+    #expect(tool.waitForEnd() == code, "\(tool.errors)", sourceLocation: location)
+    let lines = tool.errors.filter { $0.lowercased().hasPrefix("error: ") }
+    #expect(lines.count == 1, "\(tool.errors)", sourceLocation: location)
+    #expect(lines.first?.contains(words) == true, "\(lines)", sourceLocation: location)
+  }
+
+  func host(
+    _ code: Int32, _ words: String, _ arguments: String...,
+    location: SourceLocation = #_sourceLocation
+  ) throws {
+    expect(try Tool("iohost", arguments), code, words, location)
+  }
+
+  func unit(
+    _ code: Int32, _ words: String, _ arguments: String...,
+    location: SourceLocation = #_sourceLocation
+  ) throws {
+    expect(try Tool("iounit", ["serve"] + arguments), code, words, location)
+  }
+
+  @Test("Hosts: URLs, units and volumes that are not there")
+  func addresses() throws {
+    let place = try Place()
+    try host(64, "expected a URL such as", "info", "disk")
+    try host(64, "none of the fabrics", "info", "fabric+ib://host/disk")
+    try host(64, "must be absolute", "info", "fabric+shm://run/unit.sock/disk")
+    try host(69, "can reach", "info", "fabric+tcp://localhost:1/disk")
+    try host(69, "\(place.path)/u.sock", "info", place.url("disk"))
+    try host(75, "gave up on", "info", place.url("disk"), "--timeout", "0.3")
+    try host(69, "\(place.path)/u.sock", "discover", "shm:\(place.path)/u.sock")
+    try Data("not a socket".utf8).write(to: URL(filePath: place.file("u.sock")))
+    try host(69, "\(place.path)/u.sock", "info", place.url("disk"))
+    try host(64, "timeout", "info", place.url("disk"), "--timeout", "-1")
+  }
+
+  @Test("Hosts: what the volume cannot do")
+  func requests() throws {
+    let place = try Place()
+    let unit = try place.serve(
+      "r=memory,size=1MiB,readonly", "w=memory,size=1MiB",
+      "full=memory,size=1MiB,fault=error=write:capacityExceeded:nth=3",
+      "bad=memory,size=1MiB,fault=error=read:mediaReadError:blocks=8-8")
+    try host(69, "expected one of the volumes", "info", place.url("nothing"))
+    try host(69, "attach it read-only", "verify", place.url("r"))
+    try host(74, "the disk under the volume is full", "verify", place.url("full"))
+    try host(74, "the medium cannot give back", "read", place.url("bad"), "--count", "16")
+    try host(64, "expected blocks inside", "read", place.url("w"), "--block", "250", "--count", "9")
+    try host(
+      64, "expected --block-size of whole blocks", "bench", place.url("w"), "--block-size", "1000")
+    try host(64, "pattern", "bench", place.url("w"), "--pattern", "zigzag")
+    try host(66, "none", "copy", place.file("none"), place.url("w"))
+    try host(64, "two paths", "copy", place.file("none"), place.file("none2"))
+    try Data(count: 1 << 21).write(to: URL(filePath: place.file("large")))
+    try host(64, "which is the volume's size", "copy", place.file("large"), place.url("w"))
+    try Data(count: 1000).write(to: URL(filePath: place.file("odd")))
+    try host(64, "whole blocks", "write", place.url("w"), "--input", place.file("odd"))
+    try Data(repeating: 7, count: 4096).write(to: URL(filePath: place.file("data")))
+    #expect(
+      try place.host("write", place.url("w"), "--input", place.file("data")).waitForEnd() == 0)
+    try host(64, "add --overwrite", "verify", place.url("w"))
+    _ = unit
+  }
+
+  @Test("Units: volumes that cannot be opened, addresses that cannot be listened at")
+  func serving() throws {
+    let place = try Place()
+    let listen = "shm:\(place.path)/u.sock"
+    let none = place.file("none.img")
+    try unit(64, "there is no NAME=", "--listen", listen, "--volume", none)
+    try unit(64, "append ,size=1GiB", "--listen", listen, "--volume", "m=memory")
+    try unit(64, "expected a size", "--listen", listen, "--volume", "m=memory,size=lots")
+    try unit(64, "got \"color=red\"", "--listen", listen, "--volume", "m=\(none),color=red")
+    try unit(64, "at least one volume", "--listen", listen)
+    try unit(64, "expected --listen shm:PATH", "--listen", "here", "--volume", "m=memory,size=1MiB")
+    try unit(66, "found nothing", "--listen", listen, "--volume", "d=\(none)")
+    try unit(66, "found a directory", "--listen", listen, "--volume", "d=\(place.path)")
+    try unit(
+      66, "is taken", "--listen", listen, "--volume", "m=memory,size=1MiB", "--volume",
+      "m=memory,size=1MiB")
+    try Data(count: 1000).write(to: URL(filePath: place.file("odd")))
+    try unit(66, "to be a multiple of", "--listen", listen, "--volume", "d=\(place.file("odd"))")
+    try unit(
+      69, "/none/u.sock", "--listen", "shm:\(place.path)/none/u.sock", "--volume",
+      "m=memory,size=1MiB")
+    let first = try place.serve("d=\(place.file("d.img")),size=1MiB")
+    try unit(69, "u.sock", "--listen", listen, "--volume", "m=memory,size=1MiB")
+    try unit(
+      66, "another process serves it", "--listen", listen + "2", "--volume",
+      "d=\(place.file("d.img"))")
+    // The one that was there was not disturbed.
+    #expect(try place.host("info", place.url("d")).waitForEnd() == 0)
+    _ = first
+  }
+}

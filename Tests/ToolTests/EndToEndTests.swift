@@ -1,0 +1,158 @@
+import Foundation
+import Testing
+
+@Suite("Tools, in processes of their own", .serialized, .timeLimit(.minutes(3)))
+struct EndToEndTests {
+  @Test("A pattern is written and verified, and is there after the unit was restarted")
+  func restart() throws {
+    let place = try Place()
+    let volume = "disk=\(place.file("d.img")),size=16MiB"
+    var unit = try place.serve(volume)
+    let verify = try place.host("verify", place.url("disk"), "--passes", "2")
+    #expect(verify.waitForEnd() == 0, "\(verify.errors)")
+    #expect(verify.output == ["verified 4096 blocks of 4096 bytes"])
+    unit.signal(SIGTERM)
+    #expect(unit.waitForEnd() == 0)
+    #expect(!FileManager.default.fileExists(atPath: place.file("u.sock")))
+    unit = try place.serve(volume)
+    let again = try place.host(
+      "verify", place.url("disk"), "--read-only", "--generation", "2")
+    #expect(again.waitForEnd() == 0, "\(again.errors)")
+    // What is not there is found out, too.
+    let newer = try place.host(
+      "verify", place.url("disk"), "--read-only", "--generation", "3", "--json")
+    #expect(newer.waitForEnd() == 1)
+    #expect(newer.output.first?.contains("\"wrongCount\": 4096") == true)
+    let other = try place.host("verify", place.url("disk"), "--read-only", "--seed", "5")
+    #expect(other.waitForEnd() == 1)
+  }
+
+  @Test("kill -9 of the unit in mid-write: the host waits, replays, and nothing is lost")
+  func unitIsKilled() throws {
+    let place = try Place()
+    let volume = "disk=\(place.file("d.img")),size=32MiB,fault=delay=20ms"
+    var unit = try place.serve(volume)
+    let verify = try Tool("iohost", ["verify", place.url("disk"), "--passes", "6"])
+    for generation in [1, 3] {
+      #expect(verify.waits(for: "generation \(generation) is written"), "\(verify.errors)")
+      unit.signal(SIGKILL)
+      #expect(unit.waitForEnd() == -SIGKILL)
+      unit = try place.serve(volume)
+    }
+    #expect(verify.waitForEnd() == 0, "\(verify.errors)")
+    #expect(verify.errors.filter { $0.hasPrefix("lost fabric+shm://") }.count == 2)
+    #expect(verify.errors.contains { $0.contains("attempt 1, next in") })
+    let again = try place.host(
+      "verify", place.url("disk"), "--read-only", "--generation", "6")
+    #expect(again.waitForEnd() == 0, "\(again.errors)")
+  }
+
+  @Test("kill -9 of the unit, and it stays away: one clear error after --timeout")
+  func unitStaysAway() throws {
+    let place = try Place()
+    let unit = try place.serve("disk=\(place.file("d.img")),size=32MiB,fault=delay=20ms")
+    let verify = try Tool(
+      "iohost", ["verify", place.url("disk"), "--passes", "1000", "--timeout", "1"])
+    #expect(verify.waits(for: "generation 1 is written"))
+    unit.signal(SIGKILL)
+    #expect(verify.waitForEnd() == 75)
+    let failures = verify.errors.filter { $0.hasPrefix("error: ") }
+    #expect(failures.count == 1)
+    #expect(failures.first?.contains("gave up on fabric+shm://") == true)
+  }
+
+  @Test("kill -9 of hosts: the unit gives back what was theirs, others notice nothing")
+  func hostIsKilled() throws {
+    let place = try Place()
+    let unit = try place.serve("m=memory,size=16MiB", "d=\(place.file("d.img")),size=16MiB")
+    let witness = try Tool(
+      "iohost", ["bench", place.url("m"), "--depth", "4", "--seconds", "6", "--json"])
+    func descriptorCount() throws -> Int {
+      try FileManager.default.contentsOfDirectory(
+        atPath: "/proc/\(unit.processIdentifier)/fd"
+      ).count
+    }
+    func mapCount() throws -> Int {
+      try String(contentsOfFile: "/proc/\(unit.processIdentifier)/maps", encoding: .utf8)
+        .split(separator: "\n").count
+    }
+    /// Waits until the unit has as few descriptors and maps as before.
+    func waitForReturn(_ descriptors: Int, _ maps: Int) throws -> Bool {
+      let end = Date(timeIntervalSinceNow: 5)
+      while Date.now < end {
+        if try descriptorCount() <= descriptors, try mapCount() <= maps + 8 { return true }
+      }
+      return false
+    }
+    // The first of each opens the ports, which stay.
+    for volume in ["m", "d"] {
+      #expect(try place.host("bench", place.url(volume), "--seconds", "0.1").waitForEnd() == 0)
+    }
+    #expect(unit.waits(for: "at d: closed by the peer"), "\(unit.errors)")
+    let descriptors = try descriptorCount()
+    let maps = try mapCount()
+    for round in 0..<6 {
+      let name = "victim-\(round)"
+      let victim = try Tool(
+        "iohost",
+        [
+          "bench", place.url(round % 2 == 0 ? "m" : "d"), "--seconds", "60", "--host-name", name,
+          "--pattern", round < 3 ? "randread" : "randwrite",
+        ])
+      #expect(unit.waits(for: "\(name) at"), "\(unit.errors)")
+      victim.signal(SIGKILL)
+      let killed = Date.now
+      #expect(unit.waits(for: "\(name) at \(round % 2 == 0 ? "m" : "d"): the peer"))
+      #expect(Date.now.timeIntervalSince(killed) < 1)
+    }
+    #expect(try waitForReturn(descriptors, maps))
+    #expect(witness.waitForEnd() == 0, "\(witness.errors)")
+    #expect(witness.output.first?.contains("\"errors\": 0") == true, "\(witness.output)")
+  }
+
+  @Test("Images are copied both ways and compared; blocks are read and written")
+  func copies() throws {
+    let place = try Place()
+    let unit = try place.serve("disk=\(place.file("d.img")),size=8MiB,block=512")
+    let image = Data((0..<(3 << 20) + 700).map { UInt8(truncatingIfNeeded: $0 &* 7 &+ $0 >> 9) })
+    try image.write(to: URL(filePath: place.file("in")))
+    let into = try place.host("copy", place.file("in"), place.url("disk"), "--verify", "--json")
+    #expect(into.waitForEnd() == 0, "\(into.errors)")
+    #expect(into.output.first?.contains("\"verified\": true") == true)
+    let out = try place.host("copy", place.url("disk"), place.file("out"), "--verify")
+    #expect(out.waitForEnd() == 0, "\(out.errors)")
+    let back = try Data(contentsOf: URL(filePath: place.file("out")))
+    #expect(back.count == 8 << 20)
+    #expect(back.prefix(image.count) == image)
+    let write = try place.host(
+      "write", place.url("disk"), "--block", "10", "--input", place.file("out"))
+    #expect(write.waitForEnd() == 64, "more than there is room for")
+    let read = try place.host(
+      "read", place.url("disk"), "--block", "2", "--count", "3", "--output", place.file("part"))
+    #expect(read.waitForEnd() == 0, "\(read.errors)")
+    #expect(
+      try Data(contentsOf: URL(filePath: place.file("part"))) == image[1024..<1024 + 3 * 512])
+    _ = unit
+  }
+
+  @Test("Volumes are found and described; the machine is looked at")
+  func discovery() throws {
+    let place = try Place()
+    let unit = try place.serve("a=memory,size=1MiB", "b=memory,size=2MiB,readonly,block=512")
+    let discover = try place.host("discover", "fabric+shm://\(place.path)/u.sock")
+    #expect(
+      discover.output.dropFirst().map { String($0) } == [
+        "\(place.url("a"))  1MiB in blocks of 4096",
+        "\(place.url("b"))  2MiB in blocks of 512, read-only",
+      ])
+    let info = try place.host("info", place.url("b"), "--json")
+    let object = try JSONSerialization.jsonObject(with: Data(info.output.joined().utf8))
+    let fields = try #require(object as? [String: Any])
+    #expect(fields["blockCount"] as? Int == 4096)
+    let doctor = try place.host("doctor")
+    #expect(doctor.waitForEnd() == 0)
+    #expect(doctor.output.count == 6)
+    #expect(doctor.output.allSatisfy { $0.hasPrefix("fine  ") || $0.hasPrefix("note  ") })
+    _ = unit
+  }
+}
