@@ -85,10 +85,15 @@ struct EndToEndTests {
       return false
     }
     // The first of each opens the ports, which stay.
-    for volume in ["m", "d"] {
-      #expect(try place.host("bench", place.url(volume), "--seconds", "0.1").waitForEnd() == 0)
+    for (volume, pattern) in [
+      ("m", "randread"), ("m", "randwrite"), ("d", "randread"), ("d", "randwrite"),
+    ] {
+      let name = "first-\(volume)-\(pattern)"
+      let bench = try place.host(
+        "bench", place.url(volume), "--seconds", "0.1", "--pattern", pattern, "--host-name", name)
+      #expect(bench.waitForEnd() == 0, "\(bench.errors)")
+      #expect(unit.waits(for: "\(name) at \(volume): closed by the peer"), "\(unit.errors)")
     }
-    #expect(unit.waits(for: "at d: closed by the peer"), "\(unit.errors)")
     let descriptors = try descriptorCount()
     let maps = try mapCount()
     for round in 0..<6 {
