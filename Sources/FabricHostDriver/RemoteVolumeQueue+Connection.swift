@@ -7,7 +7,8 @@ import FabricWire
 
 /// One connection's handler: events of a connection that was given up reach nobody.
 final class Link: ChannelHandler {
-  weak var queue: RemoteVolumeQueue?
+  /// Until the connection is given up.
+  var queue: RemoteVolumeQueue?
 
   init(_ queue: RemoteVolumeQueue) { self.queue = queue }
 
@@ -40,6 +41,7 @@ extension RemoteVolumeQueue {
       return fail(.resource(error.description))
     }
     let link = Link(self)
+    self.link?.queue = nil
     self.link = link
     endpoint.connect(
       to: address.unit, options: channelOptions, timeout: options.attemptTimeout, handler: link

@@ -127,14 +127,14 @@ public final class RemoteVolumeQueue {
     reported = FixedTable(
       repeating: BlockCompletion(tag: 0, status: .success), count: options.depth)
     backoff = options.backoff
-    let timer = RemoteVolumeTimer(queue: self, timeout: options.timeout)
-    self.timer = timer
+    timer = RemoteVolumeTimer(timeout: options.timeout)
   }
 
   /// Starts to connect. Requests may be submitted before and after.
   public func attach() {
     guard let timer else { return }
     lostAt = .now
+    timer.queue = self
     service.add(timer)
     connect()
   }

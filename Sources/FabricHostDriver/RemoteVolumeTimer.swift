@@ -4,7 +4,8 @@ import FabricPlatform
 
 /// A queue's clock: attempts to connect when it is time, gives up when time is over.
 final class RemoteVolumeTimer: ProgressSource {
-  weak var queue: RemoteVolumeQueue?
+  /// From `attach` until `close`; keeps the queue alive as long.
+  var queue: RemoteVolumeQueue?
   private let timeout: Duration?
   var reconnectAt: MonotonicTime?
   /// Requests of a queue that was given up wait for their end, or ends for their report.
@@ -14,8 +15,7 @@ final class RemoteVolumeTimer: ProgressSource {
   private var nextCheck: MonotonicTime
   private var roundCount: UInt32 = 0
 
-  init(queue: RemoteVolumeQueue, timeout: Duration?) {
-    self.queue = queue
+  init(timeout: Duration?) {
     self.timeout = timeout
     interval = timeout.map { max(.milliseconds(10), min(.seconds(1), $0 / 8)) } ?? .seconds(1)
     nextCheck = .now + interval

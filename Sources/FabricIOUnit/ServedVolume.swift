@@ -12,7 +12,8 @@ final class ServedVolume: ProgressSource, VolumePortHandler {
   /// The fabric memory that the blocks lie in, where they do.
   let directRegion: MemoryRegion?
   private(set) var port: VolumePort!
-  private unowned let shard: UnitShard
+  /// Holds this object in turn until it is taken off the shard.
+  private let shard: UnitShard
   private var isArmed = false
 
   init(

@@ -49,7 +49,8 @@ final class UnitConnection: ChannelHandler {
   let client: UInt32
   let depth: Int
   let maximumTransferByteCount: UInt32
-  unowned let shard: UnitShard
+  /// Holds this object in turn until it is taken off the shard.
+  let shard: UnitShard
   let slots: FixedTable<Slot>
   let freeSlots: IndexPool
   /// Commands that wait for the port or for an element, in order.

@@ -83,6 +83,10 @@ final class Load: RemoteVolumeHandler {
   private let service: CompletionService
   private var queue: RemoteVolumeQueue!
   private let bench: Bench
+  // The options' wrappers cost a look-up at each reading: once is enough.
+  private let operation: BlockOperation
+  private let isRandom: Bool
+  private let requestByteCount: Int
   private var region: MemoryRegion!
   private var started: [UInt64]
   private var blocksPerRequest: UInt64 = 1
@@ -108,6 +112,9 @@ final class Load: RemoteVolumeHandler {
     bench: Bench
   ) throws(ToolFailure) {
     self.bench = bench
+    operation = bench.pattern.operation
+    isRandom = bench.pattern.isRandom
+    requestByteCount = bench.blockSize
     started = Array(repeating: 0, count: bench.depth)
     do throws(ResourceError) {
       service = try CompletionService()
@@ -159,7 +166,7 @@ final class Load: RemoteVolumeHandler {
   @inline(__always)
   private func submit(_ tag: Int) {
     var place = nextPlace
-    if bench.pattern.isRandom {
+    if isRandom {
       random ^= random << 13
       random ^= random >> 7
       random ^= random << 17
@@ -170,9 +177,9 @@ final class Load: RemoteVolumeHandler {
     started[tag] = now
     queue.submit(
       RemoteRequest(
-        bench.pattern.operation, block: place &* blocksPerRequest,
-        blockCount: UInt32(blocksPerRequest), region: region, offset: tag &* bench.blockSize,
-        byteCount: bench.blockSize, tag: UInt64(tag)))
+        operation, block: place &* blocksPerRequest, blockCount: UInt32(blocksPerRequest),
+        region: region, offset: tag &* requestByteCount, byteCount: requestByteCount,
+        tag: UInt64(tag)))
   }
 
   func remoteVolume(_ queue: RemoteVolumeQueue, completed completions: Span<BlockCompletion>) {
