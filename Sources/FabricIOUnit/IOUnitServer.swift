@@ -108,7 +108,10 @@ public final class IOUnitServer: Subsystem, @unchecked Sendable {
     shard = nil
   }
 
-  public func portNeedsPoll(_ port: VolumePort) { fabric.service.wake() }
+  public func portNeedsPoll(_ port: VolumePort) {
+    let shard = UnsafeShard(shard: shard)
+    fabric.service.execute { shard.shard.pollAll() }
+  }
 
   /// Runs `body` on the unit's thread and returns what it returns.
   private func onThread<Value: Sendable>(_ body: @escaping @Sendable (UnitShard) -> Value) -> Value

@@ -15,6 +15,8 @@ final class ServedVolume: ProgressSource, VolumePortHandler {
   /// Holds this object in turn until it is taken off the shard.
   private let shard: UnitShard
   private var isArmed = false
+  /// Whether the port may have something: looked at in every round, so it is kept here.
+  var needsPoll = true
 
   init(
     _ volume: Volume, access: VolumeAccess, depth: Int, shard: UnitShard,
@@ -43,11 +45,11 @@ final class ServedVolume: ProgressSource, VolumePortHandler {
   // MARK: Progress
 
   func progress() -> Int {
-    if isArmed { return 0 }
-    if port.inFlightCount == 0 && !shard.hasQuiescing && port.isOpen { return 0 }
+    guard needsPoll, !isArmed else { return 0 }
     port.flushSubmissions()
     let count = port.poll()
     if count > 0 { shard.flushTouched() }
+    needsPoll = port.inFlightCount > 0 || shard.hasQuiescing || !port.isOpen
     return count
   }
 

@@ -112,6 +112,7 @@ extension UnitConnection {
       // Anything but 0 is for the port to refuse.
       request.byteCount = command.byteCount
     }
+    served.needsPoll = true
     return served.port.submit(request)
   }
 

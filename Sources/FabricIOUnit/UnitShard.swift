@@ -187,6 +187,7 @@ final class UnitShard {
   func beginQuiesce(_ connection: UnitConnection) {
     opening.removeAll { $0.connection === connection }
     quiescing.append(connection)
+    connection.served.needsPoll = true
     connection.served.port.quiesce(connection.client)
   }
 
@@ -212,6 +213,11 @@ final class UnitShard {
   /// Closes every channel; connections go as their work ends.
   func closeAll() {
     for connection in connections { connection?.fence() }
+  }
+
+  /// A port is closing, which it does in its next poll.
+  func pollAll() {
+    for served in volumes { served.needsPoll = true }
   }
 
   /// The ports are closed: nothing is to be carried on.
