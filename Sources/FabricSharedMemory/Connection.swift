@@ -54,6 +54,7 @@ final class Connection: EventSource, @unchecked Sendable {
     ControlMessage.Opening(
       segmentAddress: queuePair.ownMapping.address,
       segmentByteCount: queuePair.ownMapping.byteCount, lineCount: queuePair.lineCount,
+      isDirect: queuePair.domain.isDirect, queuePairNumber: queuePair.number,
       privateData: privateData)
   }
 
@@ -67,7 +68,10 @@ final class Connection: EventSource, @unchecked Sendable {
     } catch {
       mapping = try file.map(.read)
     }
-    queuePair.join(mapping, lineCount: opening.lineCount, state: .readyToSend)
+    queuePair.join(
+      mapping, lineCount: opening.lineCount,
+      isDirect: opening.isDirect && queuePair.domain.isDirect,
+      peerNumber: opening.queuePairNumber)
     let raw = number.load(ordering: .relaxed)
     queuePair.receiveCompletionQueue.watch(raw, number: queuePair.number)
     if queuePair.sendCompletionQueue !== queuePair.receiveCompletionQueue {
@@ -100,9 +104,17 @@ final class Connection: EventSource, @unchecked Sendable {
 
   func announce(_ segment: SharedMemoryProtectionDomain.Segment) {
     let region = segment.region
+    let isWritable = segment.isOpenToWrites && queuePair?.isDirect == true
     send(
-      .segment(address: region.address, byteCount: UInt64(wholePages(region.byteCount))),
+      .segment(
+        address: region.address, byteCount: UInt64(wholePages(region.byteCount)),
+        use: isWritable ? .writable : .readable),
       descriptor: segment.file)
+  }
+
+  /// Shows a direct peer the keys to what it may write to.
+  func announceKeys(_ file: CInt, byteCount: Int) {
+    send(.segment(address: 0, byteCount: UInt64(byteCount), use: .keys), descriptor: file)
   }
 
   func withdraw(_ region: MemoryRegion) { send(.withdraw(address: region.address)) }
@@ -192,9 +204,11 @@ final class Connection: EventSource, @unchecked Sendable {
     case (.doorbell, nil):
       queuePair?.receiveCompletionQueue.doorbellWasTaken()
       queuePair?.sendCompletionQueue.doorbellWasTaken()
-    case (.segment(let address, let byteCount), let file?):
+    case (.segment(let address, let byteCount, let use), let file?):
       do {
-        try memory.add(Descriptor(owning: file), address: address, byteCount: byteCount)
+        guard use == .readable || queuePair?.isDirect == true else { throw Errno.invalidArgument }
+        try memory.add(
+          Descriptor(owning: file), address: address, byteCount: byteCount, use: use)
       } catch {
         breakOff("memory that cannot be mapped (\(error))")
       }

@@ -6,9 +6,9 @@ import FabricWire
 ///
 /// | Kind | Fields behind `kind` u8, `version` u8, `count` u16, `magic` u32 | Descriptors |
 /// |---|---|---|
-/// | hello, welcome | segment address u64, bytes u32, lines u32, private data (`count`) | segment |
+/// | hello, welcome | segment address u64, bytes u32, lines u32, flags u32 (bit 0: direct), queue pair u32, private data (`count`) | segment |
 /// | reject | (24 bytes unused), private data (`count`) | |
-/// | segment | address u64, bytes u64 | memory |
+/// | segment | address u64, bytes u64, use u32 | memory |
 /// | withdraw | address u64 | |
 /// | goodbye | | |
 /// | doorbell | a single byte, the kind | |
@@ -16,16 +16,30 @@ enum ControlMessage: Equatable {
   case hello(Opening)
   case welcome(Opening)
   case reject([UInt8])
-  case segment(address: UInt64, byteCount: UInt64)
+  case segment(address: UInt64, byteCount: UInt64, use: SegmentUse)
   case withdraw(address: UInt64)
   case goodbye
   case doorbell
+
+  /// What the receiver of a segment does with it.
+  enum SegmentUse: UInt32 {
+    /// Reads it.
+    case readable = 0
+    /// Writes to it, within what the owner's keys allow.
+    case writable = 1
+    /// Reads the owner's remote keys in it.
+    case keys = 2
+  }
 
   /// How one side's queue segment is to be mapped.
   struct Opening: Equatable {
     var segmentAddress: UInt64
     var segmentByteCount: Int
     var lineCount: Int
+    /// Whether the sender would let its peer write to its memory.
+    var isDirect: Bool
+    /// The sender's queue pair, as its keys name it.
+    var queuePairNumber: UInt32
     var privateData: [UInt8]
   }
 
@@ -71,9 +85,12 @@ enum ControlMessage: Equatable {
         buffer.set(opening.segmentAddress, at: 8)
         buffer.set(UInt32(opening.segmentByteCount), at: 16)
         buffer.set(UInt32(opening.lineCount), at: 20)
-      case .segment(let address, let byteCount):
+        buffer.set(UInt32(opening.isDirect ? 1 : 0), at: 24)
+        buffer.set(opening.queuePairNumber, at: 28)
+      case .segment(let address, let byteCount, let use):
         buffer.set(address, at: 8)
         buffer.set(byteCount, at: 16)
+        buffer.set(use.rawValue, at: 24)
       case .withdraw(let address):
         buffer.set(address, at: 8)
       case .reject, .goodbye, .doorbell: break
@@ -109,7 +126,9 @@ enum ControlMessage: Equatable {
     case 1: self = .hello(try Self.opening(view, data))
     case 2: self = .welcome(try Self.opening(view, data))
     case 3: self = .reject(data)
-    case 4: self = .segment(address: view.uint64(at: 8), byteCount: view.uint64(at: 16))
+    case 4:
+      guard let use = SegmentUse(rawValue: view.uint32(at: 24)) else { throw .fields }
+      self = .segment(address: view.uint64(at: 8), byteCount: view.uint64(at: 16), use: use)
     case 5: self = .withdraw(address: view.uint64(at: 8))
     case 6: self = .goodbye
     default: throw .fields
@@ -124,6 +143,7 @@ enum ControlMessage: Equatable {
     else { throw .fields }
     return Opening(
       segmentAddress: view.uint64(at: 8), segmentByteCount: byteCount, lineCount: lineCount,
+      isDirect: view.uint32(at: 24) & 1 != 0, queuePairNumber: view.uint32(at: 28),
       privateData: data)
   }
 }

@@ -2,7 +2,8 @@ import FabricPlatform
 import FabricVerbs
 import Synchronization
 
-/// The memory of one peer that this process has mapped, read-only.
+/// The memory of one peer that this process has mapped: read-only, but for what a direct peer
+/// shares to be written to.
 ///
 /// A segment lies at the owner's own address when that is free here, so that a pointer means the
 /// same on both sides; else elsewhere, and addresses are translated.
@@ -13,6 +14,7 @@ struct PeerMemory {
     let address: UInt64
     let byteCount: UInt64
     let mapping: Mapping
+    let isWritable: Bool
   }
 
   /// Segments that one peer may have; enough for pools of every kind, and a bound on what a
@@ -20,24 +22,37 @@ struct PeerMemory {
   static let limit = 1024
 
   private var segments: [Segment] = []
+  /// A direct peer's own keys.
+  private var keys: RemoteKeyTable?
 
   /// Maps what the peer announced.
   ///
   /// - Throws: when it announces more than `limit`, or what cannot be mapped safely.
-  mutating func add(_ descriptor: consuming Descriptor, address: UInt64, byteCount: UInt64)
-    throws(Errno)
-  {
-    guard segments.count < Self.limit, byteCount > 0, byteCount <= 1 << 46 else {
-      throw Errno.invalidArgument
-    }
+  mutating func add(
+    _ descriptor: consuming Descriptor, address: UInt64, byteCount: UInt64,
+    use: ControlMessage.SegmentUse
+  ) throws(Errno) {
+    guard segments.count < Self.limit, byteCount > 0, byteCount <= 1 << 46,
+      !address.addingReportingOverflow(byteCount).overflow
+    else { throw Errno.invalidArgument }
     let file = try MemoryFile(received: descriptor, byteCount: Int(byteCount))
+    if use == .keys {
+      guard keys == nil, byteCount >= UInt64(RemoteKeyTable.byteCount) else {
+        throw Errno.invalidArgument
+      }
+      keys = RemoteKeyTable(in: try file.map(.read))
+      return
+    }
+    let access: Mapping.Access = use == .writable ? .readWrite : .read
     let mapping: Mapping
     do {
-      mapping = try file.map(.read, at: address)
+      mapping = try file.map(access, at: address)
     } catch {
-      mapping = try file.map(.read)
+      mapping = try file.map(access)
     }
-    segments.append(Segment(address: address, byteCount: byteCount, mapping: mapping))
+    segments.append(
+      Segment(
+        address: address, byteCount: byteCount, mapping: mapping, isWritable: use == .writable))
   }
 
   mutating func remove(address: UInt64) {
@@ -50,6 +65,24 @@ struct PeerMemory {
     for segment in segments {
       let offset = address &- segment.address
       if offset < segment.byteCount && UInt64(byteCount) <= segment.byteCount &- offset {
+        return segment.mapping.address &+ offset
+      }
+    }
+    return nil
+  }
+
+  /// Where this side may write what a key of a direct peer opens; nil when it may not, whatever
+  /// the reason: the peer then says why.
+  func writablePlace(
+    _ address: UInt64, _ byteCount: UInt64, key: RemoteKey, queuePairNumber: UInt32
+  ) -> UInt64? {
+    guard let record = keys?.record(for: key), record.access.contains(.remoteWrite),
+      record.queuePairNumber == 0 || record.queuePairNumber == queuePairNumber,
+      record.covers(address, byteCount)
+    else { return nil }
+    for segment in segments where segment.isWritable {
+      let offset = address &- segment.address
+      if offset < segment.byteCount && byteCount <= segment.byteCount &- offset {
         return segment.mapping.address &+ offset
       }
     }

@@ -10,6 +10,7 @@ import FabricPlatform
 /// | 192 | `armedForReceives` u32 | odd: ring the doorbell, once for this value, after a record |
 /// | 256 | `armedForSends` u32 | odd: the same after `consumed` has moved |
 /// | 320 | `readsDone` u64 | RDMA reads whose bytes the owner has fetched |
+/// | 384 | `copying` u32 | 1 while the owner writes to the peer's memory, in direct mode |
 /// | 4096 | ring | lines of 64 bytes |
 @safe
 struct QueueSegment {
@@ -21,6 +22,7 @@ struct QueueSegment {
   let armedForReceives: SharedWord32
   let armedForSends: SharedWord32
   let readsDone: SharedWord64
+  let copying: SharedWord32
   let ring: UnsafeMutableRawPointer
   let lineMask: Int
 
@@ -33,6 +35,7 @@ struct QueueSegment {
     unsafe armedForReceives = SharedWord32(at: base + 192)
     unsafe armedForSends = SharedWord32(at: base + 256)
     unsafe readsDone = SharedWord64(at: base + 320)
+    unsafe copying = SharedWord32(at: base + 384)
     unsafe ring = base + Self.ringOffset
     lineMask = lineCount - 1
   }

@@ -108,8 +108,10 @@ extension SharedMemoryQueuePair {
       return unsafe takeSend(
         line, opcode, lines: lines, inlineByteCount: isInline ? count : nil)
     case .write, .writeWithImmediate:
+      let isPlaced = word & Record.placedFlag != 0
+      guard !isPlaced || isDirect && !isInline else { return .refused(.remoteInvalidRequest, nil) }
       return unsafe takeWrite(
-        line, opcode, lines: lines, inlineByteCount: isInline ? count : nil)
+        line, opcode, lines: lines, inlineByteCount: isInline ? count : nil, isPlaced: isPlaced)
     case .read:
       return unsafe allowRead(RecordFields(copying: line), isInline: isInline)
     }
@@ -168,7 +170,8 @@ extension SharedMemoryQueuePair {
   }
 
   private func takeWrite(
-    _ line: UnsafeMutableRawPointer, _ opcode: SendOpcode, lines: Int, inlineByteCount: Int?
+    _ line: UnsafeMutableRawPointer, _ opcode: SendOpcode, lines: Int, inlineByteCount: Int?,
+    isPlaced: Bool
   ) -> Outcome {
     var fields = unsafe RecordFields(copying: line)
     let total = inlineByteCount ?? (Int(fields.firstByteCount) &+ Int(fields.secondByteCount))
@@ -184,6 +187,7 @@ extension SharedMemoryQueuePair {
     // Whoever revokes a key waits for this lock, so the check and the copy are one.
     let status: WorkCompletionStatus = remoteWork.withLock { memory in
       guard allows(fields, .remoteWrite) else { return .remoteAccessError }
+      if isPlaced { return .success }
       let target = ScatterGatherList(
         ScatterGatherElement(
           address: fields.remoteAddress, byteCount: fields.byteCount,

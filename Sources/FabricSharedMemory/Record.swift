@@ -12,7 +12,8 @@ import FabricVerbs
 /// | 24 | | inline bytes, or first element: address u64, bytes u32 |
 /// | 36 | | second element: bytes u32, address u64 |
 ///
-/// `word`: bits 0-7 the kind, bit 8 set when the bytes lie inline, bits 16-31 the inline bytes'
+/// `word`: bits 0-7 the kind, bit 8 set when the bytes lie inline, bit 9 set when a direct initiator
+/// has written them to their place already, bits 16-31 the inline bytes'
 /// count (for padding: the lines to skip). The producer clears the word of the line behind a
 /// record before it publishes the record, so an old byte is never taken for a word.
 enum Record {
@@ -22,6 +23,7 @@ enum Record {
   static let maximumInlineByteCount = maximumLineCount * 64 - writeInlineOffset  // 232
 
   static let inlineFlag: UInt32 = 1 << 8
+  static let placedFlag: UInt32 = 1 << 9
   /// Skips to the start of the ring.
   static let padding: UInt32 = 255
 

@@ -82,7 +82,7 @@ extension SharedMemoryQueuePair {
         }
         return true
       }
-    readsFetched &+= 1
+    readsFetchedWord.add(1, ordering: .releasing)
     // Pairs with the acquire in `receive`: the target goes on behind the read.
     own.readsDone.storeReleasing(readsFetched)
     ringForReceives()

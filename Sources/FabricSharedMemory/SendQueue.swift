@@ -104,12 +104,35 @@ extension SharedMemoryQueuePair {
       }
       unsafe copy(request.elements, to: line + inlineOffset)
     } else {
+      if isDirect && placeDirectly(request) { word |= Record.placedFlag }
       unsafe RecordFields.write(request, to: line)
     }
     place(word, lines, &batch)
     enter(request)
     batch.count &+= 1
     return nil
+  }
+
+  /// Writes a request's bytes straight into a direct peer's memory. False when that may not be: the
+  /// target then copies, or refuses and says why.
+  private func placeDirectly(_ request: SendRequest) -> Bool {
+    guard request.opcode == .write || request.opcode == .writeWithImmediate,
+      // A read before it must still find what was there.
+      readsPosted == readsFetched
+    else { return false }
+    return remoteWork.withLock { memory in
+      // Pairs with the barrier in `waitForRemoteWork`: copying first, then the look at the key.
+      own.copying.store(1)
+      compilerBarrier()
+      defer { own.copying.storeReleasing(0) }
+      guard
+        let target = memory.writablePlace(
+          request.remoteAddress, UInt64(request.elements.byteCount), key: request.remoteKey,
+          queuePairNumber: peerNumber)
+      else { return false }
+      unsafe copy(request.elements, to: UnsafeMutableRawPointer(bitPattern: UInt(target))!)
+      return true
+    }
   }
 
   /// Makes room for a record in one piece, with a padding record where the ring ends before it.
@@ -168,6 +191,7 @@ extension SharedMemoryQueuePair {
       remoteAddress: request.remoteAddress, opcode: request.opcode,
       isSignaled: request.flags.contains(.signaled))
     postedCount &+= 1
+    if request.opcode == .read { readsPosted &+= 1 }
   }
 
   /// A queue pair that has failed takes requests only to flush them.

@@ -12,9 +12,22 @@ public struct SharedMemoryOptions: Sendable {
     case anyUser
   }
 
-  public var peers: Peers
+  /// Who copies the bytes of an RDMA write.
+  public enum Mode: Sendable {
+    /// The target, out of memory that it can only read: nobody writes another's memory.
+    case isolated
+    /// The initiator, into memory that the target registered for remote write and shared with its
+    /// peers; where both sides' adapters are direct. Trusts the peers not to write elsewhere in it.
+    case direct
+  }
 
-  public init(peers: Peers = .sameUser) { self.peers = peers }
+  public var peers: Peers
+  public var mode: Mode
+
+  public init(peers: Peers = .sameUser, mode: Mode = .isolated) {
+    self.peers = peers
+    self.mode = mode
+  }
 
   func allows(_ peer: SequencedSocket.PeerCredentials) -> Bool {
     switch peers {
@@ -27,7 +40,8 @@ public struct SharedMemoryOptions: Sendable {
 /// A fabric between the processes of one machine, over memory that both have mapped.
 ///
 /// Isolated: each process maps its peer's memory read-only and writes nothing but its own, so a
-/// wild store harms only the process that made it. Addresses are the paths of Unix sockets.
+/// wild store harms only the process that made it. Direct: see `SharedMemoryOptions.Mode`.
+/// Addresses are the paths of Unix sockets.
 public final class SharedMemoryAdapter: Adapter {
   public let fabric = "shm"
   private let options: SharedMemoryOptions
@@ -52,7 +66,11 @@ public final class SharedMemoryAdapter: Adapter {
   }
 
   public func makeProtectionDomain() throws(ResourceError) -> any ProtectionDomain {
-    SharedMemoryProtectionDomain()
+    do {
+      return try SharedMemoryProtectionDomain(options.mode)
+    } catch {
+      throw .system(error, doing: "making a protection domain's table of keys")
+    }
   }
 
   public func makeCompletionQueue(capacity: Int) throws(ResourceError) -> any CompletionQueue {

@@ -2,12 +2,15 @@ import FabricPlatform
 import FabricVerbs
 import Synchronization
 
-/// Fabric memory in sealed memory files, each mapped writable here and nowhere else.
+/// Fabric memory in sealed memory files, each mapped writable here and nowhere else; in direct mode
+/// the peers map what is registered for remote write writable too.
 final class SharedMemoryProtectionDomain: ProtectionDomain {
   /// A region's memory, to be announced to every connected peer.
   struct Segment: Sendable {
     let region: MemoryRegion
     let file: CInt
+    var isOpenToWrites: Bool { isDirect && region.access.contains(.remoteWrite) }
+    let isDirect: Bool
   }
 
   private struct State {
@@ -17,10 +20,30 @@ final class SharedMemoryProtectionDomain: ProtectionDomain {
   private struct Weak { weak var queuePair: SharedMemoryQueuePair? }
 
   /// Keys that peers name.
-  let remoteKeys = RemoteKeyTable()
+  let remoteKeys: RemoteKeyTable
+  /// The remote keys' own memory file, for direct peers; nil in isolated mode.
+  private let keyFile: Descriptor?
+  private let keyFileNumber: CInt?
+  /// Whether peers may write straight into what is registered for remote write.
+  var isDirect: Bool { keyFileNumber != nil }
   /// Keys that requests of this process name.
   let localKeys = RemoteKeyTable()
   private let state = Mutex(State())
+
+  init(_ mode: SharedMemoryOptions.Mode) throws(Errno) {
+    guard mode == .direct else {
+      remoteKeys = RemoteKeyTable()
+      keyFile = nil
+      keyFileNumber = nil
+      return
+    }
+    let file = try MemoryFile(name: "fabric-keys", byteCount: RemoteKeyTable.byteCount)
+    remoteKeys = RemoteKeyTable(in: try file.map(.readWrite))
+    try file.sealWrites()
+    let descriptor = try file.descriptor.duplicate()
+    keyFileNumber = descriptor.rawValue
+    keyFile = consume descriptor
+  }
 
   deinit {
     state.withLock { state in
@@ -35,7 +58,7 @@ final class SharedMemoryProtectionDomain: ProtectionDomain {
     do {
       let file = try MemoryFile(name: "fabric-memory", byteCount: byteCount)
       mapping = try Self.mapAtRandom(file)
-      try file.sealWrites()
+      if !isDirect || !access.contains(.remoteWrite) { try file.sealWrites() }
       number = try file.descriptor.duplicate().release()
     } catch {
       throw .system(error, doing: "allocating \(byteCount) bytes of shared memory")
@@ -47,7 +70,7 @@ final class SharedMemoryProtectionDomain: ProtectionDomain {
       _ = Descriptor(owning: number)
       throw error
     }
-    let segment = Segment(region: region, file: number)
+    let segment = Segment(region: region, file: number, isDirect: isDirect)
     let peers = state.withLock { state in
       state.segments[region.localKey] = segment
       return state.queuePairs.values.compactMap(\.queuePair)
@@ -139,6 +162,10 @@ final class SharedMemoryProtectionDomain: ProtectionDomain {
     let segments = state.withLock { state in
       state.queuePairs[ObjectIdentifier(queuePair)] = Weak(queuePair: queuePair)
       return Array(state.segments.values)
+    }
+    if queuePair.isDirect, let number = keyFileNumber {
+      queuePair.connection.announceKeys(
+        number, byteCount: wholePages(RemoteKeyTable.byteCount))
     }
     for segment in segments { queuePair.announce(segment) }
   }

@@ -26,6 +26,10 @@ final class SharedMemoryQueuePair: QueuePair, @unchecked Sendable {
   // The peer's, set once before the state becomes ready to receive.
   private var peerMapping: Mapping?
   var peer: QueueSegment
+  /// Whether both sides write straight into each other's memory.
+  private(set) var isDirect = false
+  /// The peer's own number, as its keys name it.
+  private(set) var peerNumber: UInt32 = 0
   let connection: Connection
   /// Guards `peerMemory` and the carrying out of remote work: whoever has revoked a key takes it
   /// once, and every older use of the key is over.
@@ -46,7 +50,10 @@ final class SharedMemoryQueuePair: QueuePair, @unchecked Sendable {
   let publishedCount = Atomic<UInt64>(0)
   let retiredCount = Atomic<UInt64>(0)
   var lastRungForReceives: UInt32 = 0
-  var readsFetched: UInt64 = 0
+  /// By the poster and by the poller.
+  var readsPosted: UInt64 = 0
+  let readsFetchedWord = Atomic<UInt64>(0)
+  var readsFetched: UInt64 { readsFetchedWord.load(ordering: .acquiring) }
 
   // As a target: how far this side is with the peer's ring.
   var consumedLines: UInt64 = 0
@@ -104,12 +111,14 @@ final class SharedMemoryQueuePair: QueuePair, @unchecked Sendable {
     @inline(__always) get { QueuePairState(rawValue: stateWord.load(ordering: .acquiring))! }
   }
 
-  /// Ties the queue pair to its peer's segment; once.
-  func join(_ mapping: Mapping, lineCount: Int, state: QueuePairState) {
+  /// Ties the queue pair to its peer's segment, and makes it ready to send; once.
+  func join(_ mapping: Mapping, lineCount: Int, isDirect: Bool, peerNumber: UInt32) {
     peerMapping = mapping
     peer = QueueSegment(mapping, lineCount: lineCount)
+    self.isDirect = isDirect
+    self.peerNumber = peerNumber
     // Pairs with the acquire in `state`: whoever sees the state sees the peer.
-    stateWord.store(state.rawValue, ordering: .releasing)
+    stateWord.store(QueuePairState.readyToSend.rawValue, ordering: .releasing)
   }
 
   /// Goes from one state to another; false when it was not in the first.
@@ -143,8 +152,21 @@ final class SharedMemoryQueuePair: QueuePair, @unchecked Sendable {
     connection.close()
   }
 
-  /// Returns when no remote work that began before is still under way.
-  func waitForRemoteWork() { remoteWork.withLock { _ in } }
+  /// Returns when no remote work that began before is still under way: this side's own copies, and
+  /// those of a direct peer, which does not begin another with a key that it finds gone.
+  func waitForRemoteWork() {
+    remoteWork.withLock { _ in }
+    guard isDirect, state == .readyToSend else { return }
+    // The peer stores `copying` and then reads the key without a fence: this is its fence.
+    MemoryBarrier.global()
+    let deadline = MonotonicTime.now + .seconds(1)
+    while peer.copying.loadAcquiring() != 0 {
+      guard MonotonicTime.now < deadline, state == .readyToSend else {
+        return fail(.failure("the peer did not stop writing to memory taken away from it"))
+      }
+      spinHint()
+    }
+  }
 
   func announce(_ segment: SharedMemoryProtectionDomain.Segment) {
     connection.announce(segment)

@@ -1,3 +1,4 @@
+public import FabricPlatform
 public import Synchronization
 
 /// What a remote key opens: a range, the rights, and who may use it.
@@ -44,16 +45,36 @@ public final class RemoteKeyTable: @unchecked Sendable {
   @usableFromInline let keys: UnsafeMutablePointer<Atomic<UInt32>>
   @usableFromInline let records: UnsafeMutablePointer<RemoteKeyRecord>
   private let count = Mutex(0)
+  /// Where the table lies when others read it as well.
+  private let mapping: Mapping?
 
   public init() {
     unsafe keys = .allocate(capacity: Self.slotCount)
     unsafe records = .allocate(capacity: Self.slotCount)
+    mapping = nil
     for index in 0..<Self.slotCount {
       unsafe (keys + index).initialize(to: Atomic(0))
     }
   }
 
+  /// Bytes of a table in memory that others read.
+  public static var byteCount: Int {
+    slotCount * (MemoryLayout<Atomic<UInt32>>.stride + MemoryLayout<RemoteKeyRecord>.stride)
+  }
+
+  /// A table in zeroed shared memory, or the view of one that another process keeps; a reader must
+  /// check each record that it finds against what it knows.
+  public init(in mapping: Mapping) {
+    precondition(mapping.byteCount >= Self.byteCount, "the table is longer than the memory")
+    self.mapping = mapping
+    let base = unsafe mapping.bytes.baseAddress!
+    unsafe keys = base.assumingMemoryBound(to: Atomic<UInt32>.self)
+    unsafe records = (base + Self.slotCount * MemoryLayout<Atomic<UInt32>>.stride)
+      .assumingMemoryBound(to: RemoteKeyRecord.self)
+  }
+
   deinit {
+    guard mapping == nil else { return }
     unsafe keys.deinitialize(count: Self.slotCount)
     unsafe keys.deallocate()
     unsafe records.deallocate()

@@ -7,13 +7,14 @@ import Testing
 
 /// Two adapters of this process that meet over a socket.
 final class SharedMemoryFixture: ContractFixture {
-  private var pairCount = 0
+  private let options: SharedMemoryOptions
+
+  init(_ mode: SharedMemoryOptions.Mode) { options = SharedMemoryOptions(mode: mode) }
 
   func makePair() throws -> ContractPair {
-    pairCount += 1
     let path = "/tmp/fabric-contract-\(getpid())-\(UInt32.random(in: 0 ... .max))"
     return ContractPair(
-      client: try SharedMemoryAdapter(), server: try SharedMemoryAdapter(),
+      client: try SharedMemoryAdapter(options), server: try SharedMemoryAdapter(options),
       address: FabricAddress(fabric: "shm", endpoint: path))
   }
 
@@ -26,9 +27,11 @@ final class SharedMemoryFixture: ContractFixture {
 
 @Suite("Shared-memory adapter: contract", .serialized)
 struct SharedMemoryContractTests {
-  @Test("keeps the contract", arguments: ContractSuite.checks)
-  func keepsTheContract(_ check: ContractCheck) throws {
-    let outcome = try check.run(SharedMemoryFixture())
+  @Test(
+    "keeps the contract",
+    arguments: ContractSuite.checks, [SharedMemoryOptions.Mode.isolated, .direct])
+  func keepsTheContract(_ check: ContractCheck, _ mode: SharedMemoryOptions.Mode) throws {
+    let outcome = try check.run(SharedMemoryFixture(mode))
     if case .notApplicable(let why) = outcome {
       print("skipped: shared memory, \(check.name): \(why)")
     }
