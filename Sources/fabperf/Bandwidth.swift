@@ -19,7 +19,9 @@ struct Bandwidth: ParsableCommand {
   }
 
   func run() throws {
-    let peer = try StartedMeasurement(options: ChannelOptions()).connected()
+    let peer = try StartedMeasurement(
+      options: ChannelOptions(), isDirect: common.direct
+    ).connected()
     let source = try peer.endpoint.protectionDomain.allocate(byteCount: size, access: [])
     unsafe source.bytes.initializeMemory(as: UInt8.self, repeating: 0x5a)
     let stream = Stream(peer)

@@ -26,6 +26,9 @@ struct CommonOptions: ParsableArguments {
   @Option(help: "Seconds to measure for, after a warm-up of a tenth.")
   var seconds = 2.0
 
+  @Flag(help: "Shared memory: the sender writes straight into the receiver's buffers.")
+  var direct = false
+
   @Flag(help: "Print JSON instead of a table.")
   var json = false
 

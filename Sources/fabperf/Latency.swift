@@ -26,7 +26,8 @@ struct Latency: ParsableCommand {
     var options = ChannelOptions()
     options.messageByteCount = 512
     let floor = try CacheLineFloor()
-    let starting = try StartedMeasurement(options: options, floorFile: floor.descriptor)
+    let starting = try StartedMeasurement(
+      options: options, isDirect: common.direct, floorFile: floor.descriptor)
     // The peer answers the floor's rounds before it connects.
     let floorNanoseconds = floor.measure()
     let peer = try starting.connected()

@@ -13,6 +13,7 @@ struct Peer: ParsableCommand {
   @Argument var path: String
   @Option var parent: Int32
   @Option var floor: Int32 = -1
+  @Flag var direct = false
 
   func run() throws {
     ParentProcess.dieWithIt()
@@ -21,7 +22,8 @@ struct Peer: ParsableCommand {
     if floor >= 0 {
       try CacheLineFloor(process: parent, descriptor: floor).answer()
     }
-    let endpoint = try ChannelEndpoint(adapter: try SharedMemoryAdapter(), service: service)
+    let endpoint = try ChannelEndpoint(
+      adapter: try sharedMemory(isDirect: direct), service: service)
     let handler = AnsweringHandler()
     var result: Result<Channel, ChannelOpenError>?
     var options = ChannelOptions()

@@ -14,6 +14,10 @@ enum Kind {
   static let endOfStream: UInt16 = 3
 }
 
+func sharedMemory(isDirect: Bool) throws -> SharedMemoryAdapter {
+  try SharedMemoryAdapter(SharedMemoryOptions(mode: isDirect ? .direct : .isolated))
+}
+
 /// A peer process that was started and is about to connect.
 final class StartedMeasurement {
   private let service: CompletionService
@@ -22,10 +26,10 @@ final class StartedMeasurement {
   private let handler = MeasuringHandler()
   private let process = Process()
 
-  init(options: ChannelOptions, floorFile: CInt = -1) throws {
+  init(options: ChannelOptions, isDirect: Bool, floorFile: CInt = -1) throws {
     let path = NSTemporaryDirectory() + "/fabperf-\(getpid()).sock"
     service = try CompletionService()
-    endpoint = try ChannelEndpoint(adapter: try SharedMemoryAdapter(), service: service)
+    endpoint = try ChannelEndpoint(adapter: try sharedMemory(isDirect: isDirect), service: service)
     let handler = self.handler
     let box = Box()
     listener = try endpoint.listen(
@@ -34,6 +38,7 @@ final class StartedMeasurement {
     self.box = box
     process.executableURL = URL(fileURLWithPath: "/proc/self/exe").resolvingSymlinksInPath()
     process.arguments = ["peer", path, "--parent", "\(getpid())", "--floor=\(floorFile)"]
+    if isDirect { process.arguments?.append("--direct") }
     try process.run()
     // Only now: the service and the peer look at which processors there are.
     try Processor.bindCallingThread(toAvailable: 0)

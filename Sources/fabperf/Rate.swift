@@ -23,7 +23,7 @@ struct Rate: ParsableCommand {
     options.receiveCount = 1024
     options.sendCount = 1024
     options.messageByteCount = 512
-    let peer = try StartedMeasurement(options: options).connected()
+    let peer = try StartedMeasurement(options: options, isDirect: common.direct).connected()
     let stream = Stream(peer)
     try withPayload(size) { payload in
       _ = try stream.pour(for: common.seconds / 10) {

@@ -40,7 +40,7 @@ struct Bench: AsyncParsableCommand {
       let address = try VolumeAddress(parsing: url)
       let access: VolumeAccess = pattern.operation == .read ? .readOnly : .readWrite
       let load = try Load(
-        address, adapter: try adapter(for: address),
+        address, adapter: try adapter(for: address, isDirect: connection.direct),
         options: connection.options(access: access, depth: depth), bench: self)
       try load.run()
       report(load)

@@ -16,7 +16,8 @@ struct Discover: AsyncParsableCommand {
     await reporting {
       let address = try VolumeAddress(parsingUnit: url)
       let listing = try await VolumeDiscovery.list(
-        address, adapter: try adapter(for: address), timeout: .seconds(connection.timeout ?? 5))
+        address, adapter: try adapter(for: address, isDirect: connection.direct),
+        timeout: .seconds(connection.timeout ?? 5))
       if json { return Output.line(describe(listing, at: address).description) }
       Output.line("unit \(listing.unitName)")
       for volume in listing.volumes {

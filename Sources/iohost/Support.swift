@@ -75,6 +75,13 @@ struct ConnectionOptions: ParsableArguments {
   @Option(name: .long, help: "What this host calls itself: at most 64 bytes.")
   var hostName: String?
 
+  @Flag(
+    name: .long,
+    help: """
+      Shared memory: lets a unit that was started with --direct write straight into this host's       buffers. Saves the host a copy; trusts the unit with those buffers.
+      """)
+  var direct = false
+
   func validate() throws {
     if let timeout, !(timeout > 0 && timeout < 1e9) {
       throw ValidationError("expected --timeout of more than 0 seconds, got \(timeout)")
@@ -100,12 +107,13 @@ struct ConnectionOptions: ParsableArguments {
   ) async throws -> RemoteVolume {
     let address = try VolumeAddress(parsing: text)
     return try await RemoteVolume.attach(
-      address, adapter: try adapter(for: address), options: options(access: access))
+      address, adapter: try adapter(for: address, isDirect: direct),
+      options: options(access: access))
   }
 }
 
 /// The adapter for an address's fabric.
-func adapter(for address: VolumeAddress) throws -> any Adapter {
+func adapter(for address: VolumeAddress, isDirect: Bool) throws -> any Adapter {
   guard address.unit.fabric == "shm" else {
     throw ToolFailure(
       69,
@@ -113,7 +121,7 @@ func adapter(for address: VolumeAddress) throws -> any Adapter {
         + "use fabric+shm://")
   }
   do {
-    return try SharedMemoryAdapter()
+    return try SharedMemoryAdapter(SharedMemoryOptions(mode: isDirect ? .direct : .isolated))
   } catch { throw ToolFailure(71, "\(error)") }
 }
 

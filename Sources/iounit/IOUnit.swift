@@ -72,6 +72,14 @@ struct Serve: ParsableCommand {
   @Option(name: .long, help: "Requests in flight on one connection: 1 to 1024.")
   var depth = IOUnitServer.Options().depth
 
+  @Flag(
+    name: .long,
+    help: """
+      Shared memory: hosts that ask for it too write straight into the unit's buffers, and the \
+      unit into theirs. Trusts these hosts with that memory.
+      """)
+  var direct = false
+
   @Flag(name: .long, help: "Says nothing about connections.")
   var quiet = false
 
@@ -99,7 +107,8 @@ struct Serve: ParsableCommand {
     }
     let fabric: UnitFabric
     do {
-      fabric = try UnitFabric(try SharedMemoryAdapter())
+      fabric = try UnitFabric(
+        try SharedMemoryAdapter(SharedMemoryOptions(mode: direct ? .direct : .isolated)))
     } catch { throw ToolFailure(code: 71, words: "\(error)") }
     let layer = CommonLayer()
     for argument in volume {
