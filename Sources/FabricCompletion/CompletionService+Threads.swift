@@ -21,7 +21,11 @@ extension CompletionService {
       }
     }
     if index == 0 {
-      begin { context in run(context, until: isStopped, deadline: nil) }
+      begin { context in
+        run(context, until: isStopped, deadline: nil)
+        // Jobs given before the stop, and those that they give, are run.
+        while jobsAreWaiting { _ = round(context) }
+      }
     } else {
       follow(contexts[index])
     }

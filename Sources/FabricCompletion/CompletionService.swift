@@ -247,7 +247,8 @@ public final class CompletionService: @unchecked Sendable {
   /// Ends a sleep in `run`, so that it looks at its condition again.
   public func wake() { wakeUp.signal() }
 
-  /// Ends and joins the service's own threads; no effect without. Not from one of them.
+  /// Runs the jobs that were given before, then ends and joins the service's own threads; no effect
+  /// without. Not from one of them.
   public func stop() {
     if threads.isEmpty { return }
     isStopping.store(true, ordering: .sequentiallyConsistent)

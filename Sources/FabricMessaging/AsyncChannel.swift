@@ -62,6 +62,19 @@ public final class AsyncChannel: Sendable {
   public func close() { core.close() }
 }
 
+/// How an `AsyncChannel` outlives its connection.
+public struct Reconnection: Sendable {
+  /// How long to wait between attempts, which go on until `close`.
+  public var backoff: Backoff
+  /// Told of each attempt: "attempt 3, next in 2 s, because ...".
+  public var log: @Sendable (String) -> Void
+
+  public init(backoff: Backoff = Backoff(), log: @escaping @Sendable (String) -> Void = { _ in }) {
+    self.backoff = backoff
+    self.log = log
+  }
+}
+
 /// Runs channels for tasks on a thread of its own.
 ///
 /// ```swift
@@ -88,15 +101,24 @@ public final class AsyncFabric: Sendable {
   }
 
   /// Opens a channel to a listener.
+  ///
+  /// - Parameter reconnection: with it the channel is opened again whenever it is lost, until
+  ///   `close`: sends wait meanwhile, requests under way fail with the reason, and of the messages
+  ///   sent right before the loss some may not have arrived.
   public func connect(
     to address: FabricAddress, options: ChannelOptions = ChannelOptions(),
-    timeout: Duration = .seconds(5)
+    timeout: Duration = .seconds(5), reconnection: Reconnection? = nil
   ) async throws -> AsyncChannel {
     let (service, endpoint) = (service, endpoint)
-    let core = AsyncChannelCore(service)
+    let core = AsyncChannelCore(service, reconnection: reconnection)
     return try await withCheckedThrowingContinuation { continuation in
       service.execute {
-        endpoint.connect(to: address, options: options, timeout: timeout, handler: core) {
+        core.open = { [unowned core] completed in
+          endpoint.connect(
+            to: address, options: options, timeout: timeout, handler: core,
+            completed: completed)
+        }
+        core.open? {
           switch $0 {
           case .success(let channel):
             core.opened(channel)

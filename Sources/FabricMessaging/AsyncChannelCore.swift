@@ -22,9 +22,17 @@ final class AsyncChannelCore: ChannelHandler, @unchecked Sendable {
   /// Where the data of long messages lies until the peer has it.
   private var pool: MessagePool?
   private var lent: [UInt64: MessageElement] = [:]
+  /// How a lost channel is opened again; nil when it is not.
+  private let reconnection: Reconnection?
+  private var backoff: Backoff
+  /// Opens the channel once more and tells how it went.
+  var open: ((@escaping (Result<Channel, ChannelOpenError>) -> Void) -> Void)?
+  private var isClosing = false
 
-  init(_ service: CompletionService) {
+  init(_ service: CompletionService, reconnection: Reconnection? = nil) {
     self.service = service
+    self.reconnection = reconnection
+    backoff = reconnection?.backoff ?? Backoff()
     (messages, arrivals) = AsyncStream.makeStream()
   }
 
@@ -62,7 +70,14 @@ final class AsyncChannelCore: ChannelHandler, @unchecked Sendable {
   }
 
   func close() {
-    service.execute { self.channel?.close() }
+    service.execute {
+      self.isClosing = true
+      if let channel = self.channel {
+        channel.close()
+      } else {
+        self.end(self.closeReason ?? .local)
+      }
+    }
   }
 
   // MARK: On the service's thread
@@ -90,7 +105,7 @@ final class AsyncChannelCore: ChannelHandler, @unchecked Sendable {
   }
 
   private func trySending(_ message: Message) -> SendRefusal? {
-    guard let channel else { return .closed }
+    guard let channel else { return isReconnecting ? .noCredit : .closed }
     if message.bytes.count <= channel.maximumPayloadByteCount {
       return withView(of: message.bytes) {
         channel.send(kind: message.kind, tag: message.tag, payload: $0)
@@ -161,9 +176,55 @@ final class AsyncChannelCore: ChannelHandler, @unchecked Sendable {
   func channel(_ channel: Channel, closed reason: ChannelCloseReason) {
     closeReason = reason
     self.channel = nil
+    for element in lent.values { pool?.giveBack(element) }
+    lent = [:]
+    let lost = requests.values
+    requests = [:]
+    for request in lost { request.resume(throwing: reason) }
+    if isReconnecting {
+      reconnect(because: reason.description)
+    } else {
+      end(reason)
+    }
+  }
+
+  // MARK: Again
+
+  private var isReconnecting: Bool { reconnection != nil && !isClosing }
+
+  /// Attempts to open the channel again after a while; for ever, until `close`.
+  private func reconnect(because words: String) {
+    var generator = SystemRandomNumberGenerator()
+    let wait = backoff.next(using: &generator)
+    let seconds = Double(wait.nanoseconds / 10_000_000) / 100
+    reconnection?.log(
+      "attempt \(backoff.attemptCount), next in \(seconds) s, because \(words)")
+    Task { [self] in
+      try? await Task.sleep(for: wait)
+      service.execute { self.attempt() }
+    }
+  }
+
+  private func attempt() {
+    guard isReconnecting, let open else { return end(closeReason ?? .local) }
+    open { [self] result in
+      switch result {
+      case .success(let channel):
+        backoff.succeeded()
+        opened(channel)
+        if isClosing { return channel.close() }
+        sendWaiting()
+      case .failure(let error): reconnect(because: error.description)
+      }
+    }
+  }
+
+  /// Nothing more will come or go.
+  private func end(_ reason: ChannelCloseReason) {
+    closeReason = reason
+    isClosing = true
+    open = nil
     arrivals.finish()
     sendWaiting()
-    for request in requests.values { request.resume(throwing: reason) }
-    requests = [:]
   }
 }

@@ -233,6 +233,8 @@ extension Channel {
       || untoldBuffers > 0 && untoldBuffers >= max(1, ownBuffers.count / 2)
     {
       queueControl(.credit)
+    } else {
+      return
     }
     flush()
   }

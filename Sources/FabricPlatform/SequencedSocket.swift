@@ -101,23 +101,26 @@ public final class SequencedSocket: Sendable {
 
   /// Takes the next datagram into `buffer`.
   public func receive(into buffer: UnsafeMutableRawBufferPointer) -> Received {
-    var numbers = [CInt](repeating: -1, count: Self.maximumDescriptorCount)
-    var count: CInt = 0
-    var truncated: CInt = 0
     let number = descriptor.rawValue
-    while true {
-      let result = unsafe fabric_receive_with_descriptors(
-        number, buffer.baseAddress, buffer.count, &numbers, &count, &truncated)
-      if result > 0 {
-        return .datagram(
-          byteCount: result, descriptors: Array(numbers.prefix(Int(count))),
-          isTruncated: truncated != 0)
-      }
-      if result == 0 { return .hangUp }
-      switch Errno.current {
-      case .interrupted: continue
-      case .wouldBlock: return .nothing
-      default: return .hangUp
+    return unsafe withUnsafeTemporaryAllocation(
+      of: CInt.self, capacity: Self.maximumDescriptorCount
+    ) { numbers in
+      var count: CInt = 0
+      var truncated: CInt = 0
+      while true {
+        let result = unsafe fabric_receive_with_descriptors(
+          number, buffer.baseAddress, buffer.count, numbers.baseAddress, &count, &truncated)
+        if result > 0 {
+          return .datagram(
+            byteCount: result, descriptors: unsafe Array(numbers.prefix(Int(count))),
+            isTruncated: truncated != 0)
+        }
+        if result == 0 { return .hangUp }
+        switch Errno.current {
+        case .interrupted: continue
+        case .wouldBlock: return .nothing
+        default: return .hangUp
+        }
       }
     }
   }

@@ -253,7 +253,7 @@ final class Connection: EventSource, @unchecked Sendable {
     events?.post(.failed(queuePair, error))
     forget()
     // The listener, should it answer yet, finds nobody.
-    SequencedSocket.shutDown(number.load(ordering: .relaxed))
+    hangUp()
   }
 
   private func breakOff(_ words: String) {
@@ -292,7 +292,10 @@ final class Connection: EventSource, @unchecked Sendable {
     let raw = number.load(ordering: .relaxed)
     guard raw >= 0 else { return }
     forget()
-    SequencedSocket.shutDown(raw)
+    hangUp()
     state.withLock { $0.events = nil }
   }
+
+  /// Ends the socket as the kernel does when a process dies: without a goodbye.
+  func hangUp() { SequencedSocket.shutDown(number.load(ordering: .relaxed)) }
 }

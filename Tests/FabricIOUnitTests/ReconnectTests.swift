@@ -1,6 +1,7 @@
 import FabricCompletion
 import FabricHostDriver
 import FabricIOUnit
+import FabricMessaging
 import FabricPlatform
 import FabricStorage
 import FabricVerbs

@@ -2,6 +2,7 @@ import FabricMessaging
 import FabricSharedMemory
 import FabricVerbs
 import Foundation
+import Synchronization
 import Testing
 
 @Suite("Async channels") struct AsyncChannelTests {
@@ -59,5 +60,42 @@ import Testing
     await #expect(throws: ChannelOpenError.self) {
       _ = try await client.connect(to: FabricAddress(fabric: "shm", endpoint: "/tmp/nobody-here"))
     }
+  }
+
+  @Test func aLostChannelIsOpenedAgain() async throws {
+    let address = address()
+    let news = Mutex<[String]>([])
+    var server: AsyncFabric? = try AsyncFabric(SharedMemoryAdapter())
+    func echo(_ channels: AsyncStream<AsyncChannel>) -> Task<Void, Never> {
+      Task {
+        for await channel in channels {
+          for await message in channel.messages { try? await channel.send(message) }
+        }
+      }
+    }
+    var serving = echo(try #require(try await server?.listen(at: address)))
+    let client = try AsyncFabric(SharedMemoryAdapter())
+    let channel = try await client.connect(
+      to: address,
+      reconnection: Reconnection(backoff: Backoff(first: .milliseconds(5))) { words in
+        news.withLock { $0.append(words) }
+      })
+    #expect(try await channel.request(Message("before")).text == "before")
+
+    serving.cancel()
+    server = nil
+    await serving.value
+    server = try AsyncFabric(SharedMemoryAdapter())
+    serving = echo(try #require(try await server?.listen(at: address)))
+    // Waits for the channel to be there again; a request that falls into the gap is lost.
+    var answer = try? await channel.request(Message("after")).text
+    if answer == nil { answer = try await channel.request(Message("after")).text }
+    #expect(answer == "after")
+    let first = try #require(news.withLock { $0.first })
+    #expect(first.hasPrefix("attempt 1, next in 0.0") && first.contains(" s, because "))
+    channel.close()
+    for await _ in channel.messages {}
+    await #expect(throws: ChannelCloseReason.self) { try await channel.send(Message("late")) }
+    serving.cancel()
   }
 }

@@ -1,0 +1,62 @@
+import FabricPlatform
+import FabricSharedMemory
+import FabricVerbs
+import Foundation
+import Testing
+
+@Suite("Shared-memory adapter: death while connecting")
+struct DeathTests {
+  /// The listener's process ends before, or right after, it has taken the connection.
+  @Test("a listener that dies ends the attempt at once", arguments: [false, true])
+  func listenerDies(_ accepts: Bool) throws {
+    let path = "/tmp/fabric-death-\(getpid())-\(accepts)"
+    var listener: SequencedSocket? = try SequencedSocket.listen(at: path)
+    defer { FileKind.remove(path) }
+    let client = try ConnectedPair.End(.isolated)
+    try client.adapter.connect(
+      client.queuePair, to: FabricAddress(fabric: "shm", endpoint: path), privateData: [],
+      timeout: .seconds(30), events: client.events)
+    var taken = accepts ? try listener?.accept() : nil
+    #expect((taken != nil) == accepts)
+    taken = nil
+    listener = nil
+    var error: ConnectError?
+    let deadline = MonotonicTime.now + .seconds(1)
+    while error == nil && MonotonicTime.now < deadline {
+      if case .failed(_, let reason)? = client.events.poll() { error = reason }
+    }
+    guard case .unreachable? = error else {
+      Issue.record("expected .unreachable within 1 s, got \(String(describing: error))")
+      return
+    }
+    #expect(client.queuePair.state == .error)
+    client.queuePair.destroy()
+  }
+
+  /// A process that connects and dies without a word, or in the middle of its hello.
+  @Test("a peer that dies at the door leaves nothing behind", arguments: [[], [1, 1, 0, 0]])
+  func peerDiesAtTheDoor(_ bytes: [UInt8]) throws {
+    let server = try ConnectedPair.End(.isolated)
+    let path = "/tmp/fabric-door-\(getpid())-\(bytes.count)"
+    let listener = try server.adapter.listen(
+      at: FabricAddress(fabric: "shm", endpoint: path), events: server.events)
+    func openDescriptors() throws -> Int {
+      try FileManager.default.contentsOfDirectory(atPath: "/proc/self/fd").count
+    }
+    let before = try openDescriptors()
+    for _ in 0..<100 {
+      let socket = try SequencedSocket.connect(to: path)
+      if !bytes.isEmpty { try socket.send(bytes) }
+      try server.pollEvents()
+    }
+    let deadline = MonotonicTime.now + .seconds(1)
+    // Other tests run beside this one and open and close their own: at some moment nothing is left.
+    var least = Int.max
+    while least > before && MonotonicTime.now < deadline {
+      try server.pollEvents()
+      least = min(least, try openDescriptors())
+    }
+    #expect(least <= before, "descriptors stay open")
+    listener.close()
+  }
+}
