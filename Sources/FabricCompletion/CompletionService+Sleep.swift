@@ -3,6 +3,9 @@ import FabricVerbs
 import Synchronization
 
 extension CompletionService {
+  /// Nanoseconds of spinning after which the processor is offered to others between rounds.
+  private static let patience: UInt64 = 4000
+
   /// Runs rounds on the calling thread until `until` returns true, which is asked before each
   /// round, or `deadline` has passed. Sleeps when there is nothing to do: a condition that another
   /// thread makes true needs a `wake`.
@@ -35,7 +38,12 @@ extension CompletionService {
       if let deadline, now >= deadline { return }
       let since = idleSince ?? now
       idleSince = since
-      if now.nanoseconds(since: since) < spinLimit.nanoseconds { continue }
+      let idleTime = now.nanoseconds(since: since)
+      if idleTime < spinLimit.nanoseconds {
+        // Whoever would give work may wait for this very processor.
+        if idleTime > Self.patience { SystemThread.yield() }
+        continue
+      }
       sleep(context, until: until, deadline: deadline)
     }
   }
