@@ -136,8 +136,8 @@ let package = Package(
     .testTarget(
       name: "FabricMessagingTests",
       dependencies: [
-        "FabricCompletion", "FabricMessaging", "FabricPlatform", "FabricSharedMemory",
-        "FabricVerbs", "FabricWire",
+        "CAllocationCounter", "FabricCompletion", "FabricMessaging", "FabricPlatform",
+        "FabricSharedMemory", "FabricSimulated", "FabricVerbs", "FabricWire",
       ],
       swiftSettings: ours),
     .testTarget(

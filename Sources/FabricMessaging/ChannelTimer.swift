@@ -18,7 +18,24 @@ final class ChannelTimer: ProgressSource, @unchecked Sendable {
   func remove(_ channel: Channel) { channels[ObjectIdentifier(channel)] = nil }
 
   /// Some channel's deadline has changed.
-  func reschedule() { next = channels.values.compactMap(\.deadline).min() }
+  func reschedule() {
+    next = nil
+    forEach { channel in
+      guard let deadline = channel.deadline else { return }
+      next = next.map { min($0, deadline) } ?? deadline
+    }
+  }
+
+  /// Visits every channel there is now without allocating, optimised or not; `visit` may remove
+  /// channels.
+  private func forEach(_ visit: (Channel) -> Void) {
+    let values = channels.values
+    var index = values.startIndex
+    while index != values.endIndex {
+      visit(values[index])
+      values.formIndex(after: &index)
+    }
+  }
 
   var channelCount: Int { channels.count }
   var all: [Channel] { Array(channels.values) }
@@ -34,7 +51,7 @@ final class ChannelTimer: ProgressSource, @unchecked Sendable {
     guard let next else { return }
     let now = MonotonicTime.now
     guard next <= now else { return }
-    for channel in channels.values { channel.tick(at: now) }
+    forEach { $0.tick(at: now) }
     reschedule()
   }
 

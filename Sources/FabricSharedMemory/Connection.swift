@@ -15,11 +15,21 @@ final class Connection: EventSource, @unchecked Sendable {
     /// Waiting for the listener's answer until then.
     var answerDeadline: MonotonicTime?
     /// What the socket had no room for.
-    var unsent: [(bytes: [UInt8], descriptor: CInt?)] = []
+    var unsent: [Unsent] = []
     var saidGoodbye = false
     var peerSaidGoodbye = false
     var hungUp = false
   }
+
+  private struct Unsent {
+    let bytes: [UInt8]
+    let descriptor: CInt?
+    /// The address of the memory that it announces.
+    let announces: UInt64?
+  }
+
+  /// Messages that may wait for a peer that does not read.
+  private static let unsentLimit = 4096
 
   weak var queuePair: SharedMemoryQueuePair?
   private let state = Mutex(State())
@@ -62,12 +72,7 @@ final class Connection: EventSource, @unchecked Sendable {
   func join(_ opening: ControlMessage.Opening, _ descriptor: consuming Descriptor) throws(Errno) {
     guard let queuePair else { throw Errno.connectionAborted }
     let file = try MemoryFile(received: descriptor, byteCount: opening.segmentByteCount)
-    let mapping: Mapping
-    do {
-      mapping = try file.map(.read, at: opening.segmentAddress)
-    } catch {
-      mapping = try file.map(.read)
-    }
+    let mapping = try PeerMemory.map(file, .read, near: opening.segmentAddress)
     queuePair.join(
       mapping, lineCount: opening.lineCount,
       isDirect: opening.isDirect && queuePair.domain.isDirect,
@@ -82,21 +87,28 @@ final class Connection: EventSource, @unchecked Sendable {
   // MARK: Telling the peer
 
   func send(_ message: ControlMessage, descriptor: CInt? = nil) {
-    state.withLock { state in
-      state.unsent.append((message.bytes, descriptor))
+    var announces: UInt64?
+    if case .segment(let address, _, _) = message, address != 0 { announces = address }
+    let isStuck = state.withLock { state in
+      state.unsent.append(
+        Unsent(bytes: message.bytes, descriptor: descriptor, announces: announces))
       Self.flush(&state)
+      guard state.unsent.count > Self.unsentLimit else { return false }
+      state.unsent.removeAll()
+      return true
     }
+    if isStuck { queuePair?.fail(.failure("the peer does not read its socket")) }
   }
 
   private static func flush(_ state: inout State) {
     guard let socket = state.socket else { return }
-    while let (bytes, descriptor) = state.unsent.first {
+    while let message = state.unsent.first {
       do throws(Errno) {
-        try socket.send(bytes, descriptors: descriptor.map { [$0] } ?? [])
+        try socket.send(message.bytes, descriptors: message.descriptor.map { [$0] } ?? [])
       } catch {
         // A full socket is tried again when it next stirs; a broken one hangs up.
         if error != .wouldBlock { state.unsent.removeAll() }
-        break
+        return
       }
       state.unsent.removeFirst()
     }
@@ -117,7 +129,16 @@ final class Connection: EventSource, @unchecked Sendable {
     send(.segment(address: 0, byteCount: UInt64(byteCount), use: .keys), descriptor: file)
   }
 
-  func withdraw(_ region: MemoryRegion) { send(.withdraw(address: region.address)) }
+  /// Takes an announcement back, also one that has not gone out yet: its descriptor is about to
+  /// be closed, and the number will mean something else.
+  func withdraw(_ region: MemoryRegion) {
+    let wasUnsent = state.withLock { state in
+      let count = state.unsent.count
+      state.unsent.removeAll { $0.announces == region.address }
+      return state.unsent.count != count
+    }
+    if !wasUnsent { send(.withdraw(address: region.address)) }
+  }
 
   func sendGoodbye() {
     let isFirst = state.withLock { state in
@@ -155,8 +176,11 @@ final class Connection: EventSource, @unchecked Sendable {
 
   /// As `drain`, for callers that hold the lock of remote work.
   func takeAnnouncements(_ memory: inout PeerMemory) {
-    while let (message, descriptor) = next() {
+    // More than a socket holds; a peer that never stops sending does not keep this thread.
+    var left = 1024
+    while left > 0, let (message, descriptor) = next() {
       apply(message, descriptor, &memory)
+      left -= 1
     }
     state.withLock { Self.flush(&$0) }
     let isGone = state.withLock { state in
@@ -257,6 +281,10 @@ final class Connection: EventSource, @unchecked Sendable {
   }
 
   private func breakOff(_ words: String) {
+    if takeAnswerDeadline() {
+      return failOpening(
+        .protocolMismatch("expected a listener of this fabric, but it sent \(words)"))
+    }
     sendGoodbye()
     queuePair?.fail(.failure("the peer sent \(words)"))
   }

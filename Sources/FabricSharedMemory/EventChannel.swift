@@ -22,6 +22,8 @@ final class SharedMemoryEventChannel: ConnectionEventChannel, @unchecked Sendabl
   private let wakeUp: EventDescriptor
   private let state = Mutex(State())
   private var nextExpiry = MonotonicTime(nanoseconds: 0)
+  /// Kept, so that a look at the time-outs allocates nothing.
+  private var looked: [any EventSource] = []
 
   init() throws(Errno) {
     poller = try Poller()
@@ -44,8 +46,19 @@ final class SharedMemoryEventChannel: ConnectionEventChannel, @unchecked Sendabl
     let now = MonotonicTime.now
     if nextExpiry <= now {
       nextExpiry = now + .milliseconds(50)
-      let sources = state.withLock { Array($0.sources.values) }
-      for source in sources { source.expire(at: now) }
+      state.withLock { state in
+        var index = state.sources.startIndex
+        while index != state.sources.endIndex {
+          looked.append(state.sources.values[index])
+          state.sources.formIndex(after: &index)
+        }
+      }
+      var index = 0
+      while index < looked.count {
+        looked[index].expire(at: now)
+        index += 1
+      }
+      looked.removeAll(keepingCapacity: true)
     }
     return takeEvent()
   }

@@ -20,10 +20,16 @@ struct PeerMemory {
   /// Segments that one peer may have; enough for pools of every kind, and a bound on what a
   /// hostile peer makes us map.
   static let limit = 1024
+  /// Bytes that they may have together, so that no peer uses up this process's address space.
+  static let byteLimit: UInt64 = 1 << 40
+  /// Where owners place their memory. A peer chooses no other addresses in this process: not the
+  /// first page, and not where the stack or the heap would grow.
+  static let addresses: Range<UInt64> = 0x1000 << 32..<0x6000 << 32
 
   private var segments: [Segment] = []
   /// A direct peer's own keys.
   private var keys: RemoteKeyTable?
+  private var byteCount: UInt64 = 0
 
   /// Maps what the peer announced.
   ///
@@ -32,7 +38,8 @@ struct PeerMemory {
     _ descriptor: consuming Descriptor, address: UInt64, byteCount: UInt64,
     use: ControlMessage.SegmentUse
   ) throws(Errno) {
-    guard segments.count < Self.limit, byteCount > 0, byteCount <= 1 << 46,
+    guard segments.count < Self.limit, byteCount > 0, byteCount <= Self.byteLimit,
+      self.byteCount + byteCount <= Self.byteLimit,
       !address.addingReportingOverflow(byteCount).overflow
     else { throw Errno.invalidArgument }
     let file = try MemoryFile(received: descriptor, byteCount: Int(byteCount))
@@ -43,26 +50,37 @@ struct PeerMemory {
       keys = RemoteKeyTable(in: try file.map(.read))
       return
     }
-    let access: Mapping.Access = use == .writable ? .readWrite : .read
-    let mapping: Mapping
-    do {
-      mapping = try file.map(access, at: address)
-    } catch {
-      mapping = try file.map(access)
-    }
+    let mapping = try Self.map(file, use == .writable ? .readWrite : .read, near: address)
     segments.append(
       Segment(
         address: address, byteCount: byteCount, mapping: mapping, isWritable: use == .writable))
+    self.byteCount += byteCount
+  }
+
+  /// Maps a peer's file at the owner's address, or, where that is taken or no place for it,
+  /// elsewhere.
+  static func map(
+    _ file: borrowing MemoryFile, _ access: Mapping.Access, near address: UInt64
+  ) throws(Errno) -> Mapping {
+    if addresses.contains(address), UInt64(file.byteCount) <= addresses.upperBound - address {
+      do { return try file.map(access, at: address) } catch {}
+    }
+    return try file.map(access)
   }
 
   mutating func remove(address: UInt64) {
     segments.removeAll { $0.address == address }
+    byteCount = segments.reduce(0) { $0 + $1.byteCount }
   }
 
   /// Where `byteCount` bytes at the peer's `address` are readable here; nil when the peer did not
   /// share all of them.
   func translate(_ address: UInt64, _ byteCount: UInt32) -> UInt64? {
-    for segment in segments {
+    // Not `for in`, whose iterator allocates where the optimiser is off.
+    var index = 0
+    while index < segments.count {
+      let segment = segments[index]
+      index &+= 1
       let offset = address &- segment.address
       if offset < segment.byteCount && UInt64(byteCount) <= segment.byteCount &- offset {
         return segment.mapping.address &+ offset

@@ -26,7 +26,10 @@ extension SharedMemoryQueuePair {
         // Pairs with the release in `publish`: the record behind its word.
         let word = unsafe SharedWord32(at: peer.line(consumedLines)).loadAcquiring()
         guard word != 0 else { break }
-        switch carryOut(word) {
+        // Behind its newest record an honest peer keeps an empty line: a ring without an end
+        // would keep this thread for ever.
+        let isEndless = consumedLines &- before >= UInt64(lineCountOfPeer)
+        switch isEndless ? .refused(.remoteInvalidRequest, nil) : carryOut(word) {
         case .done(let lines, let completion):
           consumedLines &+= UInt64(lines)
           if let completion {
@@ -175,6 +178,7 @@ extension SharedMemoryQueuePair {
   ) -> Outcome {
     var fields = unsafe RecordFields(copying: line)
     let total = inlineByteCount ?? (Int(fields.firstByteCount) &+ Int(fields.secondByteCount))
+    guard total <= Record.maximumByteCount else { return .refused(.remoteInvalidRequest, nil) }
     fields.byteCount = UInt32(truncatingIfNeeded: total)
     var completion: WorkCompletion?
     if opcode == .writeWithImmediate {

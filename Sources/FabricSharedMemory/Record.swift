@@ -20,6 +20,8 @@ enum Record {
   static let maximumLineCount = 4
   static let sendInlineOffset = 8
   static let writeInlineOffset = 24
+  /// Bytes of one request.
+  static let maximumByteCount = 1 << 30
   static let maximumInlineByteCount = maximumLineCount * 64 - writeInlineOffset  // 232
 
   static let inlineFlag: UInt32 = 1 << 8
@@ -62,13 +64,16 @@ struct RecordFields {
   /// Copies the fields out of the ring once; the peer may change them afterwards.
   @inline(__always)
   init(copying line: UnsafeMutableRawPointer) {
-    unsafe byteCount = line.load(fromByteOffset: 8, as: UInt32.self)
-    unsafe remoteKey = RemoteKey(rawValue: line.load(fromByteOffset: 12, as: UInt32.self))
-    unsafe remoteAddress = line.load(fromByteOffset: 16, as: UInt64.self)
-    unsafe firstAddress = line.load(fromByteOffset: 24, as: UInt64.self)
-    unsafe firstByteCount = line.load(fromByteOffset: 32, as: UInt32.self)
-    unsafe secondByteCount = line.load(fromByteOffset: 36, as: UInt32.self)
-    unsafe secondAddress = line.load(fromByteOffset: 40, as: UInt64.self)
+    // Atomic loads, because the compiler may repeat plain ones, after the checks, too.
+    let counts = unsafe SharedWord64(at: line + 8).load()
+    byteCount = UInt32(truncatingIfNeeded: counts)
+    remoteKey = RemoteKey(rawValue: UInt32(truncatingIfNeeded: counts >> 32))
+    unsafe remoteAddress = SharedWord64(at: line + 16).load()
+    unsafe firstAddress = SharedWord64(at: line + 24).load()
+    let elements = unsafe SharedWord64(at: line + 32).load()
+    firstByteCount = UInt32(truncatingIfNeeded: elements)
+    secondByteCount = UInt32(truncatingIfNeeded: elements >> 32)
+    unsafe secondAddress = SharedWord64(at: line + 40).load()
   }
 
   @inline(__always)

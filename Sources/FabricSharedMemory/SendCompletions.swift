@@ -8,19 +8,21 @@ extension SharedMemoryQueuePair {
   func retireSends(
     into completions: inout MutableSpan<WorkCompletion>, from start: Int
   ) -> Int {
-    let published = publishedCount.load(ordering: .acquiring)
     var retired = retiredCount.load(ordering: .relaxed)
-    guard retired != published else { return start }
+    guard retired != publishedCount.load(ordering: .acquiring) else { return start }
     let hasFailed = state == .error
     // Pairs with the release in `receive`: `failure` before `consumed`, both behind the work.
     let consumed = peerConsumed
+    // Read behind `consumed`: the peer cannot have consumed what was published later.
+    let published = publishedCount.load(ordering: .acquiring)
+    guard hasFailed || accept(consumed: consumed, published) else { return start }
     var count = start
     let first = retired
     while retired != published && count < completions.count {
       let entry = unsafe sendEntries[
         Int(truncatingIfNeeded: retired) & (nextPowerOfTwoCapacity &- 1)]
       var status = WorkCompletionStatus.success
-      if entry.endLine <= consumed {
+      if entry.endLine <= consumed && !hasRefusedClaim {
         if entry.opcode == .read && !fetch(entry) { status = .localProtectionError }
       } else if hasFailed {
         status = endOfFailed()
@@ -45,6 +47,22 @@ extension SharedMemoryQueuePair {
       retiredCount.store(retired, ordering: .releasing)
     }
     return count
+  }
+
+  /// Whether the peer's claim lies between its last one and the end of what was published; if not,
+  /// the queue pair fails and the next poll flushes what was posted.
+  @inline(__always)
+  private func accept(consumed: UInt64, _ published: UInt64) -> Bool {
+    let last = unsafe sendEntries[
+      Int(truncatingIfNeeded: published &- 1) & (nextPowerOfTwoCapacity &- 1)]
+    guard consumed >= seenConsumedLines, consumed <= last.endLine else {
+      hasReportedFailure = true
+      hasRefusedClaim = true
+      fail(.failure("the peer claims to have consumed what it cannot have"))
+      return false
+    }
+    seenConsumedLines = consumed
+    return true
   }
 
   private var peerConsumed: UInt64 { peer.consumed.loadAcquiring() }

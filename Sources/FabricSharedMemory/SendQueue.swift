@@ -143,8 +143,12 @@ extension SharedMemoryQueuePair {
     let end = producedLines &+ UInt64(padding &+ lines &+ 1)
     if end &- knownConsumedLines > UInt64(lineCount) {
       // Pairs with the release in `receive`: the peer has read those lines.
-      knownConsumedLines = peer.consumed.loadAcquiring()
-      // A peer that claims more than there is only harms itself: its own ring is at stake.
+      let consumed = peer.consumed.loadAcquiring()
+      guard consumed >= knownConsumedLines, consumed <= producedLines else {
+        fail(.failure("the peer claims to have consumed what it cannot have"))
+        return false
+      }
+      knownConsumedLines = consumed
       guard end &- knownConsumedLines <= UInt64(lineCount) else { return false }
     }
     if padding > 0 {

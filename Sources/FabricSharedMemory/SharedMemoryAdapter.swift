@@ -62,7 +62,7 @@ public final class SharedMemoryAdapter: Adapter {
       hasImmediateWrite: true, hasRemoteRead: true, hasSharedReceiveQueue: true,
       hasForeignMemory: false, maximumInlineByteCount: Record.maximumInlineByteCount,
       maximumPrivateDataByteCount: ControlMessage.maximumPrivateDataByteCount,
-      maximumMessageByteCount: 1 << 30)
+      maximumMessageByteCount: Record.maximumByteCount)
   }
 
   public func makeProtectionDomain() throws(ResourceError) -> any ProtectionDomain {

@@ -43,6 +43,9 @@ final class SharedMemoryQueuePair: QueuePair, @unchecked Sendable {
   let sendCapacity: Int
   let nextPowerOfTwoCapacity: Int
   var hasReportedFailure = false
+  /// What the peer last said to have consumed, and that it said what cannot be.
+  var seenConsumedLines: UInt64 = 0
+  var hasRefusedClaim = false
   let sendEntries: UnsafeMutablePointer<SendEntry>
   var producedLines: UInt64 = 0
   var knownConsumedLines: UInt64 = 0

@@ -1,0 +1,128 @@
+import CAllocationCounter
+import FabricCompletion
+import FabricMessaging
+import FabricPlatform
+import FabricSharedMemory
+import FabricVerbs
+import FabricWire
+import Foundation
+import Testing
+
+/// Counts what comes, without growing anything.
+private final class Counter: ChannelHandler {
+  var messageCount = 0
+  var finishedCount = 0
+  var closed: ChannelCloseReason?
+
+  func channel(_ channel: Channel, received messages: Span<IncomingMessage>) {
+    messageCount &+= messages.count
+    for index in messages.indices {
+      if let buffer = messages[index].buffer { channel.returnBuffer(buffer.id) }
+    }
+  }
+  func channel(_ channel: Channel, finished tokens: Span<UInt64>) { finishedCount &+= tokens.count }
+  func channel(_ channel: Channel, closed reason: ChannelCloseReason) { closed = reason }
+}
+
+/// What a test of the hot path sends.
+enum HotPathLoad: String, CaseIterable, Sendable {
+  case messages, transfers, pushes
+
+  /// Enough for every ring and counter to go round many times.
+  var count: Int { self == .messages ? 1_000_000 : 100_000 }
+}
+
+/// A client and a server on one thread, and memory to push from and to.
+private final class HotPath {
+  let service: CompletionService
+  let endpoints: [ChannelEndpoint]
+  let handlers = [Counter(), Counter()]
+  var client: Channel?
+  let source: MemoryRegion
+  let target: MemoryRegion
+  let targetKey: RemoteKey
+
+  init(_ indication: ChannelOptions.Indication) throws {
+    let service = try CompletionService()
+    self.service = service
+    endpoints = try (0..<2).map { _ in
+      try ChannelEndpoint(adapter: try SharedMemoryAdapter(), service: service)
+    }
+    source = try endpoints[0].protectionDomain.allocate(byteCount: 4096, access: [])
+    target = try endpoints[1].protectionDomain.allocate(
+      byteCount: 4096, access: [.localWrite, .remoteWrite])
+    targetKey = try #require(target.remoteKey)
+    let address = FabricAddress(
+      fabric: "shm", endpoint: "/tmp/fabric-hot-\(getpid())-\(UInt32.random(in: 0 ... .max))")
+    var options = ChannelOptions()
+    options.indication = indication
+    let (server, client) = (handlers[1], handlers[0])
+    let listener = try endpoints[1].listen(
+      at: address, options: options, accept: { _, _ in .accept(greeting: [], handler: server) })
+    var result: Result<Channel, ChannelOpenError>?
+    endpoints[0].connect(to: address, options: options, handler: client) { result = $0 }
+    service.run(until: { result != nil }, deadline: .now + .seconds(10))
+    self.client = try #require(result).get()
+    listener.close()
+  }
+
+  deinit {
+    for endpoint in endpoints { endpoint.close() }
+    for _ in 0..<16 { service.turn() }
+  }
+
+  /// Long enough for what happens now and then (time-outs are looked at every 50 ms).
+  func warmUp(_ load: HotPathLoad) {
+    let end = MonotonicTime.now + .milliseconds(150)
+    while MonotonicTime.now < end { run(load, count: 1000) }
+  }
+
+  /// Sends `count` of a kind and waits until all have come.
+  func run(_ load: HotPathLoad, count: Int) {
+    guard let client else { return }
+    let data = source.element(byteCount: 4096)
+    let end = handlers[1].messageCount &+ count
+    let payload = unsafe WireView(source.bytes.baseAddress!, byteCount: 64)
+    var sent = 0
+    while handlers[1].messageCount != end && handlers[0].closed == nil {
+      var batch = 0
+      while batch < 16 && sent < count {
+        let refusal: SendRefusal?
+        switch load {
+        case .messages: refusal = client.send(kind: 1, tag: 2, payload: payload)
+        case .transfers:
+          refusal = client.transfer(kind: 1, tag: 2, payload: payload, data: data, token: 3)
+        case .pushes:
+          refusal = client.push(
+            data, to: target.address, key: targetKey, completing: 4, token: 5)
+        }
+        if refusal != nil { break }
+        sent &+= 1
+        batch &+= 1
+      }
+      client.flush()
+      service.turn()
+    }
+  }
+}
+
+@Suite("Messaging: the hot path", .serialized)
+struct HotPathTests {
+  @Test("messages, transfers and pushes allocate nothing", arguments: HotPathLoad.allCases)
+  func allocatesNothing(_ load: HotPathLoad) throws {
+    for indication in [ChannelOptions.Indication.automatic, .separate] {
+      let path = try HotPath(indication)
+      path.warmUp(load)
+      let warm = path.handlers[1].messageCount
+      let before = fabric_allocation_count()
+      path.run(load, count: load.count)
+      let allocated = fabric_allocation_count() - before
+      #expect(allocated == 0, "\(load), \(indication)")
+      #expect(path.handlers[1].messageCount == warm + load.count)
+    }
+    // The counter counts.
+    let before = fabric_allocation_count()
+    let array = [UInt8](repeating: 1, count: load.count)
+    #expect(fabric_allocation_count() > before && array.count > 0)
+  }
+}
