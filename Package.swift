@@ -131,6 +131,7 @@ let package = Package(
       name: "FabricSharedMemoryTests",
       dependencies: [
         "FabricPlatform", "FabricSharedMemory", "FabricVerbs", "FabricVerbsContract",
+        "FabricWire",
       ],
       swiftSettings: ours),
     .testTarget(
