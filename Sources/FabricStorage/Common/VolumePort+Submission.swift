@@ -20,7 +20,7 @@ extension VolumePort {
     return true
   }
 
-  /// Hands what was accepted to the store: at most one system call for all of it.
+  /// Hands what was accepted to the store: one system call for every four requests at most.
   public func flushSubmissions() {
     if stagedCount > 0 {
       let taken = staged.withSpan(prefix: stagedCount) { queue.submit($0) }

@@ -49,7 +49,7 @@ public protocol StoreQueue: AnyObject {
   ///
   /// - Returns: how many were taken. The kernel may not know of them before `flushSubmissions`.
   func submit(_ requests: Span<BlockRequest>) -> Int
-  /// Hands what was taken to the kernel: at most one system call for all of it.
+  /// Hands what was taken to the kernel: one system call for every four requests at most.
   func flushSubmissions()
   /// Appends completions to `batch` until it is full or there are none. Makes no system call
   /// while nothing has ended.
