@@ -20,6 +20,15 @@ step() {
 step swift format lint --strict --recursive --parallel Package.swift Sources Tests \
   "$([ -d Samples ] && echo Samples || echo Tests)"
 
+models() {
+  Specs/Models/check.sh
+  local status=$?
+  [ "$status" = 77 ] && { models_skipped="the models: spin or a C compiler is missing"; return 0; }
+  return "$status"
+}
+models_skipped=
+step models
+
 log=.build/test-output.txt
 mkdir -p .build
 if step swift build --build-tests; then
@@ -37,6 +46,7 @@ ended() { grep -aE "^[^[:alnum:]]+ Test (case )?.* $1" "$log" | grep -avcE '^[^[
 passed=$(ended 'passed after [0-9.]+ seconds')
 failed=$(ended 'failed after [0-9.]+ seconds')
 skips=$(grep -aE '^[^[:alnum:]]+ (Test|Suite) .* skipped(:|\.|$)' "$log" | sed -E 's/^[^[:alnum:]]+ //')
+[ -n "$models_skipped" ] && skips=${skips:+$skips$'\n'}$models_skipped
 skipped=$(printf '%s' "$skips" | grep -c '^')
 
 if [ "$status" != 0 ] && [ "$failed" = 0 ]; then

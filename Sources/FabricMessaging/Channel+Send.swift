@@ -35,6 +35,7 @@ extension Channel {
   ) -> SendRefusal? {
     guard phase == .open else { return .closed }
     guard payload.byteCount <= maximumPayloadByteCount - 8,
+      payload.byteCount <= ChannelMemory.headroomByteCount - MessageHeader.byteCount,
       Int(data.byteCount) <= peerBufferByteCount
     else { return .tooLong }
     guard hasRoom(2) else { return refuse(.noCredit) }
