@@ -23,6 +23,8 @@ public final class UnitFabric: Sendable {
       var options = CompletionService.Options()
       options.threadCount = 1
       options.spin = spin
+      // Small batches: the host works on the first answers while the next are made.
+      options.budget = 8
       service = try CompletionService(options)
     } catch { throw .resources(error.description) }
     endpoint = try ChannelEndpoint(adapter: adapter, service: service)

@@ -117,7 +117,10 @@ final class Load: RemoteVolumeHandler {
     requestByteCount = bench.blockSize
     started = Array(repeating: 0, count: bench.depth)
     do throws(ResourceError) {
-      service = try CompletionService()
+      var options = CompletionService.Options()
+      // Small batches: the unit works on the first requests while the next are made.
+      options.budget = 8
+      service = try CompletionService(options)
     } catch { throw ToolFailure(71, error.description) }
     do {
       queue = try RemoteVolumeQueue(
