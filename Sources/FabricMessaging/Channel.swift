@@ -42,6 +42,9 @@ public final class Channel: CompletionHandler, @unchecked Sendable {
   var phase = Phase.connecting
   var handler: (any ChannelHandler)?
 
+  /// The queue pair beneath, for its number in logs and for faults in tests; not to be posted to.
+  public var fabricQueuePair: any QueuePair { queuePair }
+
   /// Where memory for this channel's sends is allocated.
   public var domain: any ProtectionDomain { memory.domain }
 
