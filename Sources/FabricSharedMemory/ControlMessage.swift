@@ -116,7 +116,10 @@ enum ControlMessage: Equatable {
     guard view.byteCount >= Self.headerByteCount, view.uint32(at: 4) == Self.magic else {
       throw .notThisProtocol
     }
-    guard view.uint8(at: 1) == Self.version else { throw .version(view.uint8(at: 1)) }
+    // A reject reads the same in every version, so that it can say which is wanted.
+    guard view.uint8(at: 1) == Self.version || view.uint8(at: 0) == 3 else {
+      throw .version(view.uint8(at: 1))
+    }
     let count = Int(view.uint16(at: 2))
     guard count == view.byteCount - Self.headerByteCount,
       count <= Self.maximumPrivateDataByteCount

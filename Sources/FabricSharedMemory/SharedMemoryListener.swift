@@ -142,15 +142,18 @@ final class SharedMemoryConnectionRequest: ConnectionRequest, EventSource, @unch
         case .hangUp: return false
         case .datagram(let byteCount, let descriptors, let isTruncated):
           let view = unsafe WireView(raw.baseAddress!, byteCount: byteCount)
-          guard !isTruncated, descriptors.count == 1, let message = try? ControlMessage(view),
-            case .hello(let opening) = message
-          else {
+          do throws(ControlMessage.Malformed) {
+            guard !isTruncated, descriptors.count == 1,
+              case .hello(let opening) = try ControlMessage(view)
+            else { throw .fields }
+            state.opening = opening
+            state.segment = descriptors[0]
+            return true
+          } catch {
             for number in descriptors { _ = Descriptor(owning: number) }
+            if case .version(let version) = error { Self.refuse(version, over: socket) }
             return false
           }
-          state.opening = opening
-          state.segment = descriptors[0]
-          return true
         }
       }
     }
@@ -161,6 +164,14 @@ final class SharedMemoryConnectionRequest: ConnectionRequest, EventSource, @unch
     } else {
       state.withLock { $0.socket = nil }
     }
+  }
+
+  /// Tells a peer of another version why; a reject reads the same in every version.
+  private static func refuse(_ version: UInt8, over socket: SequencedSocket) {
+    let words =
+      "expected version \(ControlMessage.version) of the shared-memory protocol, got version "
+      + "\(version): update the older side"
+    try? socket.send(ControlMessage.reject(Array(words.utf8)).bytes)
   }
 
   func expire(at now: MonotonicTime) {

@@ -94,7 +94,10 @@ public enum ConnectError: Error, Equatable, Sendable, CustomStringConvertible {
     case .invalidAddress(let words), .addressInUse(let words), .unreachable(let words),
       .protocolMismatch(let words), .timedOut(let words):
       words
-    case .rejected(let data): "the listener refused the connection (\(data.count) bytes of reason)"
+    case .rejected(let data):
+      data.isEmpty
+        ? "the listener refused the connection without a reason"
+        : "the listener refused the connection: \(String(decoding: data, as: UTF8.self))"
     case .privateDataTooLong: "the private data is longer than the adapter takes"
     case .invalidState: "the queue pair was connected before; make a new one"
     case .system(let error, let doing): "\(doing) failed: \(error)"

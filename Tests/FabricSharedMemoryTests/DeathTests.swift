@@ -60,3 +60,36 @@ struct DeathTests {
     listener.close()
   }
 }
+
+@Suite("Shared-memory adapter: versions")
+struct VersionTests {
+  /// A hello of version 9, by hand: the answer is a reject that says what was expected.
+  @Test("a peer of another version is told which is wanted")
+  func otherVersion() throws {
+    let server = try ConnectedPair.End(.isolated)
+    let path = "/tmp/fabric-version-\(getpid())"
+    let listener = try server.adapter.listen(
+      at: FabricAddress(fabric: "shm", endpoint: path), events: server.events)
+    let socket = try SequencedSocket.connect(to: path)
+    let file = try MemoryFile(name: "version", byteCount: 8192)
+    var hello = [UInt8](repeating: 0, count: 32)
+    hello[0] = 1
+    hello[1] = 9
+    hello.replaceSubrange(4..<8, with: Array("CFSM".utf8))
+    try socket.send(hello, descriptors: [file.descriptor.rawValue])
+    var words = ""
+    let deadline = MonotonicTime.now + .seconds(2)
+    while words.isEmpty && MonotonicTime.now < deadline {
+      try server.pollEvents()
+      unsafe withUnsafeTemporaryAllocation(byteCount: 1024, alignment: 8) { raw in
+        if case .datagram(let count, _, _) = unsafe socket.receive(into: raw), count > 32 {
+          words = unsafe String(decoding: raw[32..<count], as: UTF8.self)
+        }
+      }
+    }
+    #expect(
+      words
+        == "expected version 1 of the shared-memory protocol, got version 9: update the older side")
+    listener.close()
+  }
+}
