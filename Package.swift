@@ -153,7 +153,9 @@ let package = Package(
       ],
       swiftSettings: ours),
     .target(name: "CAllocationCounter", path: "Tests/CAllocationCounter"),
-    .testTarget(name: "ToolTests", dependencies: ["iohost", "iounit"], swiftSettings: ours),
+    .testTarget(
+      name: "ToolTests", dependencies: ["fabperf", "iohost", "iounit"],
+      swiftSettings: ours),
     .testTarget(
       name: "FabricIOUnitTests",
       dependencies: [

@@ -5,7 +5,7 @@ set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 70
 . .ci/packages
 need_packages liburing-dev
-want_packages liburcu-dev
+want_packages liburcu-dev strace
 need_swift
 
 failed_steps=0

@@ -259,3 +259,10 @@ static inline int fabric_open_read_write(const char *path) { return open(path, O
 
 /// prctl(2) PR_SET_PDEATHSIG.
 static inline int fabric_die_with_parent(void) { return prctl(PR_SET_PDEATHSIG, SIGKILL); }
+
+/// fstatfs(2): whether the file lies in ordinary memory. Reading a memory file of huge pages that
+/// are not there raises SIGBUS.
+static inline int fabric_is_ordinary_memory(int fd) {
+  struct statfs status;
+  return fstatfs(fd, &status) == 0 && status.f_type == 0x01021994;  // TMPFS_MAGIC
+}

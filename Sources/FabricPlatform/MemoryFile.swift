@@ -22,11 +22,14 @@ public struct MemoryFile: ~Copyable, Sendable {
 
   /// Takes a descriptor that another process passed; nothing about it is trusted.
   ///
-  /// - Throws: `.invalidArgument` unless its size is sealed and is `byteCount`.
+  /// - Throws: `.invalidArgument` unless it lies in ordinary pages, and its size is sealed and is
+  ///   `byteCount`.
   public init(received descriptor: consuming Descriptor, byteCount: Int) throws(Errno) {
     let needed = fabric_seal_shrink | fabric_seal_grow
     let seals = fabric_get_seals(descriptor.rawValue)
-    guard seals >= 0, seals & needed == needed else { throw Errno.invalidArgument }
+    guard seals >= 0, seals & needed == needed,
+      fabric_is_ordinary_memory(descriptor.rawValue) != 0
+    else { throw Errno.invalidArgument }
     var status = stat()
     let number = descriptor.rawValue
     let result = unsafe fstat(number, &status)
