@@ -7,7 +7,7 @@ import Testing
 @Suite("Shared-memory adapter: death while connecting")
 struct DeathTests {
   /// The listener's process ends before, or right after, it has taken the connection.
-  @Test("a listener that dies ends the attempt at once", arguments: [false, true])
+  @Test("SM-48: a listener that dies ends the attempt at once", arguments: [false, true])
   func listenerDies(_ accepts: Bool) throws {
     let path = "/tmp/fabric-death-\(getpid())-\(accepts)"
     var listener: SequencedSocket? = try SequencedSocket.listen(at: path)
@@ -34,7 +34,7 @@ struct DeathTests {
   }
 
   /// A process that connects and dies without a word, or in the middle of its hello.
-  @Test("a peer that dies at the door leaves nothing behind", arguments: [[], [1, 1, 0, 0]])
+  @Test("SM-42: a peer that dies at the door leaves nothing behind", arguments: [[], [1, 1, 0, 0]])
   func peerDiesAtTheDoor(_ bytes: [UInt8]) throws {
     let server = try ConnectedPair.End(.isolated)
     let path = "/tmp/fabric-door-\(getpid())-\(bytes.count)"

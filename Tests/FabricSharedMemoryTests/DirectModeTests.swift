@@ -10,7 +10,7 @@ struct DirectModeTests {
   /// In direct mode the bytes are in place when the post returns, before the target polls; in
   /// isolated mode only the target puts them there.
   @Test(
-    "who copies a write",
+    "SM-50, SM-51: who copies a write",
     arguments: [SharedMemoryOptions.Mode.isolated, .direct],
     [SharedMemoryOptions.Mode.isolated, .direct])
   func whoCopies(_ clientMode: SharedMemoryOptions.Mode, _ serverMode: SharedMemoryOptions.Mode)
@@ -34,7 +34,7 @@ struct DirectModeTests {
     #expect(pair.client.completions[0].status == .success)
     #expect(unsafe target.bytes[8191] == 7)
 
-    // A key that was taken away opens nothing, in either mode.
+    // SM-31: a key that was taken away opens nothing, in either mode.
     pair.server.domain.revoke(key)
     unsafe source.bytes.initializeMemory(as: UInt8.self, repeating: 9)
     try pair.client.queuePair.postSend([write].span)

@@ -12,7 +12,7 @@ private func isReadable(_ descriptor: CInt?) -> Bool {
 
 @Suite("Shared-memory adapter: doorbells")
 struct DoorbellTests {
-  @Test("a doorbell that the event channel takes off the socket still wakes the queue")
+  @Test("SM-45: a doorbell that the event channel takes off the socket still wakes the queue")
   func doorbellTakenByEvents() throws {
     let pair = try ConnectedPair()
     let (client, server) = (pair.client, pair.server)

@@ -110,7 +110,7 @@ private final class Victim {
 
 @Suite("Shared-memory adapter: hostile peers", .serialized)
 struct HostileRingTests {
-  @Test("a ring without an end, bad words and bad lengths fail the connection")
+  @Test("SM-21: a ring without an end, bad words and bad lengths fail the connection")
   func badRecords() throws {
     let victim = try Victim()
     let key = try #require(victim.memory.remoteKey).rawValue
@@ -138,7 +138,7 @@ struct HostileRingTests {
     }
   }
 
-  @Test("an opening that is not one reaches nobody")
+  @Test("SM-42: an opening that is not one reaches nobody")
   func badOpenings() throws {
     let victim = try Victim()
     let size = QueueSegment.byteCount(lineCount: 64)
@@ -184,7 +184,7 @@ struct HostileRingTests {
     try victim.part()
   }
 
-  @Test("a peer cannot claim to have consumed what was not sent")
+  @Test("SM-22: a peer cannot claim to have consumed what was not sent")
   func impossibleProgress() throws {
     for claim in [1000, .max, .max / 2] as [UInt64] {
       let victim = try Victim()
@@ -201,7 +201,7 @@ struct HostileRingTests {
     }
   }
 
-  @Test("whatever lies in a ring, the victim lives and serves the next peer")
+  @Test("SM-11, SM-21: whatever lies in a ring, the victim lives and serves the next peer")
   func fuzz() throws {
     let seed = UInt64.random(in: 0 ... .max)
     print("hostile ring: seed \(seed)")
