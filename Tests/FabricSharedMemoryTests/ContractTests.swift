@@ -37,8 +37,8 @@ final class SharedMemoryFixture: ContractFixture {
 
 @Suite("Shared-memory adapter: contract", .serialized)
 struct SharedMemoryContractTests {
-  /// By file of checks: messages SM-10, SM-12, SM-13; keys SM-4, SM-23, SM-31 (with writes in
-  /// flight; in direct mode SM-52); remote memory SM-30, SM-32, SM-43; queues SM-45; connections
+  /// By file of checks: messages SM-10, SM-12, SM-13; keys SM-23, SM-31 (with writes in
+  /// flight; in direct mode SM-52); remote memory SM-30, SM-32, SM-43; queues SM-4, SM-45; connections
   /// SM-41, SM-47; ends SM-46, SM-48.
   @Test(
     "keeps the contract",

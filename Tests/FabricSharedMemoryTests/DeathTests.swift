@@ -34,7 +34,8 @@ struct DeathTests {
   }
 
   /// A process that connects and dies without a word, or in the middle of its hello.
-  @Test("SM-42: a peer that dies at the door leaves nothing behind", arguments: [[], [1, 1, 0, 0]])
+  @Test(
+    "SM-42: a peer that dies at the door leaves nothing behind", arguments: [[], [1, 1, 0, 0]])
   func peerDiesAtTheDoor(_ bytes: [UInt8]) throws {
     let server = try ConnectedPair.End(.isolated)
     let path = "/tmp/fabric-door-\(getpid())-\(bytes.count)"

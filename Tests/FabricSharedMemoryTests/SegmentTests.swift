@@ -1,0 +1,106 @@
+import FabricPlatform
+import FabricVerbs
+import Foundation
+import Testing
+
+@testable import FabricSharedMemory
+
+@Suite("Shared-memory adapter: segments and sockets")
+struct SegmentTests {
+  @Test("SM-1: a sealed segment is mapped for reading only, and only at its own size")
+  func seals() throws {
+    let file = try MemoryFile(name: "segment", byteCount: 8192)
+    let owners = try file.map(.readWrite)
+    try file.sealWrites()
+    unsafe owners.bytes[0] = 5
+    var memory = PeerMemory()
+    #expect(throws: Errno.self) {
+      try memory.add(file.descriptor.duplicate(), address: 0, byteCount: 8192, use: .writable)
+    }
+    #expect(throws: Errno.self) {
+      try memory.add(file.descriptor.duplicate(), address: 0, byteCount: 4096, use: .readable)
+    }
+    try memory.add(file.descriptor.duplicate(), address: 0, byteCount: 8192, use: .readable)
+    #expect(memory.translate(8191, 1) != nil && memory.translate(8191, 2) == nil)
+  }
+
+  @Test("SM-2: an address that is no place for a segment is translated")
+  func addresses() throws {
+    let file = try MemoryFile(name: "segment", byteCount: 4096)
+    var memory = PeerMemory()
+    try memory.add(file.descriptor.duplicate(), address: 4096, byteCount: 4096, use: .readable)
+    let place = try #require(memory.translate(4096 + 8, 8))
+    #expect(place > 1 << 16)
+    memory.remove(address: 4096)
+    #expect(memory.translate(4096 + 8, 8) == nil)
+  }
+
+  @Test("SM-3: a peer shares no more than 1024 segments")
+  func limits() throws {
+    let file = try MemoryFile(name: "segment", byteCount: 4096)
+    var memory = PeerMemory()
+    for index in 0..<1024 as Range<UInt64> {
+      try memory.add(
+        file.descriptor.duplicate(), address: index << 12, byteCount: 4096, use: .readable)
+    }
+    #expect(throws: Errno.self) {
+      try memory.add(file.descriptor.duplicate(), address: 0, byteCount: 4096, use: .readable)
+    }
+  }
+
+  @Test("SM-5: the words of a queue segment lie where they are said to lie")
+  func queueSegment() throws {
+    let file = try MemoryFile(name: "queue", byteCount: QueueSegment.byteCount(lineCount: 8))
+    let mapping = try file.map(.readWrite)
+    let segment = QueueSegment(mapping, lineCount: 8)
+    segment.consumed.store(1)
+    segment.failure.store(2)
+    segment.armedForReceives.store(3)
+    segment.armedForSends.store(4)
+    segment.readsDone.store(5)
+    segment.copying.store(6)
+    let bytes = [64, 128, 192, 256, 320, 384].map { unsafe mapping.bytes[$0] }
+    #expect(bytes == [1, 2, 3, 4, 5, 6])
+    #expect(unsafe segment.line(9) == mapping.bytes.baseAddress! + 4096 + 64)
+  }
+
+  @Test("SM-40: strangers are let in only where anybody is")
+  func users() throws {
+    let path = "/tmp/fabric-user-\(getpid())"
+    let listener = try SequencedSocket.listen(at: path)
+    defer { FileKind.remove(path) }
+    var peer = try SequencedSocket.connect(to: path).peerCredentials()
+    _ = listener
+    #expect(SharedMemoryOptions().allows(peer))
+    peer.userID = 4_000_000
+    #expect(!SharedMemoryOptions().allows(peer))
+    #expect(SharedMemoryOptions(peers: .anyUser).allows(peer))
+  }
+
+  @Test("SM-44: a peer that does not read its socket fails the connection, and nobody blocks")
+  func unreadSocket() throws {
+    let pair = try ConnectedPair()
+    let queuePair = try #require(pair.client.queuePair as? SharedMemoryQueuePair)
+    for _ in 0..<8192 { queuePair.connection.send(.withdraw(address: 1)) }
+    #expect(queuePair.state == .error)
+    pair.close()
+  }
+
+  @Test("SM-47: a socket left behind is taken over, one in use and a file are not")
+  func leftSocket() throws {
+    let path = "/tmp/fabric-left-\(getpid())"
+    let address = FabricAddress(fabric: "shm", endpoint: path)
+    let end = try ConnectedPair.End(.isolated)
+    var dead: SequencedSocket? = try SequencedSocket.listen(at: path)
+    #expect(dead != nil && FileKind.isSocket(path))
+    #expect(throws: ConnectError.self) { try end.adapter.listen(at: address, events: end.events) }
+    dead = nil
+    let listener = try end.adapter.listen(at: address, events: end.events)
+    listener.close()
+    #expect(!FileKind.isSocket(path))
+    try Data("mine".utf8).write(to: URL(filePath: path))
+    defer { FileKind.remove(path) }
+    #expect(throws: ConnectError.self) { try end.adapter.listen(at: address, events: end.events) }
+    #expect(try Data(contentsOf: URL(filePath: path)) == Data("mine".utf8))
+  }
+}
