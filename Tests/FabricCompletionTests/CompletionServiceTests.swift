@@ -14,7 +14,8 @@ struct CompletionServiceTests {
     return try CompletionService(options)
   }
 
-  @Test("each run of one queue pair's completions is one call, in order; strangers are dropped")
+  @Test(
+    "CS-10: each run of one queue pair's completions is one call, in order; strangers are dropped")
   func runsAreOneCall() throws {
     let service = try makeService()
     let queue = try ManualQueue()
@@ -35,7 +36,7 @@ struct CompletionServiceTests {
     #expect(service.turn() == 0)
   }
 
-  @Test("thousands of queue pairs on one queue find their handlers, whatever their numbers")
+  @Test("CS-10: thousands of queue pairs on one queue find their handlers, whatever their numbers")
   func manyQueuePairs() throws {
     let service = try makeService()
     let queue = try ManualQueue()
@@ -62,7 +63,7 @@ struct CompletionServiceTests {
   }
 
   @Test(
-    "exactly one callback for each completion, with none, one and three own threads",
+    "CS-10, CS-11: exactly one callback for each completion, with none, one and three own threads",
     arguments: [0, 1, 3])
   func exactlyOnce(_ threadCount: Int) throws {
     let service = try makeService(threadCount: threadCount)
@@ -104,7 +105,8 @@ struct CompletionServiceTests {
     }
   }
 
-  @Test("what comes between draining and arming is not slept over", arguments: [true, false])
+  @Test(
+    "CS-15: what comes between draining and arming is not slept over", arguments: [true, false])
   func nothingIsSleptOver(_ comesBeforeArming: Bool) throws {
     var options = CompletionService.Options()
     options.spin = .zero
@@ -132,7 +134,7 @@ struct CompletionServiceTests {
     #expect(MonotonicTime.now.nanoseconds(since: started) < 2_000_000_000)
   }
 
-  @Test("a busy queue starves no other")
+  @Test("CS-12: a busy queue starves no other")
   func busyQueueStarvesNoOther() throws {
     let service = try makeService(budget: 16)
     let busy = try ManualQueue()
@@ -152,7 +154,7 @@ struct CompletionServiceTests {
     }
   }
 
-  @Test("nothing is called after stopMonitoring has returned", arguments: [1, 3])
+  @Test("CS-13, CS-14: nothing is called after stopMonitoring has returned", arguments: [1, 3])
   func nothingAfterStop(_ threadCount: Int) throws {
     let service = try makeService(threadCount: threadCount)
     let queues = try (0..<2).map { _ in try ManualQueue() }
@@ -183,7 +185,7 @@ struct CompletionServiceTests {
     #expect(calls >= 300)
   }
 
-  @Test("a handler stops monitoring itself and others")
+  @Test("CS-13: a handler stops monitoring itself and others")
   func stoppingFromInside() throws {
     let service = try makeService()
     let queue = try ManualQueue()
@@ -201,7 +203,7 @@ struct CompletionServiceTests {
     #expect(handlers.map { $0.count.load(ordering: .relaxed) } == [1, 0, 1])
   }
 
-  @Test("an idle service with a hundred queues uses no processor", arguments: [1, 2])
+  @Test("CS-16: an idle service with a hundred queues uses no processor", arguments: [1, 2])
   func idleCostsNothing(_ threadCount: Int) throws {
     let service = try makeService(threadCount: threadCount)
     let queues = try (0..<100).map { _ in try ManualQueue() }
@@ -226,7 +228,7 @@ struct CompletionServiceTests {
     #expect(queues[0].pollCount.load(ordering: .relaxed) - polls < 20_000)
   }
 
-  @Test("jobs run in order on the first thread, and wake it", arguments: [1, 2])
+  @Test("CS-11, CS-18: jobs run in order on the first thread, and wake it", arguments: [1, 2])
   func jobsRun(_ threadCount: Int) throws {
     let service = try makeService(threadCount: threadCount)
     let seen = Mutex<[Int]>([])
@@ -239,7 +241,7 @@ struct CompletionServiceTests {
     service.stop()
   }
 
-  @Test("a deadline ends a run that has nothing to do")
+  @Test("CS-17: a deadline ends a run that has nothing to do")
   func deadlineEndsRun() throws {
     let service = try makeService()
     let queue = try ManualQueue()
@@ -250,7 +252,7 @@ struct CompletionServiceTests {
     #expect(took >= 50_000_000 && took < 2_000_000_000)
   }
 
-  @Test("a removed queue is not polled")
+  @Test("CS-13: a removed queue is not polled")
   func removedQueueIsLeftAlone() throws {
     let service = try makeService()
     let queue = try ManualQueue()

@@ -54,7 +54,8 @@ func startThreads(_ count: Int, _ body: @escaping @Sendable (Int) -> Void) throw
 @Suite("Gate", .serialized)
 struct GateTests {
   @Test(
-    "no worker is inside during an update, with and without membarrier", arguments: [true, false])
+    "CS-1, CS-2: no worker is inside during an update, with and without membarrier",
+    arguments: [true, false])
   func updatesAreAlone(_ usesMembarrier: Bool) throws {
     let arena = Arena(Gate(usesMembarrier: usesMembarrier))
     let threads = try startThreads(3) { _ in arena.work() }
@@ -82,7 +83,7 @@ struct GateTests {
     #expect(worst < 500_000_000, "the longest update took \(worst) ns")
   }
 
-  @Test("updates one after the other starve no worker")
+  @Test("CS-3: updates one after the other starve no worker")
   func workersAreNotStarved() throws {
     let arena = Arena(Gate())
     let passes = (0..<2).map { _ in Counter() }
@@ -111,7 +112,7 @@ struct GateTests {
     #expect(unsafe arena.pair.0 > 100)
   }
 
-  @Test("a deferred update runs at once when nobody is inside")
+  @Test("CS-4: a deferred update runs at once when nobody is inside")
   func deferredRunsAtOnce() {
     let gate = Gate()
     let counter = Counter()
@@ -119,7 +120,7 @@ struct GateTests {
     #expect(counter.value.load(ordering: .relaxed) == 1)
   }
 
-  @Test("a deferred update is run by the last worker to leave", arguments: [true, false])
+  @Test("CS-4: a deferred update is run by the last worker to leave", arguments: [true, false])
   func lastLeaverRunsDeferred(_ usesMembarrier: Bool) {
     let gate = Gate(usesMembarrier: usesMembarrier)
     let counter = Counter()
@@ -139,7 +140,7 @@ struct GateTests {
     #expect(counter.value.load(ordering: .relaxed) == 11)
   }
 
-  @Test("deferred updates are bounded, and refused beyond")
+  @Test("CS-5: deferred updates are bounded, and refused beyond")
   func deferredUpdatesAreBounded() {
     let gate = Gate()
     let counter = Counter()
@@ -153,7 +154,7 @@ struct GateTests {
     #expect(counter.value.load(ordering: .relaxed) == Gate.maximumDeferredCount)
   }
 
-  @Test("deferred updates of busy workers all run, alone")
+  @Test("CS-4: deferred updates of busy workers all run, alone")
   func deferredStress() throws {
     let arena = Arena(Gate())
     let taken = Counter()
@@ -178,7 +179,7 @@ struct GateTests {
     #expect(taken.value.load(ordering: .relaxed) > 0)
   }
 
-  @Test("threads register and leave beside updates")
+  @Test("CS-6: threads register and leave beside updates")
   func registrationBesideUpdates() throws {
     let arena = Arena(Gate())
     let threads = try startThreads(3) { _ in
@@ -198,7 +199,7 @@ struct GateTests {
     #expect(arena.overlapCount.load(ordering: .relaxed) == 0)
   }
 
-  @Test("an update from inside one's own section traps")
+  @Test("CS-7: an update from inside one's own section traps")
   func updateFromInsideTraps() async {
     await #expect(processExitsWith: .failure) {
       let gate = Gate()
@@ -208,7 +209,7 @@ struct GateTests {
     }
   }
 
-  @Test("an update inside an update traps")
+  @Test("CS-7: an update inside an update traps")
   func nestedUpdateTraps() async {
     await #expect(processExitsWith: .failure) {
       let gate = Gate()

@@ -33,7 +33,7 @@ private final class TestSource: ProgressSource {
 
 @Suite("Completion service: sources and events", .serialized)
 struct SourceTests {
-  @Test("a source's deadline ends a sleep, no sooner than it must")
+  @Test("CS-17: a source's deadline ends a sleep, no sooner than it must")
   func deadlineWakes() throws {
     let service = try CompletionService()
     let source = try TestSource()
@@ -52,7 +52,7 @@ struct SourceTests {
     #expect(source.doneCount == 1)
   }
 
-  @Test("a source's descriptor ends a sleep")
+  @Test("CS-17: a source's descriptor ends a sleep")
   func descriptorWakes() throws {
     let service = try CompletionService()
     let source = try TestSource()
@@ -70,7 +70,7 @@ struct SourceTests {
     #expect(MonotonicTime.now.nanoseconds(since: started) < 2_000_000_000)
   }
 
-  @Test("connection events and completions of a simulated fabric reach their handlers")
+  @Test("CS-19: connection events and completions of a simulated fabric reach their handlers")
   func simulatedConnection() throws {
     let service = try CompletionService()
     let network = SimulatedNetwork(seed: 3)

@@ -108,7 +108,7 @@ private final class HotPath {
 
 @Suite("Messaging: the hot path", .serialized)
 struct HotPathTests {
-  @Test("messages, transfers and pushes allocate nothing", arguments: HotPathLoad.allCases)
+  @Test("CS-20: messages, transfers and pushes allocate nothing", arguments: HotPathLoad.allCases)
   func allocatesNothing(_ load: HotPathLoad) throws {
     for indication in [ChannelOptions.Indication.automatic, .separate] {
       let path = try HotPath(indication)

@@ -1,8 +1,8 @@
-import FabricPlatform
 import FabricVerbs
 import Foundation
 import Testing
 
+@testable import FabricPlatform
 @testable import FabricSharedMemory
 
 @Suite("Shared-memory adapter: segments and sockets")
@@ -69,12 +69,13 @@ struct SegmentTests {
     let path = "/tmp/fabric-user-\(getpid())"
     let listener = try SequencedSocket.listen(at: path)
     defer { FileKind.remove(path) }
-    var peer = try SequencedSocket.connect(to: path).peerCredentials()
+    let peer = try SequencedSocket.connect(to: path).peerCredentials()
     _ = listener
     #expect(SharedMemoryOptions().allows(peer))
-    peer.userID = 4_000_000
-    #expect(!SharedMemoryOptions().allows(peer))
-    #expect(SharedMemoryOptions(peers: .anyUser).allows(peer))
+    let stranger = SequencedSocket.PeerCredentials(
+      processID: peer.processID, userID: 4_000_000, groupID: peer.groupID)
+    #expect(!SharedMemoryOptions().allows(stranger))
+    #expect(SharedMemoryOptions(peers: .anyUser).allows(stranger))
   }
 
   @Test("SM-44: a peer that does not read its socket fails the connection, and nobody blocks")
