@@ -1,5 +1,6 @@
 import FabricCompletion
 import FabricMessaging
+import FabricPlatform
 import FabricVerbs
 import Foundation
 import Testing
@@ -41,5 +42,32 @@ struct ResourceTests {
     let after = (try mappingCount(), try descriptorCount())
     // Other suites run beside this one and have channels of their own, far fewer than a thousand.
     #expect(after.0 < before.0 + 200 && after.1 < before.1 + 200, "\(before), then \(after)")
+  }
+}
+
+@Suite("Channels: idle", .serialized) struct IdleTests {
+  /// Both ends of all of them, so twice the work of a unit.
+  @Test("a hundred idle channels use less than a hundredth of a processor")
+  func idle() throws {
+    let pair = try Pair(options(.automatic))
+    var opened = 0
+    for _ in 1..<100 {
+      pair.client.connect(to: pair.address, options: options(.automatic), handler: Recorder()) {
+        if case .success = $0 { opened += 1 }
+      }
+    }
+    try pair.run { opened == 99 }
+    func threadTime() -> UInt64 {
+      var time = timespec()
+      unsafe clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time)
+      return UInt64(time.tv_sec) * 1_000_000_000 + UInt64(time.tv_nsec)
+    }
+    // The last greetings are over.
+    pair.service.run(until: { false }, deadline: .now + .milliseconds(300))
+    let before = threadTime()
+    pair.service.run(until: { false }, deadline: .now + .seconds(3))
+    let used = threadTime() - before
+    #expect(used < 30_000_000, "\(used / 1000) µs of 3 s")
+    #expect(pair.client.channelCount == 100)
   }
 }
