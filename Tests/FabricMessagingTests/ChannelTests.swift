@@ -53,7 +53,8 @@ final class Pair {
   let address: FabricAddress
 
   init(
-    _ options: ChannelOptions = ChannelOptions(), decide: ((String) -> AcceptDecision?)? = nil
+    _ options: ChannelOptions = ChannelOptions(), serverOptions: ChannelOptions? = nil,
+    decide: ((String) -> AcceptDecision?)? = nil
   ) throws {
     service = try CompletionService()
     server = try ChannelEndpoint(adapter: try SharedMemoryAdapter(), service: service)
@@ -62,7 +63,7 @@ final class Pair {
       fabric: "shm", endpoint: "/tmp/fabric-test-\(getpid())-\(UInt32.random(in: 0 ... .max))")
     let handler = serverHandler
     _ = try server.listen(
-      at: address, options: options,
+      at: address, options: serverOptions ?? options,
       accept: { greeting, peer in
         decide?(String(decoding: greeting, as: UTF8.self))
           ?? .accept(greeting: Array("welcome".utf8), handler: handler)
@@ -111,14 +112,14 @@ func options(_ indication: ChannelOptions.Indication) -> ChannelOptions {
 }
 
 @Suite(.serialized) struct ChannelTests {
-  @Test func opensWithGreetingsBothWays() throws {
+  @Test("MS-3: opens with greetings both ways") func opensWithGreetingsBothWays() throws {
     let pair = try Pair(options(.automatic))
     let channel = try pair.opened()
     #expect(channel.peerGreeting == Array("welcome".utf8))
     #expect(pair.accepted?.peerGreeting == Array("hello".utf8))
   }
 
-  @Test func refusalReachesTheUser() throws {
+  @Test("MS-3: a refusal reaches the user in words") func refusalReachesTheUser() throws {
     let pair = try Pair(options(.automatic)) { .reject(reason: "no volume named \($0)") }
     #expect(throws: ChannelOpenError.refused("no volume named hello")) {
       try pair.connected?.get()
@@ -135,7 +136,9 @@ func options(_ indication: ChannelOptions.Indication) -> ChannelOptions {
     #expect(throws: ChannelOpenError.self) { try result?.get() }
   }
 
-  @Test(arguments: [ChannelOptions.Indication.automatic, .separate])
+  @Test(
+    "MS-7, MS-8, MS-9: messages, transfers and pushes arrive in order",
+    arguments: [ChannelOptions.Indication.automatic, .separate])
   func messagesTransfersAndPushesArriveInOrder(_ indication: ChannelOptions.Indication) throws {
     let pair = try Pair(options(indication))
     let channel = try pair.opened()
@@ -168,7 +171,9 @@ func options(_ indication: ChannelOptions.Indication) -> ChannelOptions {
     #expect(pair.clientHandler.finished == [77, 78])
   }
 
-  @Test(arguments: [ChannelOptions.Indication.automatic, .separate])
+  @Test(
+    "MS-5, MS-6: a flood both ways stalls and resumes",
+    arguments: [ChannelOptions.Indication.automatic, .separate])
   func floodBothWaysStallsAndResumes(_ indication: ChannelOptions.Indication) throws {
     var options = options(indication)
     options.receiveCount = 8
@@ -211,7 +216,7 @@ func options(_ indication: ChannelOptions.Indication) -> ChannelOptions {
     #expect(pair.clientHandler.messages.map(\.tag) == (0..<UInt32(total)).map { $0 })
   }
 
-  @Test func closeDeliversWhatCameBefore() throws {
+  @Test("MS-10: what was sent before a close arrives") func closeDeliversWhatCameBefore() throws {
     let pair = try Pair(options(.automatic))
     let channel = try pair.opened()
     view([5]) { #expect(channel.send(kind: 1, tag: 1, payload: $0) == nil) }
