@@ -1,3 +1,5 @@
+import FabricCompletion
+import FabricPlatform
 import FabricVerbs
 import FabricWire
 import Foundation
@@ -134,7 +136,8 @@ struct ViolationTests {
   func misplaced() throws {
     let pair = try Pair(options(.automatic))
     let channel = try pair.opened()
-    #expect(channel.queueControl(.open))
+    let isQueued = channel.queueControl(.open)
+    #expect(isQueued)
     channel.flush()
     try pair.run { pair.serverHandler.closed != nil && pair.clientHandler.closed != nil }
     guard case .failure(let words)? = pair.serverHandler.closed else {
