@@ -153,6 +153,7 @@ let package = Package(
       ],
       swiftSettings: ours),
     .target(name: "CAllocationCounter", path: "Tests/CAllocationCounter"),
+    .testTarget(name: "TidinessTests", swiftSettings: ours),
     .testTarget(
       name: "ToolTests", dependencies: ["fabperf", "iohost", "iounit"],
       swiftSettings: ours),

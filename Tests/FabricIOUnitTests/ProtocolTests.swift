@@ -107,7 +107,7 @@ struct ProtocolTests {
     #expect(host.run { host.pushedTags == [tag(1).rawValue] })
   }
 
-  @Test("IO-20 to IO-22: who breaks the rules is cut off, and nobody else")
+  @Test("IO-20, IO-21, IO-22: who breaks the rules is cut off, and nobody else")
   func violations() throws {
     let scratch = try Scratch()
     let unit = try TestUnit(scratch) { _ in

@@ -8,7 +8,7 @@ import Testing
 @Suite("I/O unit over shared memory", .timeLimit(.minutes(1)))
 struct ServingTests {
   @Test(
-    "IO-30 to IO-34: each command does its work on a memory volume and on a file",
+    "IO-30, IO-31, IO-32, IO-33, IO-34: each command works on a memory volume and on a file",
     arguments: ["m", "f"])
   func commands(volume: String) throws {
     let scratch = try Scratch()

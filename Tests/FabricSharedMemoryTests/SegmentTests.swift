@@ -64,6 +64,17 @@ struct SegmentTests {
     #expect(unsafe segment.line(9) == mapping.bytes.baseAddress! + 4096 + 64)
   }
 
+  @Test("SM-20: a record's fields are a copy, which the peer cannot change afterwards")
+  func fieldsAreACopy() throws {
+    let file = try MemoryFile(name: "queue", byteCount: QueueSegment.byteCount(lineCount: 8))
+    let mapping = try file.map(.readWrite)
+    let line = unsafe QueueSegment(mapping, lineCount: 8).line(0)
+    unsafe SharedWord64(at: line + 16).store(0x1234)
+    let fields = unsafe RecordFields(copying: line)
+    unsafe SharedWord64(at: line + 16).store(0x5678)
+    #expect(fields.remoteAddress == 0x1234)
+  }
+
   @Test("SM-40: strangers are let in only where anybody is")
   func users() throws {
     let path = "/tmp/fabric-user-\(getpid())"
