@@ -1,11 +1,21 @@
 import FabricMessaging
 import FabricSharedMemory
 import FabricVerbs
+import Foundation
 
 /// A message from one process to another and back. Start `PingPong pong`, then `PingPong ping`.
 @main
 struct PingPong {
-  static func main() async throws {
+  static func main() async {
+    do {
+      try await run()
+    } catch {
+      print("error: \(error)")
+      exit(69)
+    }
+  }
+
+  static func run() async throws {
     let address = FabricAddress(fabric: "shm", endpoint: "/tmp/ping-pong.sock")
     let fabric = try AsyncFabric(SharedMemoryAdapter())
     if CommandLine.arguments.last == "pong" {

@@ -180,6 +180,9 @@ public final class SharedMemoryAdapter: Adapter {
       return try SequencedSocket.connect(to: path)
     } catch .noSuchFileOrDirectory {
       throw .unreachable("expected a unit's socket at \(path), found nothing: is the unit running?")
+    } catch .connectionRefused where !FileKind.isSocket(path) {
+      throw .protocolMismatch(
+        "expected a unit's socket at \(path), found a file that is no socket: check the path")
     } catch .connectionRefused {
       throw .unreachable(
         "expected a unit listening at \(path), but nobody answers there: is the unit running?")

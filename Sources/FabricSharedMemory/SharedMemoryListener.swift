@@ -44,10 +44,17 @@ private final class ListeningSocket: EventSource, @unchecked Sendable {
       throw .invalidAddress(
         "expected a socket path of 1 to \(SequencedSocket.maximumPathByteCount) bytes, "
           + "got \(path.utf8.count): choose a shorter one")
+    } catch .addressInUse where !FileKind.isSocket(path) {
+      throw .addressInUse(
+        "expected a free path, but a file that is no socket is at \(path): choose another path")
     } catch .addressInUse {
       throw .addressInUse(
         "expected a free path, but something is at \(path) already: "
           + "stop the process that listens there or choose another path")
+    } catch .noSuchFileOrDirectory {
+      throw .invalidAddress(
+        "expected a directory to make the socket \(path) in, found none: make it or choose "
+          + "another path")
     } catch {
       throw .system(error, doing: "listening at \(path)")
     }
@@ -76,9 +83,21 @@ private final class ListeningSocket: EventSource, @unchecked Sendable {
 
   func ready() {
     while let socket = try? socket.accept() {
-      guard let peer = try? socket.peerCredentials(), options.allows(peer) else { continue }
+      guard let peer = try? socket.peerCredentials() else { continue }
+      guard options.allows(peer) else {
+        Self.refuse(peer, over: socket)
+        continue
+      }
       SharedMemoryConnectionRequest.wait(on: socket, peer: peer, events: events)
     }
+  }
+
+  private static func refuse(_ peer: SequencedSocket.PeerCredentials, over socket: SequencedSocket)
+  {
+    let words =
+      "expected a process of user \(CallingUser.id) or of root, this one is of user "
+      + "\(peer.userID): run both as one user"
+    try? socket.send(ControlMessage.reject(Array(words.utf8)).bytes)
   }
 
   func expire(at now: MonotonicTime) {}

@@ -51,13 +51,13 @@ struct DeathTests {
       try server.pollEvents()
     }
     let deadline = MonotonicTime.now + .seconds(1)
-    // Other tests run beside this one and open and close their own: at some moment nothing is left.
+    // Other tests run beside this one and open some of their own, far fewer than these hundred.
     var least = Int.max
-    while least > before && MonotonicTime.now < deadline {
+    while least > before + 50 && MonotonicTime.now < deadline {
       try server.pollEvents()
       least = min(least, try openDescriptors())
     }
-    #expect(least <= before, "descriptors stay open")
+    #expect(least <= before + 50, "descriptors stay open: \(before), then \(least)")
     listener.close()
   }
 }
