@@ -27,7 +27,7 @@ struct Latency: ParsableCommand {
     options.messageByteCount = 512
     let floor = try CacheLineFloor()
     let starting = try StartedMeasurement(
-      options: options, isDirect: common.direct, floorFile: floor.descriptor)
+      options: options, isDirect: common.direct, floor: ["--floor", "\(floor.descriptor)"])
     // The peer answers the floor's rounds before it connects.
     let floorNanoseconds = floor.measure()
     let peer = try starting.connected()

@@ -13,6 +13,8 @@ struct Peer: ParsableCommand {
   @Argument var path: String
   @Option var parent: Int32
   @Option var floor: Int32 = -1
+  @Option var ring: Int32 = -1
+  @Option var size = 64
   @Flag var direct = false
 
   func run() throws {
@@ -21,6 +23,9 @@ struct Peer: ParsableCommand {
     try Processor.bindCallingThread(toAvailable: 1)
     if floor >= 0 {
       try CacheLineFloor(process: parent, descriptor: floor).answer()
+    }
+    if ring >= 0 {
+      try RingFloor(process: parent, descriptor: ring, size: size).answer()
     }
     let endpoint = try ChannelEndpoint(
       adapter: try sharedMemory(isDirect: direct), service: service)

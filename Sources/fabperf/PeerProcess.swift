@@ -26,7 +26,8 @@ final class StartedMeasurement {
   private let handler = MeasuringHandler()
   private let process = Process()
 
-  init(options: ChannelOptions, isDirect: Bool, floorFile: CInt = -1) throws {
+  /// - Parameter floor: further arguments of the peer: the floor that it answers first.
+  init(options: ChannelOptions, isDirect: Bool, floor: [String] = []) throws {
     let path = NSTemporaryDirectory() + "/fabperf-\(getpid()).sock"
     service = try CompletionService()
     endpoint = try ChannelEndpoint(adapter: try sharedMemory(isDirect: isDirect), service: service)
@@ -37,7 +38,7 @@ final class StartedMeasurement {
       accept: { _, _ in .accept(greeting: [], handler: handler) }, opened: { box.channel = $0 })
     self.box = box
     process.executableURL = URL(fileURLWithPath: "/proc/self/exe").resolvingSymlinksInPath()
-    process.arguments = ["peer", path, "--parent", "\(getpid())", "--floor=\(floorFile)"]
+    process.arguments = ["peer", path, "--parent", "\(getpid())"] + floor
     if isDirect { process.arguments?.append("--direct") }
     try process.run()
     // Only now: the service and the peer look at which processors there are.

@@ -6,7 +6,10 @@ import FabricPlatform
 struct Rate: ParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Small messages a second through the messaging layer, one way.",
-    discussion: "JSON: messagesPerSecond, nanosecondsPerMessage.")
+    discussion: """
+      The floor is a bare ring of records of the same size between the same two processes. JSON: \
+      messagesPerSecond, nanosecondsPerMessage, floorMessagesPerSecond, ratio.
+      """)
 
   @OptionGroup var common: CommonOptions
   @Option(help: "Bytes of a message, 1 to 496.")
@@ -23,7 +26,13 @@ struct Rate: ParsableCommand {
     options.receiveCount = 1024
     options.sendCount = 1024
     options.messageByteCount = 512
-    let peer = try StartedMeasurement(options: options, isDirect: common.direct).connected()
+    let floor = try RingFloor(size: size)
+    let starting = try StartedMeasurement(
+      options: options, isDirect: common.direct,
+      floor: ["--ring", "\(floor.descriptor)", "--size", "\(size)"])
+    // The peer answers the floor's records before it connects.
+    let floorRate = floor.measure()
+    let peer = try starting.connected()
     let stream = Stream(peer)
     try withPayload(size) { payload in
       _ = try stream.pour(for: common.seconds / 10) {
@@ -36,6 +45,8 @@ struct Rate: ParsableCommand {
       var report = Report()
       report.add("messagesPerSecond", Double(count) / seconds, digits: 0)
       report.add("nanosecondsPerMessage", seconds * 1e9 / Double(count))
+      report.add("floorMessagesPerSecond", floorRate, digits: 0)
+      report.add("ratio", Double(count) / seconds / floorRate)
       report.add("size", size)
       try report.print(json: common.json)
     }
