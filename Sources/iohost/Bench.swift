@@ -190,10 +190,11 @@ final class Load: RemoteVolumeHandler {
     for index in completions.indices {
       let completion = completions[index]
       let tag = Int(completion.tag)
+      // What was in flight at the end took its time as well: a stall there is not left out.
+      histogram.record(now &- started[tag])
+      if completion.status != .success { errorCount &+= 1 }
       guard isRunning else { continue }
       endedCount &+= 1
-      if completion.status != .success { errorCount &+= 1 }
-      histogram.record(now &- started[tag])
       submit(tag)
     }
   }
