@@ -22,7 +22,7 @@ public struct RemoteKeyRecord: Sendable, BitwiseCopyable {
     self.context = context
   }
 
-  /// Whether `count` bytes from `first` lie inside, without wrap. (SYSTEMS S4's order of checks:
+  /// Whether `count` bytes from `first` lie inside, without wrap. (The order of checks:
   /// validity, connection, rights, bounds.)
   @inlinable
   public func covers(_ first: UInt64, _ count: UInt64) -> Bool {

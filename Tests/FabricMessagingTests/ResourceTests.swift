@@ -43,9 +43,7 @@ struct ResourceTests {
     // Other suites run beside this one and have channels of their own, far fewer than a thousand.
     #expect(after.0 < before.0 + 200 && after.1 < before.1 + 200, "\(before), then \(after)")
   }
-}
 
-@Suite("Channels: idle", .serialized) struct IdleTests {
   /// Both ends of all of them, so twice the work of a unit.
   @Test("a hundred idle channels use less than a hundredth of a processor")
   func idle() throws {
