@@ -33,6 +33,9 @@ final class SharedMemoryEventChannel: ConnectionEventChannel, @unchecked Sendabl
 
   var descriptor: CInt? { poller.descriptor.rawValue }
 
+  /// Listeners, connections and peers at the door that it looks after.
+  var sourceCount: Int { state.withLock { $0.sources.count } }
+
   func poll() -> ConnectionEvent? {
     if let event = takeEvent() { return event }
     poller.wait(timeout: .zero) { tag in

@@ -40,8 +40,9 @@ struct ResourceTests {
     let before = (try mappingCount(), try descriptorCount())
     for _ in 0..<1000 { try openAndClose() }
     let after = (try mappingCount(), try descriptorCount())
-    // Other suites run beside this one and have channels of their own, far fewer than a thousand.
-    #expect(after.0 < before.0 + 200 && after.1 < before.1 + 200, "\(before), then \(after)")
+    // Other suites run beside this one and have channels of their own; a thousand of these have
+    // more than four thousand mappings and descriptors each way.
+    #expect(after.0 < before.0 + 1000 && after.1 < before.1 + 1000, "\(before), then \(after)")
   }
 
   /// Both ends of all of them, so twice the work of a unit.
