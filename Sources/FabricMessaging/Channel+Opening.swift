@@ -121,7 +121,7 @@ extension Channel {
       opening.takesImmediate && hasImmediateWrite && options.indication == .automatic
     peerGreeting = opening.greeting
     phase = .open
-    deadline = .now + options.heartbeat
+    deadline = nextBeat(after: .now)
     timer?.reschedule()
     return true
   }
@@ -138,8 +138,15 @@ extension Channel {
     case .closed: deadline = nil
     case .open:
       beat()
-      deadline = phase == .open ? now + options.heartbeat : nil
+      deadline = phase == .open ? nextBeat(after: now) : nil
     }
+  }
+
+  /// An interval later, on a grid of eighths of it: many channels' beats share a wake-up.
+  private func nextBeat(after now: MonotonicTime) -> MonotonicTime {
+    let step = max(1, options.heartbeat.nanoseconds / 8)
+    let time = now + options.heartbeat
+    return MonotonicTime(nanoseconds: (time.nanoseconds / step &+ 1) &* step)
   }
 
   private func beat() {
