@@ -1,6 +1,5 @@
 import FabricCompletion
 import FabricMessaging
-import FabricPlatform
 import FabricVerbs
 import Foundation
 import Testing
@@ -43,31 +42,5 @@ struct ResourceTests {
     // Other suites run beside this one and have channels of their own; a thousand of these have
     // more than four thousand mappings and descriptors each way.
     #expect(after.0 < before.0 + 1000 && after.1 < before.1 + 1000, "\(before), then \(after)")
-  }
-
-  /// Both ends of all of them, so twice the work of a unit, in a debug build beside other tests:
-  /// hence three hundredths here for the one of an optimised unit.
-  @Test("a hundred idle channels use next to nothing of a processor")
-  func idle() throws {
-    let pair = try Pair(options(.automatic))
-    var opened = 0
-    for _ in 1..<100 {
-      pair.client.connect(to: pair.address, options: options(.automatic), handler: Recorder()) {
-        if case .success = $0 { opened += 1 }
-      }
-    }
-    try pair.run { opened == 99 }
-    func threadTime() -> UInt64 {
-      var time = timespec()
-      unsafe clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time)
-      return UInt64(time.tv_sec) * 1_000_000_000 + UInt64(time.tv_nsec)
-    }
-    // The last greetings are over.
-    pair.service.run(until: { false }, deadline: .now + .milliseconds(300))
-    let before = threadTime()
-    pair.service.run(until: { false }, deadline: .now + .seconds(3))
-    let used = threadTime() - before
-    #expect(used < 90_000_000, "\(used / 1000) µs of 3 s")
-    #expect(pair.client.channelCount == 100)
   }
 }
