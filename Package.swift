@@ -94,12 +94,20 @@ let package = Package(
       ],
       swiftSettings: ours),
 
+    // What the tools share
+    .target(
+      name: "FabricCommandLine",
+      dependencies: [
+        "FabricPlatform", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+      ],
+      swiftSettings: ours),
+
     // Floor 7: tools
     .executableTarget(
       name: "fabperf",
       dependencies: [
-        "FabricCompletion", "FabricMessaging", "FabricPlatform", "FabricSharedMemory",
-        "FabricVerbs", "FabricWire",
+        "FabricCommandLine", "FabricCompletion", "FabricMessaging", "FabricPlatform",
+        "FabricSharedMemory", "FabricVerbs", "FabricWire",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "Histogram", package: "hdrhistogram-swift"),
       ] + (hasURCU ? ["CFabricURCU"] : []),
@@ -112,15 +120,16 @@ let package = Package(
     .executableTarget(
       name: "iounit",
       dependencies: [
-        "FabricIOUnit", "FabricMessaging", "FabricSharedMemory", "FabricStorage", "FabricVerbs",
+        "FabricCommandLine", "FabricIOUnit", "FabricMessaging", "FabricPlatform",
+        "FabricSharedMemory", "FabricStorage", "FabricVerbs",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       swiftSettings: ours),
     .executableTarget(
       name: "iohost",
       dependencies: [
-        "FabricCompletion", "FabricHostDriver", "FabricIOProtocol", "FabricMessaging",
-        "FabricPlatform", "FabricSharedMemory", "FabricStorage", "FabricVerbs",
+        "FabricCommandLine", "FabricCompletion", "FabricHostDriver", "FabricIOProtocol",
+        "FabricMessaging", "FabricPlatform", "FabricSharedMemory", "FabricStorage", "FabricVerbs",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "Histogram", package: "hdrhistogram-swift"),
       ],

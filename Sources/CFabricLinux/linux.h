@@ -257,6 +257,9 @@ static inline int fabric_eventfd(void) { return eventfd(0, EFD_CLOEXEC | EFD_NON
 /// open(2) O_RDWR.
 static inline int fabric_open_read_write(const char *path) { return open(path, O_RDWR | O_CLOEXEC); }
 
+/// open(2) O_RDONLY.
+static inline int fabric_open_read(const char *path) { return open(path, O_RDONLY | O_CLOEXEC); }
+
 /// prctl(2) PR_SET_PDEATHSIG.
 static inline int fabric_die_with_parent(void) { return prctl(PR_SET_PDEATHSIG, SIGKILL); }
 

@@ -1,7 +1,8 @@
+import FabricPlatform
 public import FabricVerbs
 
 /// Where a volume is: a unit's address and the volume's name there. As text it is a URL:
-/// `fabric+shm:///run/user/1000/unit.sock/VOLUME`, `fabric+tcp://HOST:PORT/VOLUME`.
+/// `fabric+shm:///run/user/1000/unit.sock/VOLUME`.
 public struct VolumeAddress: Hashable, Sendable, CustomStringConvertible {
   public let unit: FabricAddress
   /// Empty: the unit itself, for discovery.
@@ -57,9 +58,6 @@ public struct VolumeAddress: Hashable, Sendable, CustomStringConvertible {
     return "fabric+\(unit.fabric)://\(Self.encoded(unit.endpoint))\(end)"
   }
 
-  /// The fabrics that URLs may name.
-  private static let fabrics = ["shm", "tcp", "rdma"]
-
   private static func split(_ text: String) throws(ParsingError) -> (String, Substring) {
     guard let range = text.firstRange(of: "://") else {
       throw ParsingError(found: text, detail: "there is no \"://\" in it")
@@ -74,25 +72,26 @@ public struct VolumeAddress: Hashable, Sendable, CustomStringConvertible {
   private static func unit(
     _ fabric: String, _ endpoint: String, of text: String
   ) throws(ParsingError) -> FabricAddress {
-    guard fabrics.contains(fabric) else {
+    guard fabric == "shm" else {
       throw ParsingError(
         found: text,
-        detail: "\"\(fabric)\" is none of the fabrics \(fabrics.joined(separator: ", "))")
+        detail: "\"\(fabric)\" is no fabric of this release, which has shared memory only; "
+          + "use fabric+shm")
     }
     let place = try decoded(Substring(endpoint), of: text)
-    if fabric == "shm" {
-      guard place.hasPrefix("/") || text.hasPrefix("shm:") else {
-        throw ParsingError(
-          found: text, detail: "the socket's path must be absolute: three slashes after \"shm:\"")
-      }
-      guard !place.isEmpty, place != "/" else {
-        throw ParsingError(found: text, detail: "the socket's path is missing")
-      }
-    } else {
-      let port = place.split(separator: ":", omittingEmptySubsequences: false).last ?? ""
-      guard place.contains(":"), let number = UInt16(port), number > 0 else {
-        throw ParsingError(found: text, detail: "HOST:PORT is missing, or the port is no number")
-      }
+    guard place.hasPrefix("/") || text.hasPrefix("shm:") else {
+      throw ParsingError(
+        found: text, detail: "the socket's path must be absolute: three slashes after \"shm:\"")
+    }
+    guard !place.isEmpty, place != "/" else {
+      throw ParsingError(found: text, detail: "the socket's path is missing")
+    }
+    let limit = SequencedSocket.maximumPathByteCount
+    guard place.utf8.count <= limit else {
+      throw ParsingError(
+        found: text,
+        detail: "the socket's path has \(place.utf8.count) bytes, at most \(limit) are possible; "
+          + "choose a shorter one")
     }
     return FabricAddress(fabric: fabric, endpoint: place)
   }

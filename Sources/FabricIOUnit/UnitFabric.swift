@@ -43,8 +43,7 @@ public final class UnitFabric: Sendable {
       throw .blockSizeNotSupported(blockByteCount: blockByteCount)
     }
     guard byteCount > 0, byteCount.isMultiple(of: UInt64(blockByteCount)) else {
-      throw .sizeNotMultiple(
-        path: "memory", byteCount: byteCount, blockByteCount: blockByteCount)
+      throw .sizeNotWhole(byteCount: byteCount, blockByteCount: blockByteCount)
     }
     let region: MemoryRegion
     do throws(RegistrationError) {

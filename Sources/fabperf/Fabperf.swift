@@ -1,4 +1,5 @@
 import ArgumentParser
+import FabricCommandLine
 
 /// Measures this machine's channels, each beside the machine's own floor.
 @main
@@ -12,10 +13,15 @@ struct Fabperf: ParsableCommand {
 
       Exit codes: 0 measured, 1 a process failed, 64 wrong usage.
       """,
-    version: "1.0.0",
+    version: "fabperf \(Release.version)",
     subcommands: [
       Latency.self, Rate.self, Bandwidth.self, GateCost.self, PoolCost.self, Peer.self,
     ])
+
+  static func main() {
+    var command = commandFromArguments()
+    do { try command.run() } catch { end(because: error) }
+  }
 }
 
 /// What every measurement between two processes takes.

@@ -1,4 +1,5 @@
 import ArgumentParser
+import FabricCommandLine
 import FabricCompletion
 import FabricHostDriver
 import FabricPlatform
@@ -24,14 +25,21 @@ struct Bench: AsyncParsableCommand {
   @Option(name: .long, help: "randread, randwrite, read or write.")
   var pattern = Workload.randread
   @Option(name: .long, help: "Bytes of a request: a multiple of the block.") var blockSize = 4096
-  @Option(name: .long, help: "Requests in flight: 1 to 1024.") var depth = 32
+  @Option(name: .long, help: "Requests in flight: 1 to 1024, and no more than the unit takes.")
+  var depth = 32
   @Option(name: .long, help: "How long to measure.") var seconds = 3.0
   @Flag(name: .long, help: "Reports as JSON.") var json = false
   @OptionGroup var connection: ConnectionOptions
 
   func validate() throws {
-    guard (1...1024).contains(depth), seconds > 0, seconds <= 86400, blockSize > 0 else {
-      throw ValidationError("expected --depth 1 to 1024, --seconds and --block-size above 0")
+    guard (1...1024).contains(depth) else {
+      throw ValidationError("expected --depth of 1 to 1024, got \(depth)")
+    }
+    guard seconds > 0, seconds <= 86400 else {
+      throw ValidationError("expected --seconds above 0 and at most 86400, got \(seconds)")
+    }
+    guard blockSize > 0 else {
+      throw ValidationError("expected --block-size above 0, got \(blockSize)")
     }
   }
 
@@ -40,7 +48,7 @@ struct Bench: AsyncParsableCommand {
       let address = try VolumeAddress(parsing: url)
       let access: VolumeAccess = pattern.operation == .read ? .readOnly : .readWrite
       let load = try Load(
-        address, adapter: try adapter(for: address, isDirect: connection.direct),
+        address, adapter: try adapter(isDirect: connection.direct),
         options: connection.options(access: access, depth: depth), bench: self)
       try load.run()
       report(load)
@@ -125,7 +133,6 @@ final class Load: RemoteVolumeHandler {
     do {
       queue = try RemoteVolumeQueue(
         address, adapter: adapter, service: service, options: options, handler: self)
-      region = try queue.allocate(byteCount: bench.depth * bench.blockSize)
     } catch { throw ToolFailure(71, "\(error)") }
   }
 
@@ -159,6 +166,15 @@ final class Load: RemoteVolumeHandler {
         "expected --block-size of whole blocks of \(block) bytes, at most "
           + "\(info.maximumTransferByteCount), got \(bench.blockSize)")
     }
+    guard bench.depth <= info.depth else {
+      throw ToolFailure(
+        64,
+        "expected --depth of at most \(info.depth), which the unit takes from one connection, "
+          + "got \(bench.depth); to allow more, start the unit with --depth \(bench.depth)")
+    }
+    do {
+      region = try queue.allocate(byteCount: bench.depth * bench.blockSize)
+    } catch { throw ToolFailure(71, "\(error)") }
     blocksPerRequest = UInt64(bench.blockSize / block)
     placeCount = info.blockCount / blocksPerRequest
     guard placeCount > 0 else {

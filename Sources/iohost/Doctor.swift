@@ -1,4 +1,5 @@
 import ArgumentParser
+import FabricCommandLine
 import FabricPlatform
 import FabricSharedMemory
 import FabricStorage

@@ -1,4 +1,5 @@
 import ArgumentParser
+import FabricCommandLine
 
 @main
 struct IOHost: AsyncParsableCommand {
@@ -12,8 +13,20 @@ struct IOHost: AsyncParsableCommand {
       cannot be used; 69 no unit or volume there; 74 a request failed; 75 gave up after \
       --timeout; 130 interrupted.
       """,
+    version: "iohost \(Release.version)",
     subcommands: [
       Discover.self, Info.self, Read.self, Write.self, Copy.self, Verify.self, Bench.self,
       Doctor.self,
     ])
+
+  static func main() async {
+    var command = commandFromArguments()
+    do {
+      if var command = command as? any AsyncParsableCommand {
+        try await command.run()
+      } else {
+        try command.run()
+      }
+    } catch { end(because: error) }
+  }
 }

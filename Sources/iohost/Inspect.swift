@@ -1,4 +1,5 @@
 import ArgumentParser
+import FabricCommandLine
 import FabricHostDriver
 import FabricIOProtocol
 import FabricStorage
@@ -16,7 +17,7 @@ struct Discover: AsyncParsableCommand {
     await reporting {
       let address = try VolumeAddress(parsingUnit: url)
       let listing = try await VolumeDiscovery.list(
-        address, adapter: try adapter(for: address, isDirect: connection.direct),
+        address, adapter: try adapter(isDirect: connection.direct),
         timeout: .seconds(connection.timeout ?? 5))
       if json { return Output.line(describe(listing, at: address).description) }
       Output.line("unit \(listing.unitName)")

@@ -1,9 +1,11 @@
+import FabricCommandLine
 import FabricPlatform
 import Glibc
 
-/// A file on this machine, or a standard stream where it is named `-`.
+/// A file on this machine, or a stream: a pipe, a terminal, `/dev/null`, or a standard stream where
+/// it is named `-`.
 ///
-/// Threads: `read` and `write` at a place come from any.
+/// Threads: `read` and `write` at a place come from any; of a stream from one.
 final class LocalFile: Sendable {
   let path: String
   private let descriptor: Descriptor
@@ -17,23 +19,29 @@ final class LocalFile: Sendable {
   }
 
   /// Opens a file to be read.
-  static func reading(_ path: String) throws -> LocalFile {
-    if path == "-" {
-      return LocalFile(path, try Descriptor(result: dup(0)), byteCount: nil)
-    }
+  static func reading(_ path: String) throws(ToolFailure) -> LocalFile {
+    if path == "-" { return try standardStream(0, "the standard input") }
     let descriptor = try open(path, O_RDONLY)
-    let byteCount = try size(of: descriptor, path)
-    return LocalFile(path, descriptor, byteCount: byteCount)
+    let number = descriptor.rawValue
+    var info = stat()
+    guard unsafe fstat(number, &info) == 0, info.st_mode & S_IFMT != S_IFDIR else {
+      throw ToolFailure(66, "expected a file at \(path), found a directory; name a file inside it")
+    }
+    guard hasPlaces(info) else { return LocalFile(path, descriptor, byteCount: nil) }
+    let end = lseek(number, 0, SEEK_END)
+    guard end >= 0 else { throw ToolFailure(66, "expected a file with a size at \(path)") }
+    return LocalFile(path, descriptor, byteCount: UInt64(end))
   }
 
   /// Makes a file of `byteCount` bytes, or opens one; it keeps what it held until it is written.
-  static func writing(_ path: String, byteCount: UInt64) throws -> LocalFile {
-    if path == "-" {
-      return LocalFile(path, try Descriptor(result: dup(1)), byteCount: nil)
+  static func writing(_ path: String, byteCount: UInt64) throws(ToolFailure) -> LocalFile {
+    if path == "-" { return try standardStream(1, "the standard output") }
+    var info = stat()
+    if unsafe stat(path, &info) == 0, info.st_mode & S_IFMT != S_IFDIR, !hasPlaces(info) {
+      return LocalFile(path, try open(path, O_WRONLY), byteCount: nil)
     }
     let descriptor = try open(path, O_RDWR | O_CREAT)
     let number = descriptor.rawValue
-    var info = stat()
     let isRegular = unsafe fstat(number, &info) == 0 && info.st_mode & S_IFMT == S_IFREG
     if isRegular, ftruncate(number, off_t(byteCount)) != 0 {
       throw ToolFailure(66, "expected room for \(byteCount) bytes at \(path), got \(Errno.current)")
@@ -41,20 +49,35 @@ final class LocalFile: Sendable {
     return LocalFile(path, descriptor, byteCount: byteCount)
   }
 
-  private static func open(_ path: String, _ flags: CInt) throws -> Descriptor {
+  /// Whether bytes of it have places, as those of files and disks.
+  private static func hasPlaces(_ info: stat) -> Bool {
+    let kind = info.st_mode & S_IFMT
+    return kind == S_IFREG || kind == S_IFBLK
+  }
+
+  private static func standardStream(
+    _ number: CInt, _ name: String
+  ) throws(ToolFailure) -> LocalFile {
+    do throws(Errno) {
+      return LocalFile(name, try Descriptor(result: dup(number)), byteCount: nil)
+    } catch { throw ToolFailure(66, "expected to use \(name), got \"\(error)\"") }
+  }
+
+  /// Whether it is where results go, too.
+  var isStandardOutput: Bool {
+    var own = stat()
+    var output = stat()
+    let isKnown = unsafe (fstat(descriptor.rawValue, &own), fstat(1, &output)) == (0, 0)
+    return isKnown && own.st_dev == output.st_dev && own.st_ino == output.st_ino
+  }
+
+  private static func open(_ path: String, _ flags: CInt) throws(ToolFailure) -> Descriptor {
     do throws(Errno) {
       return try Descriptor(result: unsafe Glibc.open(path, flags | O_CLOEXEC, 0o644))
     } catch {
       throw ToolFailure(
         66, "expected to open \(path), got \"\(error)\"; check the path and its mode")
     }
-  }
-
-  private static func size(of descriptor: borrowing Descriptor, _ path: String) throws -> UInt64 {
-    let end = lseek(descriptor.rawValue, 0, SEEK_END)
-    guard end >= 0 else { throw ToolFailure(66, "expected a file with a size at \(path)") }
-    lseek(descriptor.rawValue, 0, SEEK_SET)
-    return UInt64(end)
   }
 
   /// Fills `bytes` from `offset`, or from where a stream stands; what lies past the end is zero.

@@ -7,15 +7,16 @@ enum Pieces {
   static let byteCount = 1 << 20
   static let workerCount = 4
 
-  /// Calls `body` once for each piece of `blocks`, with a buffer of its own, several at once.
+  /// Calls `body` once for each piece of `blocks`, with a buffer of its own: several at once, or one
+  /// after the other where the order matters.
   static func forEach(
-    of blocks: Range<UInt64>, on volume: RemoteVolume,
+    of blocks: Range<UInt64>, on volume: RemoteVolume, inOrder: Bool = false,
     _ body: @escaping @Sendable (VolumeBuffer, Range<UInt64>) async throws -> Void
   ) async throws {
     let step = UInt64(byteCount) / UInt64(volume.info.blockByteCount)
     let next = Place(blocks.lowerBound)
     try await withThrowingTaskGroup(of: Void.self) { group in
-      for _ in 0..<workerCount {
+      for _ in 0..<(inOrder ? 1 : workerCount) {
         group.addTask {
           let buffer = try volume.makeBuffer(byteCount: byteCount)
           while true {

@@ -1,3 +1,4 @@
+import FabricCommandLine
 import FabricPlatform
 import Glibc
 import Synchronization
@@ -38,7 +39,7 @@ final class Progress: Sendable {
   func finish() {
     guard isShown else { return }
     show(byteCount)
-    Output.write("\n", to: 2)
+    try? Output.write("\n", to: 2)
   }
 
   private func show(_ now: UInt64) {
@@ -47,7 +48,7 @@ final class Progress: Sendable {
     let filled = Int(part * Double(width))
     let rate = Double(now) / max(seconds, 0.001)
     let left = rate > 0 ? Double(total - min(now, total)) / rate : 0
-    Output.write(
+    try? Output.write(
       "\r\(title) [" + String(repeating: "#", count: filled)
         + String(repeating: ".", count: width - filled)
         + "] \(Int(part * 100)) %  \(describeBytes(rate))/s  \(rounded(left, 0)) s left\u{1B}[K",

@@ -1,52 +1,30 @@
 import ArgumentParser
+import FabricCommandLine
 import FabricHostDriver
 import FabricSharedMemory
 import FabricStorage
 import FabricVerbs
 import Glibc
 
-/// A failure with its exit code.
-struct ToolFailure: Error {
-  let code: Int32
-  let words: String
-
-  init(_ code: Int32, _ words: String) {
-    self.code = code
-    self.words = words
-  }
-
+extension ToolFailure {
   init(_ error: RemoteVolumeError) {
-    words = error.description
-    code =
+    let code: Int32 =
       switch error {
       case .resource: 71
       case .unreachable, .volumeChanged: 69
       case .timedOut: 75
       case .closed, .failed: 74
       }
-  }
-}
-
-/// Lines to the standard streams, at once.
-enum Output {
-  static func line(_ text: String) { write(text + "\n", to: 1) }
-  static func error(_ text: String) { write(text + "\n", to: 2) }
-
-  static func write(_ text: String, to descriptor: CInt) {
-    var text = text
-    text.withUTF8 { bytes in _ = unsafe Glibc.write(descriptor, bytes.baseAddress, bytes.count) }
+    self.init(code, error.description)
   }
 }
 
 /// Runs a command's work and ends the process with one line and a code when it fails.
 func reporting(_ body: () async throws -> Void) async {
-  signal(SIGPIPE, SIG_IGN)
-  // ^C ends at once: connections are closed by the system, and the unit frees what was ours.
-  signal(SIGINT) { _ in
-    Output.error("\ninterrupted")
-    _exit(130)
-  }
-  var failure: ToolFailure
+  // A reader of our output that has seen enough ends us quietly, as it ends any filter.
+  signal(SIGPIPE, SIG_DFL)
+  Interruption.endsAtOnce()
+  let failure: ToolFailure
   do {
     return try await body()
   } catch let error as ToolFailure {
@@ -58,8 +36,27 @@ func reporting(_ body: () async throws -> Void) async {
   } catch {
     failure = ToolFailure(74, "\(error)")
   }
-  Output.error("error: \(failure.words)")
-  exit(failure.code)
+  failure.exit()
+}
+
+/// ^C: connections are closed by the system, and the unit frees what was ours.
+enum Interruption {
+  // What the handler writes is made before: inside, no memory may be taken.
+  nonisolated(unsafe) private static var words: UnsafeMutableBufferPointer<UInt8>?
+
+  static func endsAtOnce() {
+    // On a terminal a line of progress, or the "^C", stands before it.
+    let text = isatty(2) == 1 ? "\ninterrupted\n" : "interrupted\n"
+    let bytes = UnsafeMutableBufferPointer<UInt8>.allocate(capacity: text.utf8.count)
+    _ = unsafe bytes.initialize(from: text.utf8)
+    unsafe words = bytes
+    signal(SIGINT) { _ in
+      if let words = unsafe Interruption.words {
+        _ = unsafe write(2, words.baseAddress, words.count)
+      }
+      _exit(130)
+    }
+  }
 }
 
 /// What every command that connects takes.
@@ -78,13 +75,18 @@ struct ConnectionOptions: ParsableArguments {
   @Flag(
     name: .long,
     help: """
-      Shared memory: lets a unit that was started with --direct write straight into this host's       buffers. Saves the host a copy; trusts the unit with those buffers.
+      Shared memory: lets a unit that was started with --direct write straight into this \
+      host's buffers. Saves the host a copy; trusts the unit with those buffers.
       """)
   var direct = false
 
   func validate() throws {
     if let timeout, !(timeout > 0 && timeout < 1e9) {
       throw ValidationError("expected --timeout of more than 0 seconds, got \(timeout)")
+    }
+    if let hostName, !(1...64).contains(hostName.utf8.count) {
+      throw ValidationError(
+        "expected --host-name of 1 to 64 bytes, got \(hostName.utf8.count)")
     }
   }
 
@@ -107,19 +109,13 @@ struct ConnectionOptions: ParsableArguments {
   ) async throws -> RemoteVolume {
     let address = try VolumeAddress(parsing: text)
     return try await RemoteVolume.attach(
-      address, adapter: try adapter(for: address, isDirect: direct),
+      address, adapter: try adapter(isDirect: direct),
       options: options(access: access))
   }
 }
 
-/// The adapter for an address's fabric.
-func adapter(for address: VolumeAddress, isDirect: Bool) throws -> any Adapter {
-  guard address.unit.fabric == "shm" else {
-    throw ToolFailure(
-      69,
-      "expected an address that this release can reach, got fabric \"\(address.unit.fabric)\"; "
-        + "use fabric+shm://")
-  }
+/// The adapter of the one fabric that this release has.
+func adapter(isDirect: Bool) throws(ToolFailure) -> any Adapter {
   do {
     return try SharedMemoryAdapter(SharedMemoryOptions(mode: isDirect ? .direct : .isolated))
   } catch { throw ToolFailure(71, "\(error)") }

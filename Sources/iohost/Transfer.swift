@@ -1,4 +1,5 @@
 import ArgumentParser
+import FabricCommandLine
 import FabricHostDriver
 import FabricStorage
 
@@ -12,6 +13,10 @@ struct Read: AsyncParsableCommand {
   @Option(name: .long, help: "How many blocks.") var count: UInt64 = 1
   @Option(name: .long, help: "Where to; - is the standard output.") var output = "-"
   @OptionGroup var connection: ConnectionOptions
+
+  func validate() throws {
+    guard count > 0 else { throw ValidationError("expected --count of at least 1, got 0") }
+  }
 
   func run() async {
     await reporting {
@@ -54,7 +59,10 @@ struct Write: AsyncParsableCommand {
       let volume = try await connection.attach(url, access: .readWrite)
       let info = volume.info
       let blockByteCount = Int(info.blockByteCount)
-      if let size = file.byteCount { try checkSize(size, of: info) }
+      if let size = file.byteCount {
+        try checkWhole(size, of: file, info)
+        try checkSize(size, of: info)
+      }
       try checkBlocks(block, 0, of: info)
       let buffer = try volume.makeBuffer(byteCount: Pieces.byteCount)
       var done: UInt64 = 0
@@ -64,8 +72,9 @@ struct Write: AsyncParsableCommand {
         guard count % blockByteCount == 0 else {
           throw ToolFailure(
             64,
-            "expected whole blocks of \(blockByteCount) bytes, the input ends "
-              + "\(count % blockByteCount) bytes into one; pad it")
+            "expected whole blocks of \(blockByteCount) bytes, the input ended "
+              + "\(count % blockByteCount) bytes into one, after \(done) bytes that were written; "
+              + "pad it")
         }
         let blocks = UInt64(count / blockByteCount)
         let first = block + done / UInt64(blockByteCount)
@@ -73,6 +82,9 @@ struct Write: AsyncParsableCommand {
         try await volume.write(block: first, count: blocks, from: buffer)
         done += UInt64(count)
         if count < buffer.byteCount { break }
+      }
+      guard done > 0 else {
+        throw ToolFailure(66, "expected something to write, \(file.path) holds nothing")
       }
       try await volume.flush()
       await volume.close()
@@ -91,6 +103,16 @@ struct Write: AsyncParsableCommand {
   }
 }
 
+/// - Throws: unless a file's bytes are whole blocks.
+func checkWhole(_ byteCount: UInt64, of file: LocalFile, _ info: RemoteVolumeInfo) throws {
+  let block = UInt64(info.blockByteCount)
+  guard byteCount % block != 0 else { return }
+  throw ToolFailure(
+    64,
+    "expected whole blocks of \(block) bytes, got \(byteCount) bytes in \(file.path); "
+      + "pad it with: truncate -s \((byteCount / block + 1) * block) \(file.path)")
+}
+
 /// - Throws: unless the blocks lie inside the volume.
 func checkBlocks(_ block: UInt64, _ count: UInt64, of info: RemoteVolumeInfo) throws {
   guard block <= info.blockCount, count <= info.blockCount - block else {
@@ -105,8 +127,8 @@ struct Copy: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Copies a whole image from a file to a volume, or the other way.",
     discussion: """
-      One of the two is a volume's URL. A file that is shorter than the volume leaves the rest as \
-      it is; its last block is filled up with zeroes.
+      One of the two is a volume's URL. An image must be whole blocks; one that is shorter than \
+      the volume leaves the rest as it is. A volume can go to a stream, such as - or /dev/null.
       Example: iohost copy image.raw fabric+shm:///run/user/1000/unit.sock/disk --verify
       """)
 
@@ -131,8 +153,11 @@ struct Copy: AsyncParsableCommand {
 
   private func toVolume() async throws {
     let file = try LocalFile.reading(source)
-    guard let byteCount = file.byteCount, byteCount > 0 else {
-      throw ToolFailure(66, "expected a file that holds something at \(source)")
+    guard let byteCount = file.byteCount else {
+      throw ToolFailure(64, "expected a file, \(file.path) is a stream; use iohost write")
+    }
+    guard byteCount > 0 else {
+      throw ToolFailure(66, "expected a file that holds something at \(source), found it empty")
     }
     let volume = try await connection.attach(destination, access: .readWrite)
     guard byteCount <= volume.info.byteCount else {
@@ -141,8 +166,9 @@ struct Copy: AsyncParsableCommand {
         "expected at most \(volume.info.byteCount) bytes, which is the volume's size, "
           + "got \(byteCount) in \(source)")
     }
+    try checkWhole(byteCount, of: file, volume.info)
     let block = UInt64(volume.info.blockByteCount)
-    let blocks = 0..<(byteCount + block - 1) / block
+    let blocks = 0..<byteCount / block
     let progress = Progress("copying ", total: blocks.upperBound * block, isQuiet: json)
     try await Pieces.forEach(of: blocks, on: volume) { buffer, piece in
       let size = piece.count * Int(block)
@@ -165,12 +191,15 @@ struct Copy: AsyncParsableCommand {
     let volume = try await connection.attach(source, access: .readOnly)
     let info = volume.info
     let file = try LocalFile.writing(destination, byteCount: info.byteCount)
-    guard file.byteCount != nil else {
-      throw ToolFailure(64, "expected a path, got \"-\"; use iohost read for a stream")
+    let isStream = file.byteCount == nil
+    guard !isStream || !verify else {
+      throw ToolFailure(
+        64, "expected a file, \(file.path) is a stream and cannot be read back; leave --verify out")
     }
     let progress = Progress("copying ", total: info.byteCount, isQuiet: json)
     let block = UInt64(info.blockByteCount)
-    try await Pieces.forEach(of: 0..<info.blockCount, on: volume) { buffer, piece in
+    try await Pieces.forEach(of: 0..<info.blockCount, on: volume, inOrder: isStream) {
+      buffer, piece in
       let size = piece.count * Int(block)
       try await volume.read(block: piece.lowerBound, count: UInt64(piece.count), into: buffer)
       try unsafe buffer.withBytes { bytes in
@@ -183,7 +212,8 @@ struct Copy: AsyncParsableCommand {
     progress.finish()
     if verify { try await compare(file, with: volume, 0..<info.blockCount) }
     await volume.close()
-    report(progress)
+    // The data has the standard output for itself.
+    report(progress, with: file.isStandardOutput ? Output.error : Output.line)
   }
 
   /// Reads both sides and compares them.
@@ -213,16 +243,16 @@ struct Copy: AsyncParsableCommand {
     progress.finish()
   }
 
-  private func report(_ progress: Progress) {
+  private func report(_ progress: Progress, with line: (String) -> Void = Output.line) {
     let rate = Double(progress.byteCount) / max(progress.seconds, 1e-9)
     if json {
-      return Output.line(
+      return line(
         JSON.object([
           ("byteCount", .whole(progress.byteCount)), ("seconds", .number(progress.seconds)),
           ("bytesPerSecond", .number(rate)), ("verified", .flag(verify)),
         ]).description)
     }
-    Output.line(
+    line(
       "copied \(progress.byteCount) bytes at \(describeBytes(rate))/s"
         + (verify ? ", and checked them" : ""))
   }

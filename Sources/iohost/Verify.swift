@@ -1,4 +1,5 @@
 import ArgumentParser
+import FabricCommandLine
 import FabricHostDriver
 import FabricStorage
 import Synchronization
@@ -27,6 +28,13 @@ struct Verify: AsyncParsableCommand {
   @Flag(name: .long, help: "Reports as JSON, and no progress.") var json = false
   @OptionGroup var connection: ConnectionOptions
 
+  func validate() throws {
+    guard passes > 0 else { throw ValidationError("expected --passes of at least 1, got 0") }
+    guard !generation.addingReportingOverflow(passes).overflow else {
+      throw ValidationError("expected --generation and --passes below 2^64 together")
+    }
+  }
+
   func run() async {
     await reporting {
       let volume = try await connection.attach(url, access: readOnly ? .readOnly : .readWrite)
@@ -34,11 +42,11 @@ struct Verify: AsyncParsableCommand {
       let pattern = Pattern(seed: seed)
       if !readOnly {
         if !overwrite { try await checkIsFree(volume, blocks) }
-        for pass in 0..<max(1, passes) {
+        for pass in 0..<passes {
           try await write(pattern, generation + pass, volume, blocks)
         }
       }
-      let expected = readOnly ? generation : generation + max(1, passes) - 1
+      let expected = readOnly ? generation : generation + passes - 1
       let result = try await check(pattern, from: expected, volume, blocks)
       await volume.close()
       try report(result, blocks, volume.info)
@@ -94,7 +102,7 @@ struct Verify: AsyncParsableCommand {
     }
     try await volume.flush()
     progress.finish()
-    Output.error("generation \(generation) is written and flushed")
+    if !json { Output.error("generation \(generation) is written and flushed") }
   }
 
   private struct Outcome {

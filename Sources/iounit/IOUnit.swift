@@ -1,6 +1,8 @@
 import ArgumentParser
+import FabricCommandLine
 import FabricIOUnit
 import FabricMessaging
+import FabricPlatform
 import FabricSharedMemory
 import FabricStorage
 import FabricVerbs
@@ -15,29 +17,12 @@ struct IOUnitTool: ParsableCommand {
       Exit codes: 0 ended by SIGINT or SIGTERM, 64 wrong use, 66 a volume cannot be opened, \
       69 the address cannot be listened at, 71 the system lacks something.
       """,
+    version: "iounit \(Release.version)",
     subcommands: [Serve.self])
-}
 
-/// A failure with its exit code.
-struct ToolFailure: Error {
-  let code: Int32
-  let words: String
-
-  /// Says what went wrong in one line and ends the process.
-  func exit() -> Never {
-    FileHandleText.error("error: \(words)")
-    Glibc.exit(code)
-  }
-}
-
-/// Lines to the standard streams, at once.
-enum FileHandleText {
-  static func output(_ line: String) { write(line, to: 1) }
-  static func error(_ line: String) { write(line, to: 2) }
-
-  private static func write(_ line: String, to descriptor: CInt) {
-    var text = line + "\n"
-    text.withUTF8 { bytes in _ = unsafe Glibc.write(descriptor, bytes.baseAddress, bytes.count) }
+  static func main() {
+    var command = commandFromArguments()
+    do { try command.run() } catch { end(because: error) }
   }
 }
 
@@ -57,7 +42,8 @@ struct Serve: ParsableCommand {
       "A volume; may be given several times.",
       discussion: """
         size makes the file when there is none; block is 512 or 4096; readonly refuses writes; \
-        preallocate takes the file's space at once; fault=delay=1ms or \
+        preallocate takes the file's space at once; memory volumes must fit what is available \
+        of the machine's memory, all together; fault=delay=1ms or \
         fault=error=write:mediaWriteError:nth=2 is for drills.
         """,
       valueName: "NAME=PATH|memory[,size=1GiB][,readonly][,block=4096][,fault=PLAN]"))
@@ -85,66 +71,114 @@ struct Serve: ParsableCommand {
 
   func run() throws {
     let signals = Signals()
-    do throws(ToolFailure) {
-      let server = try start()
-      FileHandleText.output(
-        "ready: \(volume.count) volume\(volume.count == 1 ? "" : "s") at \(server.address)")
-      signals.wait()
-      FileHandleText.error("stopping")
-      server.stop()
-    } catch { error.exit() }
+    let server = try start()
+    // Hosts are served also when nobody reads this.
+    try? Output.write(
+      "ready: \(volume.count) volume\(volume.count == 1 ? "" : "s") at \(server.address)\n", to: 1)
+    signals.wait()
+    Output.error("stopping")
+    server.stop()
   }
 
   private func start() throws(ToolFailure) -> IOUnitServer {
     let address = try parseAddress()
     guard !volume.isEmpty else {
-      throw ToolFailure(
-        code: 64, words: "expected at least one volume; add --volume NAME=PATH,size=1GiB")
+      throw ToolFailure(64, "expected at least one volume; add --volume NAME=PATH,size=1GiB")
     }
     guard (1...64).contains(name.utf8.count), (1...1024).contains(depth) else {
-      throw ToolFailure(
-        code: 64, words: "expected --name of 1 to 64 bytes and --depth of 1 to 1024")
+      throw ToolFailure(64, "expected --name of 1 to 64 bytes and --depth of 1 to 1024")
     }
+    for argument in volume { try argument.check() }
+    try checkMemory()
     let fabric: UnitFabric
     do {
       fabric = try UnitFabric(
         try SharedMemoryAdapter(SharedMemoryOptions(mode: direct ? .direct : .isolated)))
-    } catch { throw ToolFailure(code: 71, words: "\(error)") }
-    let layer = CommonLayer()
-    for argument in volume {
-      let checked: VolumeArgument
-      do {
-        checked = try argument.checked()
-      } catch { throw ToolFailure(code: 64, words: "\(error)") }
-      do {
-        let volume = try checked.open(on: fabric)
-        try layer.add(volume)
-        if !quiet {
-          FileHandleText.error(
-            "\(volume.name): \(ByteSize.describe(volume.byteCount)) in blocks of "
-              + "\(volume.blockByteCount), \(volume.store.accessDescription)")
-        }
-      } catch { throw ToolFailure(code: 66, words: "\(error)") }
+    } catch { throw ToolFailure(71, "\(error)") }
+    var opened: [Volume] = []
+    do throws(ToolFailure) {
+      let layer = CommonLayer()
+      for argument in volume { opened.append(try open(argument, on: fabric, for: layer)) }
+      return try listen(at: address, layer, fabric)
+    } catch {
+      // Files that were made for nothing would stand in the way, or be taken for volumes.
+      for volume in opened { volume.file?.removeIfNew() }
+      throw error
     }
+  }
+
+  /// Pages are taken when they are first written, so that nothing else would refuse what the
+  /// machine does not have until it kills.
+  private func checkMemory() throws(ToolFailure) {
+    var sum: UInt64 = 0
+    for size in volume.filter(\.isMemory).compactMap(\.byteCount) {
+      let (now, isTooMuch) = sum.addingReportingOverflow(size)
+      sum = isTooMuch ? .max : now
+    }
+    guard let available = SystemMemory.availableByteCount, sum > available else { return }
+    throw ToolFailure(
+      71,
+      "expected memory volumes of at most \(available >> 20)MiB together, which is what this machine "
+        + "has available, got \(ByteSize.describe(sum)); give less, or keep them in files")
+  }
+
+  private func open(
+    _ argument: VolumeArgument, on fabric: UnitFabric, for layer: CommonLayer
+  ) throws(ToolFailure) -> Volume {
+    let volume: Volume
+    do throws(StoreError) {
+      volume = try argument.open(on: fabric)
+    } catch {
+      if case .sizeNotWhole = error { throw ToolFailure(64, "\(error)") }
+      throw ToolFailure(66, "\(error)")
+    }
+    do throws(CommonLayerError) {
+      try layer.add(volume)
+    } catch {
+      volume.file?.removeIfNew()
+      throw ToolFailure(66, "\(error)")
+    }
+    if !quiet {
+      Output.error(
+        "\(volume.name): \(ByteSize.describe(volume.byteCount)) in blocks of "
+          + "\(volume.blockByteCount), \(volume.store.accessDescription)")
+    }
+    return volume
+  }
+
+  private func listen(
+    at address: FabricAddress, _ layer: CommonLayer, _ fabric: UnitFabric
+  ) throws(ToolFailure) -> IOUnitServer {
     var options = IOUnitServer.Options()
     options.unitName = name
     options.depth = depth
-    if !quiet { options.log = { FileHandleText.error($0) } }
+    if !quiet { options.log = { Output.error($0) } }
     do {
       return try IOUnitServer(layer: layer, fabric: fabric, address: address, options: options)
-    } catch { throw ToolFailure(code: 69, words: "\(error)") }
+    } catch { throw ToolFailure(69, "\(error)") }
   }
 
   private func parseAddress() throws(ToolFailure) -> FabricAddress {
     let parts = listen.split(separator: ":", maxSplits: 1, omittingEmptySubsequences: false)
     guard parts.count == 2, parts[0] == "shm", !parts[1].isEmpty else {
       throw ToolFailure(
-        code: 64,
-        words: "expected --listen shm:PATH, such as shm:/run/user/1000/unit.sock, "
-          + "got \"\(listen)\"")
+        64,
+        "expected --listen shm:PATH, such as shm:/run/user/1000/unit.sock, got \"\(listen)\"")
+    }
+    let byteCount = parts[1].utf8.count
+    guard byteCount <= SequencedSocket.maximumPathByteCount else {
+      throw ToolFailure(
+        64,
+        "expected --listen shm:PATH with a path of at most "
+          + "\(SequencedSocket.maximumPathByteCount) bytes, got \(byteCount); choose a shorter one")
     }
     return FabricAddress(fabric: "shm", endpoint: String(parts[1]))
   }
+}
+
+extension Volume {
+  /// The file that it is kept in, if it is.
+  fileprivate var file: FileStore? { ((store as? FaultStore)?.base ?? store) as? FileStore }
 }
 
 /// SIGINT and SIGTERM, taken one at a time by the main thread.

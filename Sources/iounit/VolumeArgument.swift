@@ -1,4 +1,5 @@
 import ArgumentParser
+import FabricCommandLine
 import FabricIOUnit
 import FabricStorage
 
@@ -18,12 +19,12 @@ struct VolumeArgument: ExpressibleByArgument {
     let description: String
   }
 
-  let text: String
+  var isMemory: Bool { path == "memory" }
+
   private(set) var refusal: Refusal?
 
   /// Never nil: what is wrong is said by `checked`, in our own words.
   init?(argument: String) {
-    text = argument
     do {
       try parse(argument)
     } catch let error as Refusal {
@@ -34,9 +35,8 @@ struct VolumeArgument: ExpressibleByArgument {
   }
 
   /// - Throws: why it was refused.
-  func checked() throws -> VolumeArgument {
-    if let refusal { throw refusal }
-    return self
+  func check() throws(ToolFailure) {
+    if let refusal { throw ToolFailure(64, refusal.description) }
   }
 
   private mutating func parse(_ argument: String) throws {
@@ -73,28 +73,31 @@ struct VolumeArgument: ExpressibleByArgument {
             + "\"\(argument)\", got \"\(part)\"")
       }
     }
-    if path == "memory", byteCount == nil {
+    if isMemory, byteCount == nil {
       throw Refusal(
         description: "expected a size for the memory volume \"\(name)\"; append ,size=1GiB")
     }
   }
 
   /// Opens what the volume is kept on.
-  func open(on fabric: UnitFabric) throws -> Volume {
-    let store: any Store
-    if path == "memory", let byteCount {
-      store = try fabric.makeMemoryStore(
-        byteCount: byteCount, blockByteCount: blockByteCount ?? 4096, isReadOnly: isReadOnly)
-    } else {
-      store = try FileStore.open(
-        path: path,
-        options: FileStore.Options(
-          byteCountIfMissing: byteCount, isReadOnly: isReadOnly, blockByteCount: blockByteCount,
-          isPreallocated: isPreallocated))
+  func open(on fabric: UnitFabric) throws(StoreError) -> Volume {
+    if isMemory, let byteCount {
+      return volume(
+        over: try fabric.makeMemoryStore(
+          byteCount: byteCount, blockByteCount: blockByteCount ?? 4096, isReadOnly: isReadOnly),
+        identifier: nil)
     }
+    let store = try FileStore.open(
+      path: path,
+      options: FileStore.Options(
+        byteCountIfMissing: byteCount, isReadOnly: isReadOnly, blockByteCount: blockByteCount,
+        isPreallocated: isPreallocated))
+    return volume(over: store, identifier: store.identifier)
+  }
+
+  private func volume(over store: any Store, identifier: VolumeIdentifier?) -> Volume {
     guard let faults else { return Volume(name: name, store: store) }
     return Volume(
-      name: name, store: FaultStore(over: store, plan: faults),
-      identifier: (store as? FileStore)?.identifier)
+      name: name, store: FaultStore(over: store, plan: faults), identifier: identifier)
   }
 }

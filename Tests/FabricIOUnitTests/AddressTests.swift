@@ -10,8 +10,8 @@ struct AddressTests {
     #expect(address.unit == FabricAddress(fabric: "shm", endpoint: "/run/user/1000/unit.sock"))
     #expect(address.volumeName == "disk 1")
     #expect("\(address)" == "fabric+shm:///run/user/1000/unit.sock/disk%201")
-    let tcp = try VolumeAddress(parsing: "FABRIC+TCP://host:4420/v")
-    #expect(tcp.unit == FabricAddress(fabric: "tcp", endpoint: "host:4420"))
+    let loud = try VolumeAddress(parsing: "FABRIC+SHM:///a/u.sock/v")
+    #expect(loud.unit == FabricAddress(fabric: "shm", endpoint: "/a/u.sock"))
     for text in ["fabric+shm:///a/u.sock", "fabric+shm:///a/u.sock/", "shm:/a/u.sock"] {
       #expect(try VolumeAddress(parsingUnit: text).unit.endpoint == "/a/u.sock")
     }
@@ -22,8 +22,8 @@ struct AddressTests {
     arguments: [
       "", "disk", "/run/unit.sock/disk", "http://host/disk", "fabric+shm://run/unit.sock/disk",
       "fabric+shm:///run/unit.sock/", "fabric+shm:///disk", "fabric+ib://host/disk",
-      "fabric+tcp://host/disk", "fabric+tcp://host:99999/disk", "fabric+shm:///a/%zz",
-      "fabric+shm:",
+      "fabric+tcp://host/disk", "fabric+rdma://host:4420/disk", "fabric+shm:///a/%zz",
+      "fabric+shm:", "fabric+shm:///\(String(repeating: "a", count: 107))/disk",
       "fabric+shm:///a/%ff", "fabric+shm:///a/%00",
     ])
   func badOnes(text: String) {

@@ -22,10 +22,10 @@ struct FileStoreTests {
     #expect(refusal(place.path) == .isDirectory(path: place.path))
     #expect(refusal("/dev/null") == .notFileOrDevice(path: "/dev/null"))
     let nested = place.file("none") + "/volume"
-    #expect(refusal(nested, .init(byteCountIfMissing: 4096)) == .missing(path: nested))
+    #expect(refusal(nested, .init(byteCountIfMissing: 4096)) == .directoryMissing(path: nested))
     #expect(
       refusal(path, .init(byteCountIfMissing: 1000))
-        == .sizeNotMultiple(path: path, byteCount: 1000, blockByteCount: 512))
+        == .sizeNotWhole(byteCount: 1000, blockByteCount: 512))
     #expect(
       refusal(path, .init(blockByteCount: 1024)) == .blockSizeNotSupported(blockByteCount: 1024))
     _ = place.makeFile(byteCount: 0)

@@ -63,7 +63,7 @@ struct TidinessTests {
     "FabricSharedMemory": 3, "FabricSimulated": 3,
     "FabricMessaging": 4, "FabricStorage": 4,
     "FabricIOProtocol": 5,
-    "FabricIOUnit": 6, "FabricHostDriver": 6,
+    "FabricIOUnit": 6, "FabricHostDriver": 6, "FabricCommandLine": 6,
     "iounit": 7, "iohost": 7, "fabperf": 7, "PingPong": 7,
   ]
 

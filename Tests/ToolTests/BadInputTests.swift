@@ -7,9 +7,12 @@ struct BadInputTests {
   /// Checks that a program ended with `code` and said one thing, which holds `words`.
   func expect(_ tool: Tool, _ code: Int32, _ words: String, _ location: SourceLocation) {
     #expect(tool.waitForEnd() == code, "\(tool.errors)", sourceLocation: location)
-    let lines = tool.errors.filter { $0.lowercased().hasPrefix("error: ") }
+    // Before it there may be what the unit says of its volumes, and hosts of their attempts.
+    let lines = tool.errors.filter { !$0.contains(" in blocks of ") && !$0.hasPrefix("attempt ") }
     #expect(lines.count == 1, "\(tool.errors)", sourceLocation: location)
+    #expect(lines.first?.hasPrefix("error: ") == true, "\(lines)", sourceLocation: location)
     #expect(lines.first?.contains(words) == true, "\(lines)", sourceLocation: location)
+    #expect(tool.output.isEmpty, "\(tool.output)", sourceLocation: location)
   }
 
   func host(
@@ -30,15 +33,42 @@ struct BadInputTests {
   func addresses() throws {
     let place = try Place()
     try host(64, "expected a URL such as", "info", "disk")
-    try host(64, "none of the fabrics", "info", "fabric+ib://host/disk")
+    try host(64, "shared memory only; use fabric+shm", "info", "fabric+tcp://host/disk")
+    try host(64, "shared memory only; use fabric+shm", "info", "fabric+rdma://host:4420/disk")
+    try host(64, "at most 107", "info", place.url(String(repeating: "a", count: 107) + "/disk"))
     try host(64, "must be absolute", "info", "fabric+shm://run/unit.sock/disk")
-    try host(69, "can reach", "info", "fabric+tcp://localhost:1/disk")
     try host(69, "\(place.path)/u.sock", "info", place.url("disk"))
     try host(75, "gave up on", "info", place.url("disk"), "--timeout", "0.3")
     try host(69, "\(place.path)/u.sock", "discover", "shm:\(place.path)/u.sock")
     try Data("not a socket".utf8).write(to: URL(filePath: place.file("u.sock")))
     try host(69, "\(place.path)/u.sock", "info", place.url("disk"))
-    try host(64, "timeout", "info", place.url("disk"), "--timeout", "-1")
+  }
+
+  @Test("Options: one line that says what was expected and where to read more")
+  func options() throws {
+    try host(64, "got 5000; see iohost bench --help", "bench", "URL", "--depth", "5000")
+    try host(64, "'zigzag' is invalid", "bench", "URL", "--pattern", "zigzag")
+    try host(64, "Missing expected argument '<url>'", "info")
+    try host(64, "Unexpected argument 'dance'; see iohost --help", "dance")
+    try host(64, "got 0; see iohost read --help", "read", "URL", "--count", "0")
+    try host(64, "got 0; see iohost verify --help", "verify", "URL", "--passes", "0")
+    try host(64, "got -1", "info", "URL", "--timeout=-1")
+    try host(64, "got 70", "info", "URL", "--host-name", String(repeating: "h", count: 70))
+    try unit(64, "Missing expected argument '--listen <shm:PATH>'")
+    expect(
+      try Tool("fabperf", ["rate", "--size", "0"]), 64, "got 0; see fabperf rate", #_sourceLocation)
+  }
+
+  @Test("All programs are of one release")
+  func versions() throws {
+    let versions = try ["iohost", "iounit", "fabperf"].map { name in
+      let tool = try Tool(name, ["--version"])
+      #expect(tool.waitForEnd() == 0 && tool.errors.isEmpty)
+      let words = tool.output.first?.split(separator: " ") ?? []
+      #expect(words.count == 2 && words[0] == name, "\(tool.output)")
+      return words.last
+    }
+    #expect(Set(versions).count == 1)
   }
 
   @Test("Hosts: what the volume cannot do")
@@ -55,13 +85,19 @@ struct BadInputTests {
     try host(64, "expected blocks inside", "read", place.url("w"), "--block", "250", "--count", "9")
     try host(
       64, "expected --block-size of whole blocks", "bench", place.url("w"), "--block-size", "1000")
-    try host(64, "pattern", "bench", place.url("w"), "--pattern", "zigzag")
+    try host(64, "start the unit with --depth 1024", "bench", place.url("w"), "--depth", "1024")
     try host(66, "none", "copy", place.file("none"), place.url("w"))
     try host(64, "two paths", "copy", place.file("none"), place.file("none2"))
     try Data(count: 1 << 21).write(to: URL(filePath: place.file("large")))
     try host(64, "which is the volume's size", "copy", place.file("large"), place.url("w"))
     try Data(count: 1000).write(to: URL(filePath: place.file("odd")))
-    try host(64, "whole blocks", "write", place.url("w"), "--input", place.file("odd"))
+    try host(64, "truncate -s 4096", "write", place.url("w"), "--input", place.file("odd"))
+    try host(64, "truncate -s 4096", "copy", place.file("odd"), place.url("w"))
+    try host(66, "holds nothing", "write", place.url("w"), "--input", "/dev/null")
+    try host(66, "found a directory", "copy", place.path, place.url("w"))
+    try host(64, "use iohost write", "copy", "/dev/zero", place.url("w"))
+    try host(64, "leave --verify out", "copy", place.url("w"), "/dev/null", "--verify")
+    try host(66, "No space left", "copy", place.url("w"), "/dev/full")
     try Data(repeating: 7, count: 4096).write(to: URL(filePath: place.file("data")))
     #expect(
       try place.host("write", place.url("w"), "--input", place.file("data")).waitForEnd() == 0)
@@ -76,6 +112,16 @@ struct BadInputTests {
     let none = place.file("none.img")
     try unit(64, "there is no NAME=", "--listen", listen, "--volume", none)
     try unit(64, "append ,size=1GiB", "--listen", listen, "--volume", "m=memory")
+    try unit(64, "give 4096", "--listen", listen, "--volume", "m=memory,size=1000")
+    try unit(64, "give 1024", "--listen", listen, "--volume", "d=\(none),size=1000")
+    try unit(71, "machine has available", "--listen", listen, "--volume", "m=memory,size=1PiB")
+    try unit(
+      71, "machine has available", "--listen", listen, "--volume", "m=memory,size=7168PiB",
+      "--volume",
+      "n=memory,size=1024PiB", "--volume", "o=memory,size=8191PiB")
+    try unit(
+      64, "at most 107 bytes, got 108", "--listen", "shm:/" + String(repeating: "a", count: 107),
+      "--volume", "m=memory,size=1MiB")
     try unit(64, "expected a size", "--listen", listen, "--volume", "m=memory,size=lots")
     try unit(64, "got \"color=red\"", "--listen", listen, "--volume", "m=\(none),color=red")
     try unit(64, "at least one volume", "--listen", listen)
@@ -86,10 +132,22 @@ struct BadInputTests {
       66, "is taken", "--listen", listen, "--volume", "m=memory,size=1MiB", "--volume",
       "m=memory,size=1MiB")
     try Data(count: 1000).write(to: URL(filePath: place.file("odd")))
+    try unit(
+      66, "expected a directory to keep", "--listen", listen, "--volume",
+      "d=\(place.path)/none/d.img,size=1MiB")
     try unit(66, "to be a multiple of", "--listen", listen, "--volume", "d=\(place.file("odd"))")
     try unit(
       69, "/none/u.sock", "--listen", "shm:\(place.path)/none/u.sock", "--volume",
       "m=memory,size=1MiB")
+    try unit(
+      69, "/none/u.sock", "--listen", "shm:\(place.path)/none/u.sock", "--volume",
+      "d=\(none),size=1MiB")
+    try unit(
+      66, "found a directory", "--listen", listen, "--volume", "d=\(none),size=1MiB", "--volume",
+      "e=\(place.path)")
+    #expect(
+      try FileManager.default.contentsOfDirectory(atPath: place.path) == ["odd"],
+      "what was made for nothing is left behind")
     let first = try place.serve("d=\(place.file("d.img")),size=1MiB")
     try unit(69, "u.sock", "--listen", listen, "--volume", "m=memory,size=1MiB")
     try unit(

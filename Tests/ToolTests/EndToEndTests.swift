@@ -23,6 +23,9 @@ struct EndToEndTests {
       "verify", place.url("disk"), "--read-only", "--generation", "3", "--json")
     #expect(newer.waitForEnd() == 1)
     #expect(newer.output.first?.contains("\"wrongCount\": 4096") == true)
+    let quiet = try place.host("verify", place.url("disk"), "--json")
+    #expect(quiet.waitForEnd() == 0)
+    #expect(quiet.output.count == 1 && quiet.errors.isEmpty, "\(quiet.errors)")
     let other = try place.host("verify", place.url("disk"), "--read-only", "--seed", "5")
     #expect(other.waitForEnd() == 1)
   }
@@ -119,7 +122,7 @@ struct EndToEndTests {
   func copies() throws {
     let place = try Place()
     let unit = try place.serve("disk=\(place.file("d.img")),size=8MiB,block=512")
-    let image = Data((0..<(3 << 20) + 700).map { UInt8(truncatingIfNeeded: $0 &* 7 &+ $0 >> 9) })
+    let image = Data((0..<(3 << 20) + 1024).map { UInt8(truncatingIfNeeded: $0 &* 7 &+ $0 >> 9) })
     try image.write(to: URL(filePath: place.file("in")))
     let into = try place.host("copy", place.file("in"), place.url("disk"), "--verify", "--json")
     #expect(into.waitForEnd() == 0, "\(into.errors)")
@@ -129,6 +132,10 @@ struct EndToEndTests {
     let back = try Data(contentsOf: URL(filePath: place.file("out")))
     #expect(back.count == 8 << 20)
     #expect(back.prefix(image.count) == image)
+    #expect(out.output.first?.hasPrefix("copied 8388608 bytes at") == true)
+    let gone = try place.host("copy", place.url("disk"), "/dev/null", "--json")
+    #expect(gone.waitForEnd() == 0, "\(gone.errors)")
+    #expect(gone.output.first?.contains("\"byteCount\": 8388608") == true)
     let write = try place.host(
       "write", place.url("disk"), "--block", "10", "--input", place.file("out"))
     #expect(write.waitForEnd() == 64, "more than there is room for")

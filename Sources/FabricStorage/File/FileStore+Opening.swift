@@ -7,6 +7,7 @@ struct OpenedFile {
   let path: String
   let metadataPath: String
   let isReadOnly: Bool
+  var isNew = false
   var isDevice = false
   var isDirect = false
   var memoryAlignment = 1
@@ -103,19 +104,20 @@ extension FileStore {
     let block = options.blockByteCount ?? (byteCount.isMultiple(of: 4096) ? 4096 : 512)
     guard byteCount > 0 else { throw .empty(path: path) }
     guard byteCount.isMultiple(of: UInt64(block)) else {
-      throw .sizeNotMultiple(path: path, byteCount: byteCount, blockByteCount: block)
+      throw .sizeNotWhole(byteCount: byteCount, blockByteCount: block)
     }
     let number = unsafe fabric_open(path, O_RDWR | O_CREAT | O_EXCL, 0o644)
     guard number >= 0 else {
       let error = Errno.current
       if error == .fileExists { throw .locked(path: path) }  // somebody was quicker
-      if error == .noSuchFileOrDirectory { throw .missing(path: path) }
+      if error == .noSuchFileOrDirectory { throw .directoryMissing(path: path) }
       if error == .noSpace { throw .noSpace(path: path, byteCount: byteCount) }
       throw .notWritable(path: path, reason: error)
     }
     let descriptor = Descriptor(owning: number)
     var opened = OpenedFile(
-      path: path, metadataPath: options.metadataPath ?? path + ".fabric", isReadOnly: false)
+      path: path, metadataPath: options.metadataPath ?? path + ".fabric", isReadOnly: false,
+      isNew: true)
     opened.byteCount = byteCount
     if try VolumeMetadata.read(from: opened.metadataPath) != nil {
       _ = unsafe unlink(path)

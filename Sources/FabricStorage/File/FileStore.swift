@@ -20,6 +20,8 @@ public final class FileStore: Store {
   public let isDirect: Bool
   /// Whether it is a block device.
   public let isDevice: Bool
+  /// Whether opening made the file.
+  public let isNew: Bool
 
   /// Where buffers must begin to be used in place, in bytes; a power of two.
   let memoryAlignment: Int
@@ -37,6 +39,7 @@ public final class FileStore: Store {
     identifier = opened.metadata.identifier
     isDirect = opened.isDirect
     isDevice = opened.isDevice
+    isNew = opened.isNew
     memoryAlignment = opened.memoryAlignment
     marks = UncorrectableMap(opened.metadata.uncorrectable)
     metadataPath = opened.metadataPath
@@ -62,6 +65,14 @@ public final class FileStore: Store {
   public func makeQueue(depth: Int) throws(StoreError) -> any StoreQueue {
     guard queueDepths.contains(depth) else { throw .depthNotSupported(depth) }
     return try FileStoreQueue(store: self, depth: depth)
+  }
+
+  /// Takes back what opening made, for a volume that is not to be served after all. No effect on a
+  /// file that was there before.
+  public func removeIfNew() {
+    guard isNew else { return }
+    _ = unsafe unlink(path)
+    _ = unsafe unlink(metadataPath)
   }
 
   /// Makes blocks unreadable and keeps that on disk before it returns.

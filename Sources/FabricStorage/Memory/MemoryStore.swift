@@ -17,7 +17,7 @@ public final class MemoryStore: Store {
   ///     as `owner` lives.
   ///   - byteCount: a multiple of `blockByteCount`, not 0.
   ///   - owner: kept alive by the store.
-  /// - Throws: `.blockSizeNotSupported`, `.sizeNotMultiple`, `.empty`.
+  /// - Throws: `.blockSizeNotSupported`, `.sizeNotWhole`, `.empty`.
   @unsafe
   public init(
     address: UInt64, byteCount: UInt64, owner: any AnyObject & Sendable,
@@ -68,8 +68,7 @@ public final class MemoryStore: Store {
     }
     guard byteCount > 0 else { throw .empty(path: "memory") }
     guard byteCount.isMultiple(of: UInt64(blockByteCount)) else {
-      throw .sizeNotMultiple(
-        path: "memory", byteCount: byteCount, blockByteCount: blockByteCount)
+      throw .sizeNotWhole(byteCount: byteCount, blockByteCount: blockByteCount)
     }
   }
 }

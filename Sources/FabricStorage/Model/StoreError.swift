@@ -5,6 +5,8 @@ public import FabricPlatform
 public enum StoreError: Error, Equatable, Sendable, CustomStringConvertible {
   /// Nothing is at the path and no size to create it with was given.
   case missing(path: String)
+  /// The directory that the file is to be in is not there.
+  case directoryMissing(path: String)
   /// The path, or a directory on the way to it, may not be used by this user.
   case notReadable(path: String, reason: Errno)
   /// The file or its directory may only be read.
@@ -15,7 +17,9 @@ public enum StoreError: Error, Equatable, Sendable, CustomStringConvertible {
   case notFileOrDevice(path: String)
   /// The file holds nothing.
   case empty(path: String)
-  /// The size is not a whole number of blocks.
+  /// The size asked for is not a whole number of blocks.
+  case sizeNotWhole(byteCount: UInt64, blockByteCount: UInt32)
+  /// The size found is not a whole number of blocks.
   case sizeNotMultiple(path: String, byteCount: UInt64, blockByteCount: UInt32)
   /// Blocks are neither 512 nor 4096 bytes.
   case blockSizeNotSupported(blockByteCount: UInt32)
@@ -45,6 +49,8 @@ public enum StoreError: Error, Equatable, Sendable, CustomStringConvertible {
     case .missing(let path):
       "expected a file or block device at \(path), found nothing; "
         + "give a size to create it, or correct the path"
+    case .directoryMissing(let path):
+      "expected a directory to keep \(path) in, found none; make it, or correct the path"
     case .notReadable(let path, let reason):
       "expected to read \(path), got \"\(reason)\"; check its owner and mode"
     case .notWritable(let path, let reason):
@@ -58,10 +64,14 @@ public enum StoreError: Error, Equatable, Sendable, CustomStringConvertible {
     case .empty(let path):
       "expected a volume at \(path), found an empty file; "
         + "remove it and give a size, or make it larger"
+    case .sizeNotWhole(let byteCount, let blockByteCount):
+      "expected a size of whole blocks of \(blockByteCount) bytes, got \(byteCount); "
+        + "give \(Self.roundedUp(byteCount, blockByteCount))"
+        + Self.orSmallerBlock(byteCount, blockByteCount)
     case .sizeNotMultiple(let path, let byteCount, let blockByteCount):
       "expected \(path) to be a multiple of \(blockByteCount) bytes long, found \(byteCount); "
-        + "extend it to \(Self.roundedUp(byteCount, blockByteCount)), "
-        + "or serve it with a smaller block"
+        + "extend it to \(Self.roundedUp(byteCount, blockByteCount))"
+        + Self.orSmallerBlock(byteCount, blockByteCount)
     case .blockSizeNotSupported(let blockByteCount):
       "expected blocks of 512 or 4096 bytes, got \(blockByteCount)"
     case .blockSizeDiffers(let path, let recorded, let requested):
@@ -100,6 +110,11 @@ public enum StoreError: Error, Equatable, Sendable, CustomStringConvertible {
     case .metadataNotWritable(_, let reason): reason == .noSpace
     default: false
     }
+  }
+
+  /// A way out only where the smaller block fits.
+  private static func orSmallerBlock(_ byteCount: UInt64, _ blockByteCount: UInt32) -> String {
+    blockByteCount > 512 && byteCount.isMultiple(of: 512) ? ", or use blocks of 512" : ""
   }
 
   private static func roundedUp(_ byteCount: UInt64, _ blockByteCount: UInt32) -> UInt64 {
