@@ -164,7 +164,7 @@ let package = Package(
     .target(name: "CAllocationCounter", path: "Tests/CAllocationCounter"),
     .testTarget(name: "TidinessTests", swiftSettings: ours),
     .testTarget(
-      name: "ToolTests", dependencies: ["fabperf", "iohost", "iounit"],
+      name: "ToolTests", dependencies: ["PingPong", "fabperf", "iohost", "iounit"],
       swiftSettings: ours),
     .testTarget(
       name: "FabricIOUnitTests",

@@ -3,32 +3,54 @@ import FabricSharedMemory
 import FabricVerbs
 import Foundation
 
-/// A message from one process to another and back. Start `PingPong pong`, then `PingPong ping`.
+/// A message from one process to another and back. Start `PingPong pong`, then `PingPong ping`; a
+/// path after either is where they meet.
 @main
 struct PingPong {
   static func main() async {
+    let arguments = CommandLine.arguments
+    let address = FabricAddress(
+      fabric: "shm", endpoint: arguments.count > 2 ? arguments[2] : "/tmp/ping-pong.sock")
     do {
-      try await run()
+      if arguments.count > 1, arguments[1] == "pong" {
+        let answering = Task { try await pong(at: address) }
+        let signals = [SIGINT, SIGTERM].map { cancel(answering, at: $0) }
+        try await answering.value
+        signals.forEach { $0.cancel() }
+      } else {
+        try await ping(address)
+      }
     } catch {
       print("error: \(error)")
       exit(69)
     }
   }
 
-  static func run() async throws {
-    let address = FabricAddress(fabric: "shm", endpoint: "/tmp/ping-pong.sock")
+  static func pong(at address: FabricAddress) async throws {
     let fabric = try AsyncFabric(SharedMemoryAdapter())
-    if CommandLine.arguments.last == "pong" {
-      for await channel in try await fabric.listen(at: address) {
-        for await message in channel.messages {
-          print("got: \(message.text)")
-          try await channel.send(Message("pong", tag: message.tag))
-        }
+    for await channel in try await fabric.listen(at: address) {
+      for await message in channel.messages {
+        print("got: \(message.text)")
+        try await channel.send(Message("pong", tag: message.tag))
       }
-    } else {
-      let channel = try await fabric.connect(to: address)
-      print("got: \(try await channel.request(Message("ping")).text)")
-      channel.close()
     }
+  }
+
+  static func ping(_ address: FabricAddress) async throws {
+    let fabric = try AsyncFabric(SharedMemoryAdapter())
+    let channel = try await fabric.connect(to: address)
+    print("got: \(try await channel.request(Message("ping")).text)")
+    channel.close()
+  }
+
+  /// Ends a task in order instead of the process at once, so that its socket goes as well.
+  static func cancel(
+    _ task: Task<Void, any Error>, at number: Int32
+  ) -> any DispatchSourceSignal {
+    signal(number, SIG_IGN)
+    let source = DispatchSource.makeSignalSource(signal: number)
+    source.setEventHandler { task.cancel() }
+    source.resume()
+    return source
   }
 }

@@ -45,7 +45,7 @@ struct Bench: AsyncParsableCommand {
 
   func run() async {
     await reporting {
-      let address = try VolumeAddress(parsing: url)
+      let address = try await connection.volumeAddress(url)
       let access: VolumeAccess = pattern.operation == .read ? .readOnly : .readWrite
       let load = try Load(
         address, adapter: try adapter(isDirect: connection.direct),

@@ -8,116 +8,152 @@ import Glibc
 
 struct Doctor: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Looks at what this machine offers: one line each, fine or what to do.")
+    abstract: "Looks at what this machine offers: one line for each thing.",
+    discussion: """
+      "fine" needs nothing done, "note" says what could be better, "lack" what must be mended \
+      before anything works; then the exit code is 71.
+      """)
 
   @Flag(name: .long, help: "Reports as JSON.") var json = false
 
   /// What was found about one thing.
   struct Finding {
+    enum Verdict: String {
+      case fine, note
+      /// Nothing works without it.
+      case lack
+    }
     let name: String
-    /// What else works suffers without it.
-    let isFine: Bool
+    let verdict: Verdict
     let words: String
+
+    init(_ name: String, _ verdict: Verdict, _ words: String) {
+      self.name = name
+      self.verdict = verdict
+      self.words = words
+    }
   }
 
   func run() async {
     let findings = [
-      memoryLock(), sharedMemory(), ring(), hugePages(), cores(), descriptors(),
+      memoryFiles(), memoryBarriers(), ring(), memory(), memoryLock(), hugePages(), cores(),
+      openFiles(),
     ]
     if json {
-      return Output.line(
+      Output.line(
         JSON.list(
           findings.map {
             .object([
-              ("name", .text($0.name)), ("fine", .flag($0.isFine)), ("words", .text($0.words)),
+              ("name", .text($0.name)), ("verdict", .text($0.verdict.rawValue)),
+              ("words", .text($0.words)),
             ])
           }
         ).description)
+    } else {
+      let width = findings.map(\.name.count).max() ?? 0
+      for finding in findings {
+        let name = finding.name + String(repeating: " ", count: width - finding.name.count)
+        Output.line("\(finding.verdict)  \(name)  \(finding.words)")
+      }
     }
-    let width = findings.map(\.name.count).max() ?? 0
-    for finding in findings {
-      let name = finding.name + String(repeating: " ", count: width - finding.name.count)
-      Output.line("\(finding.isFine ? "fine" : "note")  \(name)  \(finding.words)")
+    let lacks = findings.filter { $0.verdict == .lack }.map(\.name)
+    guard lacks.isEmpty else {
+      ToolFailure(71, "this machine lacks \(lacks.joined(separator: " and "))").exit()
     }
+  }
+
+  private func memoryFiles() -> Finding {
+    do {
+      let domain = try SharedMemoryAdapter().makeProtectionDomain()
+      domain.deregister(try domain.allocate(byteCount: 4096, access: [.localWrite]))
+      return Finding("memory files", .fine, "can be made, sealed and mapped")
+    } catch {
+      return Finding(
+        "memory files", .lack,
+        "\(error); allow memfd_create, sealing and mapping, in a kernel of 5.1 or later")
+    }
+  }
+
+  private func memoryBarriers() -> Finding {
+    do {
+      try MemoryBarrier.registerGlobal()
+      return Finding("memory barriers", .fine, "membarrier reaches other processes")
+    } catch {
+      return Finding(
+        "memory barriers", .lack,
+        "membarrier is refused (\(error)); allow it in the container's system call filter")
+    }
+  }
+
+  private func ring() -> Finding {
+    let directory = unsafe getenv("TMPDIR").map { unsafe String(cString: $0) } ?? "/tmp"
+    do {
+      let store = try FileStore.open(
+        path: "\(directory)/fabric-doctor-\(getpid())",
+        options: .init(byteCountIfMissing: 1 << 20))
+      store.removeIfNew()
+      _ = try store.makeQueue(depth: 8)
+      return Finding(
+        "io_uring", .fine,
+        store.isDirect
+          ? "works; files in \(directory) go past the page cache"
+          : "works; files in \(directory) go through the page cache")
+    } catch {
+      return Finding(
+        "io_uring", .note, "volumes in files and on devices cannot be served: \(error)")
+    }
+  }
+
+  private func memory() -> Finding {
+    guard let byteCount = SystemMemory.availableByteCount else {
+      return Finding("memory", .note, "the kernel does not say how much is available")
+    }
+    return Finding(
+      "memory", .fine, "\(byteCount >> 20)MiB available, the most that memory volumes may have")
+  }
+
+  private func memoryLock() -> Finding {
+    let bytes = limit(__RLIMIT_MEMLOCK)
+    if bytes == UInt64.max { return Finding("memory lock limit", .fine, "unlimited") }
+    let size = ByteSize.describe(bytes)
+    if bytes >= 64 << 20 { return Finding("memory lock limit", .fine, size) }
+    return Finding(
+      "memory lock limit", .note,
+      "\(size), enough for shared memory; RDMA cards need more: "
+        + "add \"* - memlock unlimited\" to /etc/security/limits.conf")
+  }
+
+  private func hugePages() -> Finding {
+    let path = "/sys/kernel/mm/transparent_hugepage/shmem_enabled"
+    let text = KernelFile.text(path) ?? ""
+    if text.contains("[always]") || text.contains("[advise]") {
+      return Finding("huge pages", .fine, "given to shared memory that asks for them")
+    }
+    return Finding(
+      "huge pages", .note,
+      "not given to shared memory; for fewer page faults, as root: echo advise > \(path)")
+  }
+
+  private func cores() -> Finding {
+    let count = Processor.availableCount
+    if count > 1 { return Finding("cores", .fine, "\(count) for this process") }
+    return Finding(
+      "cores", .note,
+      "1 for this process: unit and host take turns; with 2 a message takes microseconds less")
+  }
+
+  private func openFiles() -> Finding {
+    let count = limit(RLIMIT_NOFILE)
+    if count == UInt64.max { return Finding("open files", .fine, "unlimited") }
+    if count >= 1024 { return Finding("open files", .fine, "at most \(count)") }
+    return Finding(
+      "open files", .note,
+      "at most \(count), which serves some hosts only; to raise it: ulimit -n 65536")
   }
 
   private func limit(_ resource: __rlimit_resource) -> UInt64 {
     var limit = rlimit()
     unsafe getrlimit(__rlimit_resource_t(resource.rawValue), &limit)
     return UInt64(limit.rlim_cur)
-  }
-
-  private func memoryLock() -> Finding {
-    let bytes = limit(__RLIMIT_MEMLOCK)
-    let isFine = bytes == UInt64(bitPattern: -1) || bytes >= 64 << 20
-    let size = bytes == UInt64(bitPattern: -1) ? "unlimited" : ByteSize.describe(bytes)
-    return Finding(
-      name: "memory lock limit", isFine: isFine,
-      words: isFine
-        ? size
-        : "\(size): enough for shared memory; RDMA cards need more: "
-          + "add \"* - memlock unlimited\" to /etc/security/limits.conf")
-  }
-
-  private func sharedMemory() -> Finding {
-    do {
-      let domain = try SharedMemoryAdapter().makeProtectionDomain()
-      domain.deregister(try domain.allocate(byteCount: 4096, access: [.localWrite]))
-      return Finding(name: "shared memory", isFine: true, words: "sealed memory files work")
-    } catch {
-      return Finding(
-        name: "shared memory", isFine: false,
-        words: "\(error); needs a kernel of 5.1 or later that allows memfd_create")
-    }
-  }
-
-  private func ring() -> Finding {
-    let path = "/tmp/fabric-doctor-\(getpid())"
-    defer {
-      unsafe unlink(path)
-      unsafe unlink(path + ".fabric")
-    }
-    do {
-      let store = try FileStore.open(path: path, options: .init(byteCountIfMissing: 1 << 20))
-      _ = try store.makeQueue(depth: 8)
-      return Finding(name: "io_uring", isFine: true, words: "works, \(store.accessDescription)")
-    } catch {
-      return Finding(name: "io_uring", isFine: false, words: "\(error)")
-    }
-  }
-
-  private func hugePages() -> Finding {
-    var buffer = [UInt8](repeating: 0, count: 128)
-    let path = "/sys/kernel/mm/transparent_hugepage/shmem_enabled"
-    let number = unsafe open(path, O_RDONLY)
-    var text = ""
-    if number >= 0 {
-      let count = unsafe buffer.withUnsafeMutableBytes { unsafe read(number, $0.baseAddress, 128) }
-      text = String(decoding: buffer.prefix(max(0, count)), as: UTF8.self)
-      close(number)
-    }
-    let isOn = text.contains("[always]") || text.contains("[advise]")
-    return Finding(
-      name: "huge pages", isFine: isOn,
-      words: isOn
-        ? "the kernel gives them to shared memory that asks"
-        : "not needed; fewer page faults with: echo advise > \(path)")
-  }
-
-  private func cores() -> Finding {
-    let count = Processor.availableCount
-    return Finding(
-      name: "cores", isFine: count > 1,
-      words: count > 1
-        ? "\(count)"
-        : "1: unit and host take turns and never spin; with 2 a message takes microseconds less")
-  }
-
-  private func descriptors() -> Finding {
-    let count = limit(RLIMIT_NOFILE)
-    return Finding(
-      name: "open files", isFine: count >= 1024,
-      words: count >= 1024
-        ? "\(count)" : "\(count): some hosts only; raise it with: ulimit -n 65536")
   }
 }

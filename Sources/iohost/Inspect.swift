@@ -15,7 +15,7 @@ struct Discover: AsyncParsableCommand {
 
   func run() async {
     await reporting {
-      let address = try VolumeAddress(parsingUnit: url)
+      let address = try connection.unitAddress(url)
       let listing = try await VolumeDiscovery.list(
         address, adapter: try adapter(isDirect: connection.direct),
         timeout: .seconds(connection.timeout ?? 5))

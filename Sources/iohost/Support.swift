@@ -1,6 +1,8 @@
 import ArgumentParser
 import FabricCommandLine
 import FabricHostDriver
+import FabricIOProtocol
+import FabricPlatform
 import FabricSharedMemory
 import FabricStorage
 import FabricVerbs
@@ -107,10 +109,36 @@ struct ConnectionOptions: ParsableArguments {
   func attach(
     _ text: String, access: VolumeAccess
   ) async throws -> RemoteVolume {
-    let address = try VolumeAddress(parsing: text)
+    let address = try await volumeAddress(text)
     return try await RemoteVolume.attach(
       address, adapter: try adapter(isDirect: direct),
       options: options(access: access))
+  }
+}
+
+extension ConnectionOptions {
+  /// Reads a volume's URL. One that stops at the unit is told which volumes it might go on with.
+  func volumeAddress(_ text: String) async throws -> VolumeAddress {
+    let address = try VolumeAddress(parsing: text)
+    let path = "\(address.unit.endpoint)/\(address.volumeName)"
+    guard FileKind.isSocket(path) else { return address }
+    let unit = try VolumeAddress(parsingUnit: text)
+    let listing = try await VolumeDiscovery.list(unit, adapter: try adapter(isDirect: direct))
+    let names = listing.volumes.map { $0.name }.joined(separator: ", ")
+    throw ToolFailure(
+      64,
+      "expected a volume's URL, got that of a unit; append / and one of its volumes: "
+        + (names.isEmpty ? "it has none" : names))
+  }
+
+  /// Reads a unit's URL. One that goes on to a volume is told where to stop.
+  func unitAddress(_ text: String) throws -> VolumeAddress {
+    let address = try VolumeAddress(parsingUnit: text)
+    guard let slash = address.unit.endpoint.lastIndex(of: "/"),
+      case let path = String(address.unit.endpoint[..<slash]), FileKind.isSocket(path)
+    else { return address }
+    let unit = VolumeAddress(unit: FabricAddress(fabric: "shm", endpoint: path), volumeName: "")
+    throw ToolFailure(64, "expected a unit's URL, got that of a volume; use \(unit)")
   }
 }
 

@@ -78,7 +78,11 @@ struct BadInputTests {
       "r=memory,size=1MiB,readonly", "w=memory,size=1MiB",
       "full=memory,size=1MiB,fault=error=write:capacityExceeded:nth=3",
       "bad=memory,size=1MiB,fault=error=read:mediaReadError:blocks=8-8")
-    try host(69, "expected one of the volumes", "info", place.url("nothing"))
+    try host(69, "one of the volumes bad, full, r, w, got", "info", place.url("nothing"))
+    let unitURL = "fabric+shm://\(place.path)/u.sock"
+    try host(64, "one of its volumes: bad, full, r, w", "info", unitURL)
+    try host(64, "one of its volumes: bad, full, r, w", "bench", unitURL)
+    try host(64, "use \(unitURL)", "discover", place.url("w"))
     try host(69, "attach it read-only", "verify", place.url("r"))
     try host(74, "the disk under the volume is full", "verify", place.url("full"))
     try host(74, "the medium cannot give back", "read", place.url("bad"), "--count", "16")

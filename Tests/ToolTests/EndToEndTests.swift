@@ -163,8 +163,14 @@ struct EndToEndTests {
     #expect(fields["blockCount"] as? Int == 4096)
     let doctor = try place.host("doctor")
     #expect(doctor.waitForEnd() == 0)
-    #expect(doctor.output.count == 6)
-    #expect(doctor.output.allSatisfy { $0.hasPrefix("fine  ") || $0.hasPrefix("note  ") })
+    let names = [
+      "memory files", "memory barriers", "io_uring", "memory", "memory lock limit", "huge pages",
+      "cores", "open files",
+    ]
+    #expect(doctor.output.count == names.count && doctor.errors.isEmpty)
+    for (line, name) in zip(doctor.output, names) {
+      #expect(line.hasPrefix("fine  \(name) ") || line.hasPrefix("note  \(name) "), "\(line)")
+    }
     _ = unit
   }
 }
