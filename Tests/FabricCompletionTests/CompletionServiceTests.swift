@@ -162,9 +162,14 @@ struct CompletionServiceTests {
     let producer = try SystemThread.start(name: "producer") {
       while !isDone.load(ordering: .relaxed) {
         for queue in queues {
+          let polls = queue.pollCount.load(ordering: .relaxed)
           for number in 1...4 as ClosedRange<UInt32> { queue.push(number, 0..<2) }
+          while queue.pollCount.load(ordering: .relaxed) == polls,
+            !isDone.load(ordering: .relaxed)
+          {
+            SystemThread.yield()
+          }
         }
-        pause(milliseconds: 0)
       }
     }
     var calls = 0
@@ -176,7 +181,11 @@ struct CompletionServiceTests {
       service.stopMonitoring(pair)
       handler.isStopped.store(true, ordering: .sequentiallyConsistent)
       calls += handler.callCount.load(ordering: .relaxed)
-      if turn % 10 == 0 { pause(milliseconds: 1) }
+      // A late call would come in the rounds that were under way, or in the next.
+      for queue in queues where turn % 10 == 0 {
+        let polls = queue.pollCount.load(ordering: .relaxed)
+        #expect(waitUntil { queue.pollCount.load(ordering: .relaxed) >= polls + 3 })
+      }
       #expect(handler.callsAfterStop == 0)
     }
     isDone.store(true, ordering: .relaxed)
@@ -208,13 +217,12 @@ struct CompletionServiceTests {
     let service = try makeService(threadCount: threadCount)
     let queues = try (0..<100).map { _ in try ManualQueue() }
     for queue in queues { service.add(queue) }
-    pause(milliseconds: 100)
+    #expect(waitUntil { queues.allSatisfy(\.isArmed) })
     let polls = queues[0].pollCount.load(ordering: .relaxed)
     let before = Mutex(UInt64(0))
     let probe = { service.execute { before.withLock { $0 = threadTime() } } }
     probe()
-    #expect(waitUntil { before.withLock { $0 } > 0 })
-    pause(milliseconds: 20)
+    #expect(waitUntil { before.withLock { $0 } > 0 && queues.allSatisfy(\.isArmed) })
     let first = before.withLock { value in
       defer { value = 0 }
       return value
@@ -231,10 +239,13 @@ struct CompletionServiceTests {
   @Test("CS-11, CS-18: jobs run in order on the first thread, and wake it", arguments: [1, 2])
   func jobsRun(_ threadCount: Int) throws {
     let service = try makeService(threadCount: threadCount)
+    let queue = try ManualQueue()
+    service.add(queue)
     let seen = Mutex<[Int]>([])
     for index in 0..<100 {
+      // Some come when it sleeps, or is about to.
+      if index % 10 == 0 { #expect(waitUntil { queue.isArmed }) }
       service.execute { seen.withLock { $0.append(index) } }
-      if index % 10 == 0 { pause(milliseconds: 1) }
     }
     #expect(waitUntil { seen.withLock { $0.count } == 100 })
     #expect(seen.withLock { $0 } == Array(0..<100))

@@ -87,8 +87,12 @@ struct GateTests {
   func workersAreNotStarved() throws {
     let arena = Arena(Gate())
     let passes = (0..<2).map { _ in Counter() }
+    let updates = Counter()
     let updaters = try startThreads(2) { _ in
-      while !arena.isStopped.load(ordering: .relaxed) { arena.gate.update { arena.change() } }
+      while !arena.isStopped.load(ordering: .relaxed) {
+        arena.gate.update { arena.change() }
+        updates.value.add(1, ordering: .relaxed)
+      }
     }
     let workers = try startThreads(2) { index in
       let worker = arena.gate.makeWorker()
@@ -98,14 +102,15 @@ struct GateTests {
         passes[index].value.add(1, ordering: .relaxed)
       }
     }
-    var last = [0, 0]
-    for _ in 0..<5 {
-      pause(milliseconds: 100)
-      for index in 0..<2 {
-        let now = passes[index].value.load(ordering: .relaxed)
-        #expect(now > last[index], "worker \(index) did not get in within 100 ms")
-        last[index] = now
-      }
+    for round in 1...100 {
+      // Neither side gets ahead for long: each round all of them move on.
+      let seen = passes.map { $0.value.load(ordering: .relaxed) }
+      let updated = updates.value.load(ordering: .relaxed)
+      #expect(
+        waitUntil {
+          updates.value.load(ordering: .relaxed) > updated + 1
+            && zip(passes, seen).allSatisfy { $0.value.load(ordering: .relaxed) > $1 }
+        }, "somebody did not get in in round \(round)")
     }
     arena.isStopped.store(true, ordering: .relaxed)
     for thread in updaters + workers { thread.join() }

@@ -7,7 +7,9 @@ import Synchronization
 final class ManualQueue: CompletionQueue, @unchecked Sendable {
   let capacity = 1 << 20
   private let entries = Mutex<[WorkCompletion]>([])
-  private let isArmed = Atomic(false)
+  private let armed = Atomic(false)
+  /// Whether the service sleeps on it, or is about to.
+  var isArmed: Bool { armed.load(ordering: .sequentiallyConsistent) }
   private let event: EventDescriptor
   /// Called at the end of `arm` and of each poll that found nothing.
   nonisolated(unsafe) var afterArm: () -> Void = {}
@@ -23,7 +25,7 @@ final class ManualQueue: CompletionQueue, @unchecked Sendable {
     entries.withLock { entries in
       for id in ids { entries.append(WorkCompletion(id: id, queuePairNumber: number)) }
     }
-    if isArmed.exchange(false, ordering: .sequentiallyConsistent) { event.signal() }
+    if armed.exchange(false, ordering: .sequentiallyConsistent) { event.signal() }
   }
 
   func poll(into completions: inout MutableSpan<WorkCompletion>) -> Int {
@@ -45,11 +47,11 @@ final class ManualQueue: CompletionQueue, @unchecked Sendable {
 
   var descriptor: CInt? { event.descriptor.rawValue }
   func arm() {
-    isArmed.store(true, ordering: .sequentiallyConsistent)
+    armed.store(true, ordering: .sequentiallyConsistent)
     unsafe afterArm()
   }
   func disarm() {
-    isArmed.store(false, ordering: .sequentiallyConsistent)
+    armed.store(false, ordering: .sequentiallyConsistent)
     event.clear()
   }
 }

@@ -10,13 +10,13 @@ private final class TestSource: ProgressSource {
   let event: EventDescriptor
   var nextDeadline: MonotonicTime?
   var doneCount = 0
-  var armCount = 0
+  let armCount = Atomic<Int>(0)
   let isSignalled = Atomic(false)
 
   init() throws { event = try EventDescriptor() }
 
   var descriptor: CInt? { event.descriptor.rawValue }
-  func arm() { armCount += 1 }
+  func arm() { armCount.add(1, ordering: .releasing) }
   func disarm() {}
 
   func progress() -> Int {
@@ -43,7 +43,7 @@ struct SourceTests {
     let used = threadTime()
     service.run(until: { source.doneCount == 1 }, deadline: started + .seconds(5))
     let took = MonotonicTime.now.nanoseconds(since: started)
-    #expect(source.doneCount == 1 && source.armCount > 0)
+    #expect(source.doneCount == 1 && source.armCount.load(ordering: .relaxed) > 0)
     #expect(took >= 60_000_000 && took < 2_000_000_000)
     #expect(threadTime() - used < 30_000_000, "it did not sleep")
     service.remove(source)
@@ -59,7 +59,8 @@ struct SourceTests {
     service.add(source)
     nonisolated(unsafe) let shared = source
     let thread = try SystemThread.start(name: "signal") {
-      pause(milliseconds: 30)
+      // It sleeps, or is about to.
+      _ = waitUntil { unsafe shared.armCount.load(ordering: .acquiring) > 0 }
       unsafe shared.isSignalled.store(true, ordering: .releasing)
       unsafe shared.event.signal()
     }
