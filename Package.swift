@@ -139,8 +139,8 @@ let package = Package(
     .testTarget(
       name: "FabricSharedMemoryTests",
       dependencies: [
-        "FabricPlatform", "FabricSharedMemory", "FabricVerbs", "FabricVerbsContract",
-        "FabricWire",
+        "CSanitizedMutex", "ContractPeer", "FabricPlatform", "FabricSharedMemory", "FabricVerbs",
+        "FabricVerbsContract", "FabricWire",
       ],
       swiftSettings: ours),
     .testTarget(
@@ -157,11 +157,15 @@ let package = Package(
     .testTarget(
       name: "FabricCompletionTests",
       dependencies: [
-        "CAllocationCounter", "CFabricLinux", "FabricCompletion", "FabricPlatform",
-        "FabricSimulated", "FabricVerbs",
+        "CAllocationCounter", "CFabricLinux", "CSanitizedMutex", "FabricCompletion",
+        "FabricPlatform", "FabricSimulated", "FabricVerbs",
       ],
       swiftSettings: ours),
     .target(name: "CAllocationCounter", path: "Tests/CAllocationCounter"),
+    .target(name: "CSanitizedMutex", path: "Tests/CSanitizedMutex"),
+    .executableTarget(
+      name: "ContractPeer", dependencies: ["FabricPlatform", "FabricSharedMemory", "FabricVerbs"],
+      path: "Tests/ContractPeer", swiftSettings: ours),
     .testTarget(name: "TidinessTests", swiftSettings: ours),
     .testTarget(
       name: "ToolTests", dependencies: ["PingPong", "fabperf", "iohost", "iounit"],

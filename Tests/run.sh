@@ -40,6 +40,9 @@ else
   status=1
 fi
 
+# Without arguments, which choose tests, the libraries' tests also run under the thread sanitizer.
+[ $# = 0 ] && step Tests/sanitize.sh
+
 # One line for the end of each test, as Swift Testing prints them; a suite's and the run's own
 # lines begin otherwise. A name may hold anything, hence the anchors at both ends.
 ended() { grep -aE "^[^[:alnum:]]+ Test (case )?.* $1" "$log" | grep -avcE '^[^[:alnum:]]+ Test (run|case) '; }

@@ -82,8 +82,7 @@ final class SharedMemoryProtectionDomain: ProtectionDomain {
   /// A random place makes it likely that the address is free in every peer as well.
   private static func mapAtRandom(_ file: borrowing MemoryFile) throws(Errno) -> Mapping {
     for _ in 0..<8 {
-      let slot = UInt64.random(in: 0x1000...0x5fff)
-      let address = slot << 32 | UInt64.random(in: 0..<2048) << 21
+      let address = UInt64.random(in: PeerMemory.addresses) & ~0x1f_ffff
       do { return try file.map(.readWrite, at: address) } catch { continue }
     }
     return try file.map(.readWrite)

@@ -3,8 +3,7 @@ public import FabricVerbs
 
 /// What the contract suite needs of whoever runs it: two adapters that reach each other, and time.
 ///
-/// The adapters may be of one process or of two, as long as the memory that the server's
-/// protection domains allocate can be looked at here.
+/// The adapters may be of one process or of two; see `DistantAdapter`.
 public protocol ContractFixture: AnyObject {
   /// Two fresh adapters, the first to connect from, the second to listen on, and where.
   func makePair() throws -> ContractPair
@@ -41,6 +40,12 @@ public struct ContractPair {
     self.server = server
     self.address = address
   }
+}
+
+/// Stands for an adapter in another process, whose memory is looked at and changed by asking.
+public protocol DistantAdapter: Adapter {
+  func load(from address: UInt64, byteCount: Int) -> [UInt8]
+  func store(_ bytes: [UInt8], at address: UInt64)
 }
 
 /// What an adapter does that the contract forbids, or the other way round.

@@ -14,6 +14,7 @@ final class ContractSide {
   }
 
   let adapter: any Adapter
+  private let distant: (any DistantAdapter)?
   let domain: any ProtectionDomain
   let sendCompletionQueue: any CompletionQueue
   let receiveCompletionQueue: any CompletionQueue
@@ -29,6 +30,7 @@ final class ContractSide {
 
   init(_ adapter: any Adapter, _ shape: Shape = Shape()) throws {
     self.adapter = adapter
+    distant = adapter as? any DistantAdapter
     self.shape = shape
     domain = try adapter.makeProtectionDomain()
     sendCompletionQueue = try adapter.makeCompletionQueue(capacity: shape.sendCompletionCapacity)
@@ -119,32 +121,32 @@ final class ContractSide {
 
   // MARK: Memory
 
+  /// The bytes of a region of this side.
+  func contents(of region: MemoryRegion, offset: Int = 0, _ byteCount: Int) -> [UInt8] {
+    if let distant {
+      return distant.load(from: region.address + UInt64(offset), byteCount: byteCount)
+    }
+    return unsafe [UInt8](region.bytes[offset..<offset + byteCount])
+  }
+
   /// Writes a pattern that `seed` tells from others.
   func fill(_ seed: Int, offset: Int = 0, _ byteCount: Int) {
-    let bytes = unsafe memory.bytes
-    for index in 0..<byteCount {
-      unsafe bytes[offset + index] = Self.pattern(seed, index)
-    }
+    let bytes = Self.pattern(seed, byteCount)
+    if let distant { return distant.store(bytes, at: memory.address + UInt64(offset)) }
+    unsafe UnsafeMutableRawBufferPointer(rebasing: memory.bytes[offset...]).copyBytes(from: bytes)
   }
 
   /// Whether the pattern of `seed` is there.
   func holds(_ seed: Int, offset: Int = 0, _ byteCount: Int) -> Bool {
-    let bytes = unsafe memory.bytes
-    for index in 0..<byteCount
-    where unsafe bytes[offset + index] != Self.pattern(seed, index) {
-      return false
-    }
-    return true
+    contents(of: memory, offset: offset, byteCount) == Self.pattern(seed, byteCount)
   }
 
   func isZero(offset: Int = 0, _ byteCount: Int) -> Bool {
-    let bytes = unsafe memory.bytes
-    for index in 0..<byteCount where unsafe bytes[offset + index] != 0 { return false }
-    return true
+    contents(of: memory, offset: offset, byteCount).allSatisfy { $0 == 0 }
   }
 
-  private static func pattern(_ seed: Int, _ index: Int) -> UInt8 {
-    UInt8(truncatingIfNeeded: seed &* 31 &+ index &* 7 &+ 1)
+  private static func pattern(_ seed: Int, _ byteCount: Int) -> [UInt8] {
+    (0..<byteCount).map { UInt8(truncatingIfNeeded: seed &* 31 &+ $0 &* 7 &+ 1) }
   }
 
   // MARK: Events

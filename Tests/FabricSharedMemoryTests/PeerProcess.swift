@@ -1,0 +1,72 @@
+import FabricPlatform
+import FabricSharedMemory
+import Foundation
+import Synchronization
+import Testing
+
+@testable import ContractPeer
+
+/// A process that carries out commands with a shared-memory adapter of its own.
+final class PeerProcess: @unchecked Sendable {
+  private struct Line: ~Copyable {
+    let socket: SequencedSocket
+    let poller: Poller
+    var isOpen = true
+  }
+
+  private let process = Process()
+  private let line: Mutex<Line>
+
+  init(_ mode: SharedMemoryOptions.Mode) throws {
+    let path = "/tmp/fabric-peer-\(getpid())-\(UInt32.random(in: 0 ... .max))"
+    let listener = try SequencedSocket.listen(at: path)
+    defer { FileKind.remove(path) }
+    let door = try Poller()
+    try door.add(listener.descriptor.rawValue, tag: 0)
+    process.executableURL = Self.directory.appending(path: "ContractPeer")
+    process.arguments = [path, "\(mode)"]
+    try process.run()
+    door.wait(timeout: .seconds(30)) { _ in }
+    let socket = try #require(try listener.accept(), "the peer process did not connect")
+    let poller = try Poller()
+    try poller.add(socket.descriptor.rawValue, tag: 0)
+    line = Mutex(Line(socket: socket, poller: poller))
+  }
+
+  deinit { kill() }
+
+  /// Where the program lies: beside the test bundle.
+  private static let directory: URL = {
+    let bundle = CommandLine.arguments.first { $0.hasSuffix(".xctest") } ?? CommandLine.arguments[0]
+    return URL(filePath: bundle).deletingLastPathComponent()
+  }()
+
+  /// Has a command carried out; `done` when the process is gone.
+  @discardableResult
+  func ask(_ command: Command, descriptor: ((CInt) -> Void)? = nil) throws(Refused) -> Reply {
+    let reply = line.withLock { line -> Reply in
+      guard line.isOpen else { return .done }
+      let reply: Reply?
+      do {
+        try line.socket.send([UInt8](JSONEncoder().encode(command)))
+        reply = try receive(
+          Reply.self, from: line.socket, line.poller, descriptors: descriptor)
+      } catch { reply = nil }
+      line.isOpen = reply != nil
+      return reply ?? .done
+    }
+    if case .refused(let refusal) = reply { throw Refused(refusal: refusal) }
+    return reply
+  }
+
+  /// Ends the process as it stands.
+  func kill() {
+    Foundation.kill(process.processIdentifier, SIGKILL)
+    process.waitUntilExit()
+  }
+}
+
+/// The other process's adapter refused a call.
+struct Refused: Error {
+  let refusal: Refusal
+}
