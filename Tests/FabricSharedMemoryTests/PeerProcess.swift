@@ -26,8 +26,14 @@ final class PeerProcess: @unchecked Sendable {
     process.executableURL = Self.directory.appending(path: "ContractPeer")
     process.arguments = [path, "\(mode)"]
     try process.run()
-    door.wait(timeout: .seconds(30)) { _ in }
-    let socket = try #require(try listener.accept(), "the peer process did not connect")
+    // A signal, of a child's end, say, cuts a wait short.
+    let deadline = MonotonicTime.now + .seconds(30)
+    var accepted = try listener.accept()
+    while accepted == nil && MonotonicTime.now < deadline {
+      door.wait(timeout: .seconds(1)) { _ in }
+      accepted = try listener.accept()
+    }
+    let socket = try #require(accepted, "the peer process did not connect")
     let poller = try Poller()
     try poller.add(socket.descriptor.rawValue, tag: 0)
     line = Mutex(Line(socket: socket, poller: poller))
