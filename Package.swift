@@ -139,8 +139,8 @@ let package = Package(
     .testTarget(
       name: "FabricSharedMemoryTests",
       dependencies: [
-        "CSanitizedMutex", "ContractPeer", "FabricPlatform", "FabricSharedMemory", "FabricVerbs",
-        "FabricVerbsContract", "FabricWire",
+        "CFabricLinux", "CSanitizedMutex", "ContractPeer", "FabricPlatform", "FabricSharedMemory",
+        "FabricVerbs", "FabricVerbsContract", "FabricWire",
       ],
       swiftSettings: ours),
     .testTarget(

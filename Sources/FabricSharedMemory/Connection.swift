@@ -205,13 +205,14 @@ final class Connection: EventSource, @unchecked Sendable {
           state.hungUp = true
           return (nil, nil)
         case .datagram(let byteCount, let descriptors, let isTruncated):
-          for extra in descriptors.dropFirst() { _ = Descriptor(owning: extra) }
           do {
-            guard !isTruncated else { throw ControlMessage.Malformed.fields }
+            guard !isTruncated, descriptors.count <= 1 else {
+              throw ControlMessage.Malformed.fields
+            }
             let view = unsafe WireView(raw.baseAddress!, byteCount: byteCount)
             return ((try ControlMessage(view), descriptors.first), nil)
           } catch {
-            if let first = descriptors.first { _ = Descriptor(owning: first) }
+            for number in descriptors { _ = Descriptor(owning: number) }
             return (nil, "a malformed control message (\(error))")
           }
         }
@@ -229,10 +230,10 @@ final class Connection: EventSource, @unchecked Sendable {
       queuePair?.receiveCompletionQueue.doorbellWasTaken()
       queuePair?.sendCompletionQueue.doorbellWasTaken()
     case (.segment(let address, let byteCount, let use), let file?):
+      let file = Descriptor(owning: file)
       do {
         guard use == .readable || queuePair?.isDirect == true else { throw Errno.invalidArgument }
-        try memory.add(
-          Descriptor(owning: file), address: address, byteCount: byteCount, use: use)
+        try memory.add(file, address: address, byteCount: byteCount, use: use)
       } catch {
         breakOff("memory that cannot be mapped (\(error))")
       }
@@ -242,7 +243,8 @@ final class Connection: EventSource, @unchecked Sendable {
       queuePair?.fail(.peer)
     case (.welcome(let opening), let file?): welcomed(opening, Descriptor(owning: file))
     case (.reject(let data), nil):
-      if takeAnswerDeadline() { failOpening(.rejected(data)) }
+      guard takeAnswerDeadline() else { return breakOff("an answer out of place") }
+      failOpening(.rejected(data))
     default:
       if let passed { _ = Descriptor(owning: passed) }
       breakOff("a control message out of place")
@@ -257,7 +259,7 @@ final class Connection: EventSource, @unchecked Sendable {
   }
 
   private func welcomed(_ opening: ControlMessage.Opening, _ file: consuming Descriptor) {
-    guard takeAnswerDeadline(), let queuePair else { return breakOff("a second welcome") }
+    guard takeAnswerDeadline(), let queuePair else { return breakOff("an answer out of place") }
     do {
       try join(opening, file)
     } catch {
