@@ -6,7 +6,7 @@ import Testing
 @testable import FabricSharedMemory
 
 /// A peer that speaks the socket's protocol by hand and writes into its ring what it likes.
-final class HostilePeer {
+final class HostilePeer: @unchecked Sendable {
   static let lineCount = 64
   let socket: SequencedSocket
   let file: MemoryFile
