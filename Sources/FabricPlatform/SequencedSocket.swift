@@ -118,6 +118,9 @@ public final class SequencedSocket: Sendable {
         if result == 0 { return .hangUp }
         switch Errno.current {
         case .interrupted: continue
+        // Said once, when the peer closed with something of ours unread; what it sent before is
+        // still to be had.
+        case .connectionReset: continue
         case .wouldBlock: return .nothing
         default: return .hangUp
         }

@@ -294,7 +294,8 @@ final class Connection: EventSource, @unchecked Sendable {
   private func peerIsGone() {
     forget()
     if takeAnswerDeadline() {
-      return failOpening(.unreachable("the listener hung up without an answer"))
+      return failOpening(
+        .unreachable("the listener hung up without an answer: is the unit running?"))
     }
     let saidGoodbye = state.withLock { $0.peerSaidGoodbye }
     if !saidGoodbye { death.store(true, ordering: .relaxed) }

@@ -162,7 +162,8 @@ public final class SharedMemoryAdapter: Adapter {
     guard let peer, options.allows(peer) else {
       throw .unreachable(
         "expected a listener of user \(CallingUser.id) at \(address.endpoint), "
-          + "found one of user \(peer.map { String($0.userID) } ?? "unknown")")
+          + "found one of user \(peer.map { String($0.userID) } ?? "unknown"): run both as one user"
+      )
     }
     let connection = queuePair.connection
     do {
@@ -180,6 +181,13 @@ public final class SharedMemoryAdapter: Adapter {
       return try SequencedSocket.connect(to: path)
     } catch .noSuchFileOrDirectory {
       throw .unreachable("expected a unit's socket at \(path), found nothing: is the unit running?")
+    } catch .notDirectory {
+      throw .unreachable(
+        "expected a unit's socket at \(path), but a part of that is no directory: check the path")
+    } catch .permissionDenied {
+      throw .unreachable(
+        "expected to connect to \(path) as user \(CallingUser.id), got \"Permission denied\": "
+          + "run host and unit as one user")
     } catch .connectionRefused where !FileKind.isSocket(path) {
       throw .protocolMismatch(
         "expected a unit's socket at \(path), found a file that is no socket: check the path")

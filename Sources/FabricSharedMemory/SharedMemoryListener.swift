@@ -55,6 +55,10 @@ private final class ListeningSocket: EventSource, @unchecked Sendable {
       throw .invalidAddress(
         "expected a directory to make the socket \(path) in, found none: make it or choose "
           + "another path")
+    } catch  where [.permissionDenied, .notPermitted, .readOnlyFileSystem].contains(error) {
+      throw .invalidAddress(
+        "expected a directory that user \(CallingUser.id) may make the socket \(path) in, "
+          + "got \"\(error)\": choose another path")
     } catch {
       throw .system(error, doing: "listening at \(path)")
     }

@@ -182,9 +182,10 @@ struct Copy: AsyncParsableCommand {
     }
     try await volume.flush()
     progress.finish()
+    let seconds = progress.seconds
     if verify { try await compare(file, with: volume, blocks) }
     await volume.close()
-    report(progress)
+    report(byteCount, in: seconds)
   }
 
   private func toFile() async throws {
@@ -210,10 +211,11 @@ struct Copy: AsyncParsableCommand {
     }
     try file.synchronize()
     progress.finish()
+    let seconds = progress.seconds
     if verify { try await compare(file, with: volume, 0..<info.blockCount) }
     await volume.close()
     // The data has the standard output for itself.
-    report(progress, with: file.isStandardOutput ? Output.error : Output.line)
+    report(info.byteCount, in: seconds, with: file.isStandardOutput ? Output.error : Output.line)
   }
 
   /// Reads both sides and compares them.
@@ -243,17 +245,19 @@ struct Copy: AsyncParsableCommand {
     progress.finish()
   }
 
-  private func report(_ progress: Progress, with line: (String) -> Void = Output.line) {
-    let rate = Double(progress.byteCount) / max(progress.seconds, 1e-9)
+  private func report(
+    _ byteCount: UInt64, in seconds: Double, with line: (String) -> Void = Output.line
+  ) {
+    let rate = Double(byteCount) / max(seconds, 1e-9)
     if json {
       return line(
         JSON.object([
-          ("byteCount", .whole(progress.byteCount)), ("seconds", .number(progress.seconds)),
+          ("byteCount", .whole(byteCount)), ("seconds", .number(seconds)),
           ("bytesPerSecond", .number(rate)), ("verified", .flag(verify)),
         ]).description)
     }
     line(
-      "copied \(progress.byteCount) bytes at \(describeBytes(rate))/s"
+      "copied \(byteCount) bytes at \(describeBytes(rate))/s"
         + (verify ? ", and checked them" : ""))
   }
 }

@@ -34,6 +34,28 @@ struct DeathTests {
     client.queuePair.destroy()
   }
 
+  @Test("SM-40: a refusal is heard, also when it was sent before the hello was read")
+  func refusalIsHeard() throws {
+    let path = "/tmp/fabric-refusal-\(getpid())"
+    let listener = try SequencedSocket.listen(at: path)
+    defer { FileKind.remove(path) }
+    let client = try ConnectedPair.End(.isolated)
+    try client.adapter.connect(
+      client.queuePair, to: FabricAddress(fabric: "shm", endpoint: path), privateData: [],
+      timeout: .seconds(30), events: client.events)
+    do {
+      let taken = try #require(try listener.accept())
+      try taken.send(ControlMessage.reject(Array("of another user".utf8)).bytes)
+    }
+    var error: ConnectError?
+    let deadline = MonotonicTime.now + .seconds(5)
+    while error == nil && MonotonicTime.now < deadline {
+      if case .failed(_, let reason)? = client.events.poll() { error = reason }
+    }
+    #expect(error?.description.contains("of another user") == true, "\(String(describing: error))")
+    client.queuePair.destroy()
+  }
+
   /// A process that connects and dies without a word, or in the middle of its hello.
   @Test(
     "SM-42: a peer that dies at the door leaves nothing behind", arguments: [[], [1, 1, 0, 0]])

@@ -1,3 +1,4 @@
+import FabricPlatform
 import FabricStorage
 import Foundation
 import Testing
@@ -23,6 +24,10 @@ struct FileStoreTests {
     #expect(refusal("/dev/null") == .notFileOrDevice(path: "/dev/null"))
     let nested = place.file("none") + "/volume"
     #expect(refusal(nested, .init(byteCountIfMissing: 4096)) == .directoryMissing(path: nested))
+    // Nobody makes files there, not even root.
+    #expect(
+      refusal("/sys/volume", .init(byteCountIfMissing: 4096))
+        == .notCreatable(path: "/sys/volume", reason: .permissionDenied))
     #expect(
       refusal(path, .init(byteCountIfMissing: 1000))
         == .sizeNotWhole(byteCount: 1000, blockByteCount: 512))

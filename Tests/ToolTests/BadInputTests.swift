@@ -83,6 +83,7 @@ struct BadInputTests {
     try host(64, "one of its volumes: bad, full, r, w", "info", unitURL)
     try host(64, "one of its volumes: bad, full, r, w", "bench", unitURL)
     try host(64, "use \(unitURL)", "discover", place.url("w"))
+    try host(69, "no directory: check the path", "info", place.url("w/w"))
     try host(69, "attach it read-only", "verify", place.url("r"))
     try host(74, "the disk under the volume is full", "verify", place.url("full"))
     try host(74, "the medium cannot give back", "read", place.url("bad"), "--count", "16")
@@ -146,6 +147,9 @@ struct BadInputTests {
     try unit(
       69, "/none/u.sock", "--listen", "shm:\(place.path)/none/u.sock", "--volume",
       "d=\(none),size=1MiB")
+    // Nobody makes files there, not even root.
+    try unit(
+      69, "choose another path", "--listen", "shm:/sys/u.sock", "--volume", "d=\(none),size=1MiB")
     try unit(
       66, "found a directory", "--listen", listen, "--volume", "d=\(none),size=1MiB", "--volume",
       "e=\(place.path)")

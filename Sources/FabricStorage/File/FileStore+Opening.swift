@@ -112,7 +112,7 @@ extension FileStore {
       if error == .fileExists { throw .locked(path: path) }  // somebody was quicker
       if error == .noSuchFileOrDirectory { throw .directoryMissing(path: path) }
       if error == .noSpace { throw .noSpace(path: path, byteCount: byteCount) }
-      throw .notWritable(path: path, reason: error)
+      throw .notCreatable(path: path, reason: error)
     }
     let descriptor = Descriptor(owning: number)
     var opened = OpenedFile(

@@ -7,6 +7,8 @@ public enum StoreError: Error, Equatable, Sendable, CustomStringConvertible {
   case missing(path: String)
   /// The directory that the file is to be in is not there.
   case directoryMissing(path: String)
+  /// The file cannot be made.
+  case notCreatable(path: String, reason: Errno)
   /// The path, or a directory on the way to it, may not be used by this user.
   case notReadable(path: String, reason: Errno)
   /// The file or its directory may only be read.
@@ -51,6 +53,9 @@ public enum StoreError: Error, Equatable, Sendable, CustomStringConvertible {
         + "give a size to create it, or correct the path"
     case .directoryMissing(let path):
       "expected a directory to keep \(path) in, found none; make it, or correct the path"
+    case .notCreatable(let path, let reason):
+      "expected to make \(path), got \"\(reason)\"; check its directory's owner and mode, or "
+        + "choose another path"
     case .notReadable(let path, let reason):
       "expected to read \(path), got \"\(reason)\"; check its owner and mode"
     case .notWritable(let path, let reason):
