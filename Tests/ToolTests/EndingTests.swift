@@ -4,6 +4,78 @@ import Testing
 /// Programs that are ended from outside leave nothing behind.
 @Suite("Tools, ended by signals", .timeLimit(.minutes(2)))
 struct EndingTests {
+  @Test(
+    "^C ends a host at once, with one line, and the unit gives back what was its",
+    arguments: [
+      ["verify", "d", "--passes", "1000"], ["verify", "m", "--passes", "1000", "--json"],
+      ["bench", "m", "--seconds", "60"], ["copy", "in", "d"], ["copy", "d", "out"],
+    ])
+  func host(_ words: [String]) throws {
+    let place = try Place()
+    let delay = "fault=delay=20ms"
+    let unit = try place.serve(
+      "d=\(place.file("d.img")),size=64MiB,\(delay)", "m=memory,size=16MiB,\(delay)")
+    try Data(count: 64 << 20).write(to: URL(filePath: place.file("in")))
+    let arguments = words.map { word in
+      switch word {
+      case "d", "m": place.url(word)
+      case "in", "out": place.file(word)
+      default: word
+      }
+    }
+    let host = try Tool("iohost", arguments + ["--host-name", "the-host"])
+    #expect(unit.waits(for: "the-host at"))
+    host.signal(SIGINT)
+    #expect(host.waitForEnd() == 130)
+    #expect(host.errors.last == "interrupted" && host.output.isEmpty, "\(host.errors)")
+    #expect(unit.waits(for: "the peer's process ended"))
+    unit.signal(SIGINT)
+    #expect(unit.waitForEnd() == 0)
+    let left = try FileManager.default.contentsOfDirectory(atPath: place.path)
+    #expect(Set(left).subtracting(["out"]) == ["d.img", "d.img.fabric", "in"])
+  }
+
+  @Test("A unit that stands still for seconds is waited for")
+  func stopped() throws {
+    let place = try Place()
+    let unit = try place.serve("d=\(place.file("d.img")),size=16MiB,fault=delay=5ms")
+    let verify = try Tool("iohost", ["verify", place.url("d"), "--passes", "2"])
+    #expect(verify.waits(for: "generation 1 is written"))
+    unit.signal(SIGSTOP)
+    // What else waits finds out that time passes.
+    let late = try place.host("info", place.url("d"), "--timeout", "4")
+    #expect(late.waitForEnd() == 75)
+    unit.signal(SIGCONT)
+    #expect(verify.waitForEnd() == 0, "\(verify.errors)")
+  }
+
+  @Test("Standard streams that are closed, full or left by their reader")
+  func standardStreams() throws {
+    let place = try Place()
+    let unit = try place.serve("m=memory,size=16MiB")
+    let url = place.url("m")
+    func run(_ script: String) throws -> (code: Int32, output: [String], errors: [String]) {
+      let tool = try Tool(shell: script)
+      return (tool.waitForEnd(), tool.output, tool.errors)
+    }
+    let left = try run("$bin/iohost read \(url) --count 4096 | true; echo ${PIPESTATUS[0]}")
+    #expect(left.output == ["141"] && left.errors.isEmpty, "\(left)")
+    for script in ["read \(url) >&-", "read \(url) >/dev/full", "info \(url) >&-", "doctor >&-"] {
+      let (code, _, errors) = try run("$bin/iohost \(script)")
+      #expect(code == 66 && errors.count == 1, "\(script): \(code), \(errors)")
+      #expect(errors.first?.contains("the standard output") == true, "\(errors)")
+    }
+    // Their numbers must not become those of a socket or of the file.
+    let silent = try run("$bin/iohost read \(url) --output \(place.file("out")) <&- >&- 2>&-")
+    #expect(silent.code == 0)
+    #expect(try Data(contentsOf: URL(filePath: place.file("out"))) == Data(count: 4096))
+    let stream = try run(
+      "$bin/iohost copy \(url) - | cmp -n 16777216 - /dev/zero; echo ${PIPESTATUS[*]}")
+    #expect(stream.output == ["0 0"], "\(stream)")
+    #expect(stream.errors.count == 1 && stream.errors[0].hasPrefix("copied 16777216 bytes"))
+    _ = unit
+  }
+
   @Test("The sample that listens ends in order", arguments: [SIGINT, SIGTERM])
   func sample(_ number: Int32) throws {
     let place = try Place()

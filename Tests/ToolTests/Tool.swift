@@ -15,9 +15,19 @@ final class Tool: Sendable {
   private let changed = DispatchSemaphore(value: 0)
 
   /// Starts `name` with `arguments`.
-  init(_ name: String, _ arguments: [String]) throws {
+  convenience init(_ name: String, _ arguments: [String]) throws {
+    try self.init(Self.directory.appending(path: name), arguments)
+  }
+
+  /// Starts a script of the shell, in which `$bin` is where the programs lie.
+  convenience init(shell script: String) throws {
+    try self.init(
+      URL(filePath: "/bin/bash"), ["-c", "bin='\(Self.directory.path)'; \(script)"])
+  }
+
+  private init(_ program: URL, _ arguments: [String]) throws {
     process = Process()
-    process.executableURL = Self.directory.appending(path: name)
+    process.executableURL = program
     process.arguments = arguments
     let output = Pipe()
     let errors = Pipe()
