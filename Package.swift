@@ -62,7 +62,9 @@ let package = Package(
     // Floor 4: messaging
     .target(
       name: "FabricMessaging",
-      dependencies: ["FabricCompletion", "FabricPlatform", "FabricVerbs", "FabricWire"],
+      dependencies: [
+        "FabricBounded", "FabricCompletion", "FabricPlatform", "FabricVerbs", "FabricWire",
+      ],
       swiftSettings: ours),
 
     // Floor 4: storage

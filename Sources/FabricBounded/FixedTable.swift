@@ -5,7 +5,7 @@ public final class FixedTable<Element: BitwiseCopyable> {
   public let count: Int
 
   public init(repeating element: Element, count: Int) {
-    precondition(count > 0, "a table holds at least one element")
+    precondition(count >= 0, "a table has no negative length")
     unsafe base = .allocate(capacity: count)
     unsafe base.initialize(repeating: element, count: count)
     self.count = count

@@ -36,11 +36,11 @@ extension CompletionService {
       index &+= 1
     }
     // The clock costs as much as a poll: it is read in some rounds only.
-    if !channels.isEmpty && (hasSilentParts || areChannelsDue || roundCount & 31 == 0) {
+    if hasChannels && (hasSilentParts || areChannelsDue || roundCount & 31 == 0) {
       count &+= pollChannels()
     }
     context.leave()
-    if !context.keptAlive.isEmpty { context.keptAlive.removeAll() }
+    if context.keepsAlive { context.letGo() }
     if context.busyQueueCount > 1 && sleepingFollowerCount.load(ordering: .relaxed) > 0 {
       wakeFollowers(count: 1)
     }

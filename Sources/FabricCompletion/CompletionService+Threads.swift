@@ -42,7 +42,7 @@ extension CompletionService {
       context.enter()
       let count = serveQueues(context)
       context.leave()
-      if !context.keptAlive.isEmpty { context.keptAlive.removeAll() }
+      if context.keepsAlive { context.letGo() }
       if count > 0 {
         idleSince = nil
         continue

@@ -48,6 +48,7 @@ public final class CompletionService: @unchecked Sendable {
   private var watchCounts: [CInt: Int] = [:]
   /// Something is watched that cannot wake a sleeper.
   private(set) var hasSilentParts = false
+  private(set) var hasChannels = false
 
   // Jobs
   private let jobs = Mutex<[@Sendable () -> Void]>([])
@@ -204,7 +205,7 @@ public final class CompletionService: @unchecked Sendable {
       // A source may remove itself while it is being called: it lives until the round ends.
       let served = servedSources.remove(at: index)
       if contexts[0].thread.load(ordering: .relaxed) == SystemThread.currentIdentity {
-        contexts[0].keptAlive.append(served)
+        contexts[0].keepAlive(served)
       }
       unsafe sourceReferences = servedSources.map { unsafe .passUnretained($0) }
       unwatch(source.descriptor)
@@ -303,6 +304,7 @@ public final class CompletionService: @unchecked Sendable {
 
   private func refresh() {
     unsafe queueReferences = queues.map { unsafe .passUnretained($0) }
+    hasChannels = !channels.isEmpty
     hasSilentParts =
       queues.contains { $0.queue.descriptor == nil }
       || channels.contains { $0.events.descriptor == nil }

@@ -15,7 +15,8 @@ final class RoundContext {
   /// The queue where the next round starts, so that each comes first in turn.
   var firstQueue = 0
   /// What this thread was using when it changed something from inside; kept to the round's end.
-  var keptAlive: [AnyObject] = []
+  private var keptAlive: [AnyObject] = []
+  private(set) var keepsAlive = false
   var currentQueue: Unmanaged<ServedQueue>?
   var currentMonitor: Unmanaged<Monitor>?
   /// Queues that had something in the last round.
@@ -42,10 +43,19 @@ final class RoundContext {
 
   /// Before others may change what this thread is using.
   func keepCurrentAlive() {
-    if let queue = unsafe currentQueue { unsafe keptAlive.append(queue.takeUnretainedValue()) }
-    if let monitor = unsafe currentMonitor {
-      unsafe keptAlive.append(monitor.takeUnretainedValue())
-    }
+    if let queue = unsafe currentQueue { unsafe keepAlive(queue.takeUnretainedValue()) }
+    if let monitor = unsafe currentMonitor { unsafe keepAlive(monitor.takeUnretainedValue()) }
+  }
+
+  func keepAlive(_ object: AnyObject) {
+    keptAlive.append(object)
+    keepsAlive = true
+  }
+
+  /// At the end of a round.
+  func letGo() {
+    keptAlive.removeAll()
+    keepsAlive = false
   }
 }
 

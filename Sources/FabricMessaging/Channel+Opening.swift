@@ -74,7 +74,7 @@ extension Channel {
     case .reject(let reason): refuse(reason)
     case .accept(let greeting, let handler):
       precondition(greeting.count <= Opening.maximumGreetingByteCount, "the greeting is too long")
-      self.handler = handler
+      setHandler(handler)
       sendOpening(.opened, greeting: greeting)
       guard adopt(view) else { return }
       role = nil
@@ -92,7 +92,7 @@ extension Channel {
     flush()
     // The peer hangs up when it has read why; if not, the time-out does it.
     phase = .closing
-    handler = nil
+    clearHandler()
     deadline = .now + .seconds(1)
     timer?.reschedule()
   }
@@ -107,15 +107,13 @@ extension Channel {
       finish(.failure(error.words))
       return false
     }
-    let sent = credit.consumed
-    credit = SendCredit(initial: opening.receiveCount)
-    for _ in 0..<sent { credit.consume() }
+    credit.open(window: opening.receiveCount)
     peerBuffers = PeerBuffers(
       count: Int(opening.bufferCount), address: opening.bufferAddress,
       byteCount: Int(opening.bufferByteCount))
     peerBufferKey = opening.bufferKey
-    peerBufferByteCount = opening.bufferCount > 0 ? Int(opening.bufferByteCount) : 0
-    maximumPayloadByteCount =
+    bufferLimit = opening.bufferCount > 0 ? Int(opening.bufferByteCount) : 0
+    payloadLimit =
       min(Int(opening.messageByteCount), options.messageByteCount) - MessageHeader.byteCount
     usesImmediate =
       opening.takesImmediate && hasImmediateWrite && options.indication == .automatic

@@ -36,21 +36,25 @@ extension Channel {
       }
     }
     deliver(&messageCount)
+    // Answers first: somebody waits for them.
+    flush()
     repost(&repostCount)
     isHandling = false
+    releaseHandler()
     guard phase != .closed else { return }
     if wasRefused && credit.hasUserCredit {
       wasRefused = false
       handler?.channelCanSend(self)
+      flush()
     }
-    flush()
     tellCreditIfDue()
   }
 
   private func deliver(_ count: inout Int) {
     guard count > 0 else { return }
-    if phase == .open {
-      handler?.channel(self, received: unsafe Span(_unsafeStart: incoming, count: count))
+    if phase == .open, let reference = unsafe handlerReference {
+      let messages = unsafe Span(_unsafeStart: incoming, count: count)
+      unsafe reference._withUnsafeGuaranteedRef { $0.handler.channel(self, received: messages) }
     }
     count = 0
   }
@@ -79,13 +83,13 @@ extension Channel {
   private func ended(upTo id: UInt64) {
     var count = 0
     while endedCount != id {
-      let slot = Int(truncatingIfNeeded: endedCount % UInt64(options.sendCount))
-      let token = unsafe tokens[slot]
+      let token = unsafe tokens[oldestSlot]
       if token.isSet {
         unsafe finishedTokens[count] = token.value
         count &+= 1
       }
       endedCount &+= 1
+      oldestSlot = slot(after: oldestSlot)
     }
     if count > 0 {
       handler?.channel(self, finished: unsafe Span(_unsafeStart: finishedTokens, count: count))

@@ -3,22 +3,26 @@ public import FabricWire
 
 /// Pushing.
 extension Channel {
-  /// Completions of unsignalled sends come at least this often, in parts of the send queue.
-  private static let signalDivisor = 4
-
   /// Sends a small message into one of the peer's receives.
   ///
   /// - Returns: nil when taken; else why not, and nothing was sent.
   @discardableResult
   public func send(kind: UInt16, tag: UInt32, payload: WireView) -> SendRefusal? {
     guard phase == .open else { return .closed }
-    guard payload.byteCount <= maximumPayloadByteCount else { return .tooLong }
+    guard payload.byteCount <= payloadLimit else { return .tooLong }
     guard hasRoom(1) else { return refuse(.noCredit) }
+    let byteCount = MessageHeader.byteCount &+ payload.byteCount
+    if let (buffer, element) = inlineMessages.take(byteCount: byteCount) {
+      header(.user, kind: kind, tag: tag).write(to: buffer)
+      buffer.copy(payload, at: MessageHeader.byteCount)
+      queueMessage(element, flags: .inline)
+      return nil
+    }
     let slot = nextSlot
     let buffer = memory.outgoing(slot)
     header(.user, kind: kind, tag: tag).write(to: buffer)
     buffer.copy(payload, at: MessageHeader.byteCount)
-    queueMessage(slot, byteCount: MessageHeader.byteCount &+ payload.byteCount, token: nil)
+    queueMessage(memory.outgoingElement(slot, byteCount: byteCount))
     return nil
   }
 
@@ -34,9 +38,9 @@ extension Channel {
     token: UInt64? = nil
   ) -> SendRefusal? {
     guard phase == .open else { return .closed }
-    guard payload.byteCount <= maximumPayloadByteCount - 8,
+    guard payload.byteCount <= payloadLimit - 8,
       payload.byteCount <= ChannelMemory.headroomByteCount - MessageHeader.byteCount,
-      Int(data.byteCount) <= peerBufferByteCount
+      Int(data.byteCount) <= bufferLimit
     else { return .tooLong }
     guard hasRoom(2) else { return refuse(.noCredit) }
     guard let id = peerBuffers.take() else { return refuse(.noBuffer) }
@@ -84,7 +88,9 @@ extension Channel {
     buffer.set(UInt64(id) | UInt64(data.byteCount) << 32, at: MessageHeader.byteCount)
     buffer.copy(payload, at: MessageHeader.byteCount &+ 8)
     queueMessage(
-      slot, byteCount: MessageHeader.byteCount &+ 8 &+ payload.byteCount, token: token)
+      memory.outgoingElement(
+        slot, byteCount: MessageHeader.byteCount &+ 8 &+ payload.byteCount),
+      token: token)
   }
 
   /// Writes `data` to a range that the peer asked for and tells it the tag. (MS-9)
@@ -113,7 +119,8 @@ extension Channel {
       token: nil, costsCredit: false)
     let slot = nextSlot
     header(.pushed, kind: 0, tag: tag).write(to: memory.outgoing(slot))
-    queueMessage(slot, byteCount: MessageHeader.byteCount, token: token)
+    queueMessage(
+      memory.outgoingElement(slot, byteCount: MessageHeader.byteCount), token: token)
     return nil
   }
 
@@ -138,6 +145,7 @@ extension Channel {
     do {
       try queuePair.postSend(unsafe Span(_unsafeStart: pending, count: pendingCount))
       pendingCount = 0
+      inlineMessages.reset()
     } catch {
       // The ring is full for the moment: what was not taken goes first next time.
       for index in error.acceptedCount..<pendingCount {
@@ -154,6 +162,9 @@ extension Channel {
 
   // MARK: Queueing
 
+  @inline(__always)
+  func slot(after slot: Int) -> Int { slot &+ 1 == options.sendCount ? 0 : slot &+ 1 }
+
   private var sendsUnderWay: Int { Int(truncatingIfNeeded: sentCount &- endedCount) }
 
   @inline(__always)
@@ -164,11 +175,6 @@ extension Channel {
   private func refuse(_ refusal: SendRefusal) -> SendRefusal {
     wasRefused = true
     return refusal
-  }
-
-  @inline(__always)
-  private var nextSlot: Int {
-    Int(truncatingIfNeeded: sentCount % UInt64(truncatingIfNeeded: options.sendCount))
   }
 
   /// A header that carries the credit and the buffers that are due.
@@ -185,24 +191,24 @@ extension Channel {
   }
 
   @inline(__always)
-  private func queueMessage(_ slot: Int, byteCount: Int, token: UInt64?) {
+  private func queueMessage(
+    _ element: ScatterGatherElement, flags: SendFlags = [], token: UInt64? = nil
+  ) {
     queue(
       SendRequest(
-        id: 0, opcode: .send,
-        elements: ScatterGatherList(memory.outgoingElement(slot, byteCount: byteCount)),
-        flags: []),
+        id: 0, opcode: .send, elements: ScatterGatherList(element), flags: flags),
       token: token, costsCredit: true)
   }
 
   @inline(__always)
   private func queue(_ request: SendRequest, token: UInt64?, costsCredit: Bool) {
     var request = request
-    let slot = nextSlot
-    unsafe tokens[slot] = SendToken(value: token ?? 0, isSet: token != nil)
+    unsafe tokens[nextSlot] = SendToken(value: token ?? 0, isSet: token != nil)
     sentCount &+= 1
+    nextSlot = slot(after: nextSlot)
     request.id = sentCount
     unsignaledCount &+= 1
-    if token != nil || unsignaledCount >= options.sendCount / Self.signalDivisor {
+    if token != nil || unsignaledCount >= signalInterval {
       request.flags.insert(.signaled)
       unsignaledCount = 0
     }
@@ -219,7 +225,7 @@ extension Channel {
     let slot = nextSlot
     let buffer = memory.outgoing(slot)
     header(type, kind: 0, tag: 0).write(to: buffer)
-    queueMessage(slot, byteCount: body(buffer), token: nil)
+    queueMessage(memory.outgoingElement(slot, byteCount: body(buffer)))
     return true
   }
 
@@ -227,7 +233,7 @@ extension Channel {
   func tellCreditIfDue() {
     guard phase == .open else { return }
     let untoldReceives = Int(repostedCount &- toldCount)
-    let untoldBuffers = ownBuffers.untold.count
+    let untoldBuffers = ownBuffers.untoldCount
     if untoldBuffers > 2 && untoldBuffers >= max(1, ownBuffers.count / 2) {
       returnManyBuffers()
     } else if untoldReceives >= options.receiveCount / 2

@@ -37,10 +37,14 @@ public final class Channel: CompletionHandler, @unchecked Sendable {
   let options: ChannelOptions
   let memory: ChannelMemory
   let hasImmediateWrite: Bool
+  let inlineMessages: InlineMessages
   let peerDescription: String
   var role: Role?
   var phase = Phase.connecting
-  var handler: (any ChannelHandler)?
+  private(set) var handler: (any ChannelHandler)?
+  /// The handler for calls that count no references; kept alive by `heldHandler`.
+  private(set) var handlerReference: Unmanaged<HeldHandler>?
+  private var heldHandler: HeldHandler?
 
   /// The queue pair beneath, for its number in logs and for faults in tests; not to be posted to.
   public var fabricQueuePair: any QueuePair { queuePair }
@@ -51,21 +55,30 @@ public final class Channel: CompletionHandler, @unchecked Sendable {
   /// What the peer passed in its opening.
   public internal(set) var peerGreeting: [UInt8] = []
   /// Bytes of data that one transfer may carry; 0 when the peer advertised no buffers.
-  public internal(set) var peerBufferByteCount = 0
+  public var peerBufferByteCount: Int { bufferLimit }
   /// Bytes of payload that one small message may carry.
-  public internal(set) var maximumPayloadByteCount = 0
+  public var maximumPayloadByteCount: Int { payloadLimit }
   public var isOpen: Bool { phase == .open }
 
-  // Sending.
-  var credit = SendCredit(initial: 1)
+  // Sending. What is public is computed: a stored public property costs a check at each use.
+  var payloadLimit = 0
+  var bufferLimit = 0
+  let credit = SendCredit(initial: 1)
   var peerBuffers = PeerBuffers(count: 0, address: 0, byteCount: 0)
   var peerBufferKey = RemoteKey(rawValue: 0)
   var usesImmediate = false
-  /// Sends in all; the next one's slot is this modulo the send count.
+  /// Sends in all.
   var sentCount: UInt64 = 0
+  /// Where the next send's message and token lie; goes round.
+  var nextSlot = 0
   /// Sends whose end is known; what they used is free.
   var endedCount: UInt64 = 0
+  /// The slot of the oldest send under way.
+  var oldestSlot = 0
   var unsignaledCount = 0
+  /// Every so many sends one is signalled, a quarter of the send queue: its end tells that of all
+  /// before it.
+  let signalInterval: Int
   let tokens: UnsafeMutablePointer<SendToken>
   let pending: UnsafeMutablePointer<SendRequest>
   var pendingCount = 0
@@ -73,7 +86,7 @@ public final class Channel: CompletionHandler, @unchecked Sendable {
   var isHandling = false
 
   // Receiving.
-  var ownBuffers: OwnBuffers
+  let ownBuffers: OwnBuffers
   var repostedCount: UInt32 = 0
   var toldCount: UInt32 = 0
   let incoming: UnsafeMutablePointer<IncomingMessage>
@@ -90,6 +103,12 @@ public final class Channel: CompletionHandler, @unchecked Sendable {
   /// What a broken opening is told to the user with.
   var openFailure: ChannelOpenError?
 
+  /// A class around the handler, so that a call can refer to it without counting.
+  final class HeldHandler {
+    let handler: any ChannelHandler
+    init(_ handler: any ChannelHandler) { self.handler = handler }
+  }
+
   /// A user's mark on a send.
   struct SendToken: BitwiseCopyable {
     var value: UInt64
@@ -101,24 +120,26 @@ public final class Channel: CompletionHandler, @unchecked Sendable {
 
   init(
     service: CompletionService, queuePair: any QueuePair, memory: ChannelMemory,
-    options: ChannelOptions, hasImmediateWrite: Bool, peerDescription: String, role: Role,
+    options: ChannelOptions, capabilities: AdapterCapabilities, peerDescription: String, role: Role,
     handler: (any ChannelHandler)?
   ) {
     self.service = service
     self.queuePair = queuePair
     self.memory = memory
     self.options = options
-    self.hasImmediateWrite = hasImmediateWrite
+    hasImmediateWrite = capabilities.hasImmediateWrite
+    inlineMessages = InlineMessages(fabricLimit: capabilities.maximumInlineByteCount)
     self.peerDescription = peerDescription
     self.role = role
-    self.handler = handler
     ownBuffers = OwnBuffers(count: options.bufferCount)
+    signalInterval = max(1, options.sendCount / 4)
     unsafe tokens = .allocate(capacity: options.sendCount)
     // A transfer without immediates takes two requests.
     unsafe pending = .allocate(capacity: options.sendCount * 2)
     unsafe incoming = .allocate(capacity: Self.batchCount)
     unsafe reposts = .allocate(capacity: max(Self.batchCount, options.receiveCount))
     unsafe finishedTokens = .allocate(capacity: options.sendCount)
+    if let handler { setHandler(handler) }
   }
 
   deinit {
@@ -127,6 +148,25 @@ public final class Channel: CompletionHandler, @unchecked Sendable {
     unsafe incoming.deallocate()
     unsafe reposts.deallocate()
     unsafe finishedTokens.deallocate()
+  }
+
+  func setHandler(_ handler: any ChannelHandler) {
+    let held = HeldHandler(handler)
+    self.handler = handler
+    heldHandler = held
+    unsafe handlerReference = .passUnretained(held)
+  }
+
+  /// Nobody is called any more.
+  func clearHandler() {
+    handler = nil
+    unsafe handlerReference = nil
+    releaseHandler()
+  }
+
+  /// Lets a handler go that is called no more, but not while it is running.
+  func releaseHandler() {
+    if handler == nil && !isHandling { heldHandler = nil }
   }
 
   /// Gives a received transfer's buffer back to the peer. In any order; traps when it is not
@@ -159,7 +199,7 @@ public final class Channel: CompletionHandler, @unchecked Sendable {
     let role = self.role
     self.role = nil
     let handler = self.handler
-    self.handler = nil
+    clearHandler()
     let service = self.service
     timer?.remove(self)
     timer = nil

@@ -146,7 +146,7 @@ public final class ChannelEndpoint: @unchecked Sendable {
     }
     let channel = Channel(
       service: service, queuePair: queuePair, memory: memory, options: options,
-      hasImmediateWrite: adapter.capabilities.hasImmediateWrite, peerDescription: peer,
+      capabilities: adapter.capabilities, peerDescription: peer,
       role: role, handler: handler)
     do {
       try channel.postAllReceives()

@@ -47,6 +47,7 @@ final class ChannelTimer: ProgressSource, @unchecked Sendable {
     return 0
   }
 
+  @inline(never)
   private func look() {
     guard let next else { return }
     let now = MonotonicTime.now

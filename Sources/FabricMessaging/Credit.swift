@@ -1,18 +1,29 @@
+import FabricBounded
+
 /// How many messages this side may still send. (MS-5)
 ///
 /// Both counters are cumulative and wrap: a repeated or late update does no harm.
-struct SendCredit {
+///
+/// A class, as those below: what every message changes costs no check of
+/// exclusive access.
+final class SendCredit {
   /// Kept back for messages that return credit, beat or close.
   static let reserve: UInt32 = 2
 
   /// Receives that the peer has posted in all, as it last said.
   private(set) var granted: UInt32
   private(set) var consumed: UInt32 = 0
-  private let window: UInt32
+  private var window: UInt32
 
   init(initial: UInt32) {
     granted = initial
     window = initial
+  }
+
+  /// Begins with the peer's window; what was sent before counts.
+  func open(window: UInt32) {
+    self.window = window
+    granted = window
   }
 
   var available: UInt32 { granted &- consumed }
@@ -20,12 +31,12 @@ struct SendCredit {
   var hasAnyCredit: Bool { available > 0 }
 
   @inline(__always)
-  mutating func consume() { consumed &+= 1 }
+  func consume() { consumed &+= 1 }
 
   /// Takes the peer's counter; false when it claims more than its window holds, which no honest
   /// peer does.
   @inline(__always)
-  mutating func update(_ reposted: UInt32) -> Bool {
+  func update(_ reposted: UInt32) -> Bool {
     let next = reposted &+ window
     let advance = next &- granted
     if advance == 0 { return true }
@@ -38,34 +49,34 @@ struct SendCredit {
 }
 
 /// The peer's advertised buffers that are free to write into. (MS-6)
-struct PeerBuffers {
+final class PeerBuffers {
   let address: UInt64
   let byteCount: Int
   let stride: UInt64
-  private var free: [UInt16]
-  private var isLent: [Bool]
+  let count: Int
+  private let free: IndexPool
+  private let isLent: FixedTable<Bool>
 
   init(count: Int, address: UInt64, byteCount: Int) {
     self.address = address
     self.byteCount = byteCount
+    self.count = count
     stride = UInt64(ChannelMemory.headroomByteCount + byteCount)
-    free = (0..<count).reversed().map { UInt16($0) }
-    isLent = Array(repeating: false, count: count)
+    free = IndexPool(capacity: count)
+    isLent = FixedTable(repeating: false, count: count)
   }
 
-  var hasFree: Bool { !free.isEmpty }
-
-  mutating func take() -> UInt16? {
-    guard let id = free.popLast() else { return nil }
-    isLent[Int(id)] = true
-    return id
+  func take() -> UInt16? {
+    guard let id = free.take() else { return nil }
+    isLent[id] = true
+    return UInt16(truncatingIfNeeded: id)
   }
 
   /// False when the peer returns what it does not have.
-  mutating func comeBack(_ id: UInt16) -> Bool {
-    guard Int(id) < isLent.count, isLent[Int(id)] else { return false }
+  func comeBack(_ id: UInt16) -> Bool {
+    guard Int(id) < count, isLent[Int(id)] else { return false }
     isLent[Int(id)] = false
-    free.append(id)
+    free.give(Int(id))
     return true
   }
 
@@ -75,32 +86,38 @@ struct PeerBuffers {
 }
 
 /// This side's advertised buffers that hold the peer's data.
-struct OwnBuffers {
-  private var isHeld: [Bool]
-  /// Given back by the user, not yet told to the peer.
-  private(set) var untold: [UInt16] = []
+final class OwnBuffers {
+  let count: Int
+  private let isHeld: FixedTable<Bool>
+  private let untold: FixedTable<UInt16>
+  /// Buffers given back by the user and not yet told to the peer.
+  private(set) var untoldCount = 0
 
   init(count: Int) {
-    isHeld = Array(repeating: false, count: count)
-    untold.reserveCapacity(count)
+    self.count = count
+    isHeld = FixedTable(repeating: false, count: count)
+    untold = FixedTable(repeating: 0, count: count)
   }
 
-  var count: Int { isHeld.count }
-
   /// False for a buffer that does not exist or that the peer does not own now: a stale id.
-  mutating func hold(_ id: UInt16) -> Bool {
-    guard Int(id) < isHeld.count, !isHeld[Int(id)] else { return false }
+  func hold(_ id: UInt16) -> Bool {
+    guard Int(id) < count, !isHeld[Int(id)] else { return false }
     isHeld[Int(id)] = true
     return true
   }
 
   /// Traps when the buffer is not held.
-  mutating func giveBack(_ id: UInt16) {
-    precondition(Int(id) < isHeld.count && isHeld[Int(id)], "the buffer is not held")
+  func giveBack(_ id: UInt16) {
+    precondition(Int(id) < count && isHeld[Int(id)], "the buffer is not held")
     isHeld[Int(id)] = false
-    untold.append(id)
+    untold[untoldCount] = id
+    untoldCount &+= 1
   }
 
   @inline(__always)
-  mutating func takeUntold() -> UInt16? { untold.popLast() }
+  func takeUntold() -> UInt16? {
+    if untoldCount == 0 { return nil }
+    untoldCount &-= 1
+    return untold[untoldCount]
+  }
 }

@@ -59,8 +59,14 @@ struct MessageHeader: Equatable {
     guard view.byteCount >= Self.byteCount else { return nil }
     let low = view.uint64(at: 0)
     let high = view.uint64(at: 8)
-    guard let type = MessageType(rawValue: UInt8(truncatingIfNeeded: low)) else { return nil }
-    self.type = type
+    let rawType = UInt8(truncatingIfNeeded: low)
+    if rawType == MessageType.user.rawValue {
+      type = .user
+    } else if let other = MessageType(rawValue: rawType) {
+      type = other
+    } else {
+      return nil
+    }
     bufferCount = UInt8(truncatingIfNeeded: low >> 8)
     guard bufferCount <= 1 else { return nil }
     kind = UInt16(truncatingIfNeeded: low >> 16)

@@ -1,5 +1,6 @@
 import FabricPlatform
 import FabricVerbs
+import FabricWire
 import Synchronization
 
 /// Carrying out what the peer asks, as the target.
@@ -25,6 +26,8 @@ extension SharedMemoryQueuePair {
       loop: while count < completions.count {
         // Pairs with the release in `publish`: the record behind its word.
         let word = unsafe SharedWord32(at: peer.line(consumedLines)).loadAcquiring()
+        // Two lines that the peer has just written come over at the same time.
+        _ = unsafe SharedWord32(at: peer.line(consumedLines &+ 1)).load()
         guard word != 0 else { break }
         // Behind its newest record an honest peer keeps an empty line: a ring without an end
         // would keep this thread for ever.
@@ -267,13 +270,15 @@ extension SharedMemoryQueuePair {
     let firstCount = Int(target.first.byteCount)
     let intoFirst = max(0, min(byteCount, firstCount &- offset))
     if intoFirst > 0 {
-      unsafe UnsafeMutableRawPointer(bitPattern: UInt(target.first.address) &+ UInt(offset))!
-        .copyMemory(from: source, byteCount: intoFirst)
+      unsafe copyShort(
+        to: UnsafeMutableRawPointer(bitPattern: UInt(target.first.address) &+ UInt(offset))!,
+        from: source, byteCount: intoFirst)
     }
     if byteCount > intoFirst {
       let skipped = max(0, offset &- firstCount)
-      unsafe UnsafeMutableRawPointer(bitPattern: UInt(target.second.address) &+ UInt(skipped))!
-        .copyMemory(from: source + intoFirst, byteCount: byteCount &- intoFirst)
+      unsafe copyShort(
+        to: UnsafeMutableRawPointer(bitPattern: UInt(target.second.address) &+ UInt(skipped))!,
+        from: source + intoFirst, byteCount: byteCount &- intoFirst)
     }
   }
 

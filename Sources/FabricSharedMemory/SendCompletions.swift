@@ -9,8 +9,15 @@ extension SharedMemoryQueuePair {
     into completions: inout MutableSpan<WorkCompletion>, from start: Int
   ) -> Int {
     var retired = retiredCount.load(ordering: .relaxed)
-    guard retired != publishedCount.load(ordering: .acquiring) else { return start }
+    let outstanding = publishedCount.load(ordering: .acquiring) &- retired
+    guard outstanding != 0 else { return start }
     let hasFailed = state == .error
+    // Each look at the peer's word takes its line away from it: where nobody waits for a
+    // completion, there is time until half of the queue has ended.
+    guard
+      hasFailed || signaledCount.load(ordering: .relaxed) != retiredSignaledCount
+        || outstanding > UInt64(truncatingIfNeeded: sendCapacity / 2)
+    else { return start }
     // Pairs with the release in `receive`: `failure` before `consumed`, both behind the work.
     let consumed = peerConsumed
     // Read behind `consumed`: the peer cannot have consumed what was published later.
@@ -19,11 +26,11 @@ extension SharedMemoryQueuePair {
     var count = start
     let first = retired
     while retired != published && count < completions.count {
-      let entry = unsafe sendEntries[
-        Int(truncatingIfNeeded: retired) & (nextPowerOfTwoCapacity &- 1)]
+      let slot = Int(truncatingIfNeeded: retired) & (nextPowerOfTwoCapacity &- 1)
+      let entry = unsafe sendEntries[slot]
       var status = WorkCompletionStatus.success
       if entry.endLine <= consumed && !hasRefusedClaim {
-        if entry.opcode == .read && !fetch(entry) { status = .localProtectionError }
+        if entry.opcode == .read, unsafe !fetch(readEntries[slot]) { status = .localProtectionError }
       } else if hasFailed {
         status = endOfFailed()
       } else {
@@ -34,6 +41,7 @@ extension SharedMemoryQueuePair {
         status = endOfFailed()
       }
       retired &+= 1
+      if entry.isSignaled || entry.opcode == .read { retiredSignaledCount &+= 1 }
       if entry.isSignaled || status != .success {
         completions[count] = WorkCompletion(
           id: entry.id, queuePairNumber: number, status: status,
@@ -81,7 +89,7 @@ extension SharedMemoryQueuePair {
   }
 
   /// Fetches the bytes of a read that the target has allowed.
-  private func fetch(_ entry: SendEntry) -> Bool {
+  private func fetch(_ entry: ReadEntry) -> Bool {
     let elements = entry.elements
     let isValid =
       domain.covers(elements.first, writing: true) && domain.covers(elements.second, writing: true)

@@ -1,5 +1,6 @@
 import FabricPlatform
 import FabricVerbs
+import FabricWire
 import Synchronization
 
 /// What the initiator keeps of a request until it has ended.
@@ -7,10 +8,14 @@ struct SendEntry: BitwiseCopyable {
   var id: UInt64
   /// The line behind the record; the request is over once the target has consumed up to here.
   var endLine: UInt64
-  var elements: ScatterGatherList
-  var remoteAddress: UInt64
   var opcode: SendOpcode
   var isSignaled: Bool
+}
+
+/// What a read is to fetch, at the place of its entry.
+struct ReadEntry: BitwiseCopyable {
+  var elements: ScatterGatherList
+  var remoteAddress: UInt64
 }
 
 /// Posting.
@@ -96,17 +101,18 @@ extension SharedMemoryQueuePair {
 
     let line = unsafe own.line(producedLines)
     var word = Record.kind(request.opcode)
-    unsafe line.storeBytes(of: request.immediate, toByteOffset: 4, as: UInt32.self)
+    clearLine(behind: lines)
     if carries {
       word |= Record.inlineFlag | UInt32(truncatingIfNeeded: byteCount) << 16
+      unsafe copyInline(request.elements, to: line, offset: inlineOffset)
       if inlineOffset == Record.writeInlineOffset {
         unsafe RecordFields.writeTarget(request, to: line)
       }
-      unsafe copy(request.elements, to: line + inlineOffset)
     } else {
       if isDirect && placeDirectly(request) { word |= Record.placedFlag }
       unsafe RecordFields.write(request, to: line)
     }
+    unsafe line.storeBytes(of: request.immediate, toByteOffset: 4, as: UInt32.self)
     place(word, lines, &batch)
     enter(request)
     batch.count &+= 1
@@ -152,36 +158,57 @@ extension SharedMemoryQueuePair {
       guard end &- knownConsumedLines <= UInt64(lineCount) else { return false }
     }
     if padding > 0 {
+      clearLine(behind: padding)
       place(Record.padding | UInt32(padding) << 16, padding, &batch)
     }
     return true
   }
 
-  /// Ends a record: clears the word behind it and stores its own, at once or, for the batch's
-  /// first, at publication.
+  /// Clears the word behind a record that is about to be written.
+  @inline(__always)
+  private func clearLine(behind lines: Int) {
+    unsafe SharedWord32(at: own.line(producedLines &+ UInt64(lines))).store(0)
+  }
+
+  /// Ends a record: stores its word, at once or, for the batch's first, at publication.
   @inline(__always)
   private func place(_ word: UInt32, _ lines: Int, _ batch: inout Batch) {
     let line = unsafe own.line(producedLines)
-    let next = producedLines &+ UInt64(lines)
-    unsafe SharedWord32(at: own.line(next)).store(0)
     if batch.firstWord == 0 {
       batch.firstLine = producedLines
       batch.firstWord = word
     } else {
       unsafe SharedWord32(at: line).store(word)
     }
-    producedLines = next
+    producedLines &+= UInt64(lines)
+  }
+
+  /// Copies bytes into a record: its first line last, for the peer is looking at that one, and
+  /// takes it away as often as it is written to at intervals.
+  @inline(__always)
+  private func copyInline(
+    _ elements: ScatterGatherList, to line: UnsafeMutableRawPointer, offset: Int
+  ) {
+    let byteCount = Int(elements.first.byteCount)
+    let front = 64 &- offset
+    guard elements.second.byteCount == 0 && byteCount > front else {
+      return unsafe copy(elements, to: line + offset)
+    }
+    let source = unsafe UnsafeRawPointer(bitPattern: UInt(elements.first.address))!
+    unsafe copyShort(to: line + 64, from: source + front, byteCount: byteCount &- front)
+    unsafe copyShort(to: line + offset, from: source, byteCount: front)
   }
 
   @inline(__always)
   private func copy(_ elements: ScatterGatherList, to place: UnsafeMutableRawPointer) {
     if elements.first.byteCount > 0 {
-      unsafe place.copyMemory(
-        from: UnsafeRawPointer(bitPattern: UInt(elements.first.address))!,
+      unsafe copyShort(
+        to: place, from: UnsafeRawPointer(bitPattern: UInt(elements.first.address))!,
         byteCount: Int(elements.first.byteCount))
     }
     if elements.second.byteCount > 0 {
-      unsafe (place + Int(elements.first.byteCount)).copyMemory(
+      unsafe copyShort(
+        to: place + Int(elements.first.byteCount),
         from: UnsafeRawPointer(bitPattern: UInt(elements.second.address))!,
         byteCount: Int(elements.second.byteCount))
     }
@@ -190,12 +217,18 @@ extension SharedMemoryQueuePair {
   @inline(__always)
   private func enter(_ request: SendRequest) {
     let slot = Int(truncatingIfNeeded: postedCount) & (nextPowerOfTwoCapacity &- 1)
+    let isSignaled = request.flags.contains(.signaled)
     unsafe sendEntries[slot] = SendEntry(
-      id: request.id, endLine: producedLines, elements: request.elements,
-      remoteAddress: request.remoteAddress, opcode: request.opcode,
-      isSignaled: request.flags.contains(.signaled))
+      id: request.id, endLine: producedLines, opcode: request.opcode, isSignaled: isSignaled)
     postedCount &+= 1
-    if request.opcode == .read { readsPosted &+= 1 }
+    if isSignaled || request.opcode == .read {
+      signaledCount.store(signaledCount.load(ordering: .relaxed) &+ 1, ordering: .relaxed)
+    }
+    if request.opcode == .read {
+      readsPosted &+= 1
+      unsafe readEntries[slot] = ReadEntry(
+        elements: request.elements, remoteAddress: request.remoteAddress)
+    }
   }
 
   /// A queue pair that has failed takes requests only to flush them.

@@ -47,11 +47,16 @@ final class SharedMemoryQueuePair: QueuePair, @unchecked Sendable {
   var seenConsumedLines: UInt64 = 0
   var hasRefusedClaim = false
   let sendEntries: UnsafeMutablePointer<SendEntry>
+  let readEntries: UnsafeMutablePointer<ReadEntry>
   var producedLines: UInt64 = 0
   var knownConsumedLines: UInt64 = 0
   var postedCount: UInt64 = 0
   let publishedCount = Atomic<UInt64>(0)
   let retiredCount = Atomic<UInt64>(0)
+  /// Signalled requests and reads, which somebody waits for: posted, by the poster; ended, by the
+  /// poller.
+  let signaledCount = Atomic<UInt64>(0)
+  var retiredSignaledCount: UInt64 = 0
   var lastRungForReceives: UInt32 = 0
   /// By the poster and by the poller.
   var readsPosted: UInt64 = 0
@@ -91,11 +96,15 @@ final class SharedMemoryQueuePair: QueuePair, @unchecked Sendable {
     connection = Connection()
     nextPowerOfTwoCapacity = nextPowerOfTwo(sendCapacity)
     unsafe sendEntries = .allocate(capacity: nextPowerOfTwoCapacity)
+    unsafe readEntries = .allocate(capacity: nextPowerOfTwoCapacity)
     connection.queuePair = self
     attachToCompletionQueues()
   }
 
-  deinit { unsafe sendEntries.deallocate() }
+  deinit {
+    unsafe sendEntries.deallocate()
+    unsafe readEntries.deallocate()
+  }
 
   private func attachToCompletionQueues() {
     let receiveCapacity = usesSharedReceiveQueue ? 0 : receiveQueue.capacity

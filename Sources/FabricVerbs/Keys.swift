@@ -23,9 +23,9 @@ public struct AccessRights: OptionSet, Hashable, Sendable, BitwiseCopyable {
   @inlinable public init(rawValue: UInt8) { self.rawValue = rawValue }
 
   /// Receives and the results of RDMA reads may be placed here.
-  public static let localWrite = AccessRights(rawValue: 1)
+  @inlinable public static var localWrite: AccessRights { AccessRights(rawValue: 1) }
   /// The peer may write here with an RDMA write.
-  public static let remoteWrite = AccessRights(rawValue: 2)
+  @inlinable public static var remoteWrite: AccessRights { AccessRights(rawValue: 2) }
   /// The peer may read from here with an RDMA read.
-  public static let remoteRead = AccessRights(rawValue: 4)
+  @inlinable public static var remoteRead: AccessRights { AccessRights(rawValue: 4) }
 }

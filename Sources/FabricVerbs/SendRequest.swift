@@ -19,12 +19,12 @@ public struct SendFlags: OptionSet, Sendable, BitwiseCopyable {
   @inlinable public init(rawValue: UInt8) { self.rawValue = rawValue }
 
   /// A successful end makes a completion. A failed one always does.
-  public static let signaled = SendFlags(rawValue: 1)
+  @inlinable public static var signaled: SendFlags { SendFlags(rawValue: 1) }
   /// The bytes are taken at the post: the elements' keys are ignored and their memory may be used
   /// again at once. At most `capabilities.maximumInlineByteCount`.
-  public static let inline = SendFlags(rawValue: 2)
+  @inlinable public static var inline: SendFlags { SendFlags(rawValue: 2) }
   /// Starts only after all earlier RDMA reads of this queue pair have ended.
-  public static let fence = SendFlags(rawValue: 4)
+  @inlinable public static var fence: SendFlags { SendFlags(rawValue: 4) }
 }
 
 /// A request for a queue pair's send queue. The corresponding C type is `ibv_send_wr`.

@@ -35,7 +35,7 @@ public struct WireBuffer: @unchecked Sendable {
   @inlinable
   public func copy(_ bytes: WireView, at offset: Int) {
     precondition(offset >= 0 && offset &+ bytes.byteCount <= byteCount, "outside the buffer")
-    unsafe (base + offset).copyMemory(from: bytes.base, byteCount: bytes.byteCount)
+    unsafe copyShort(to: base + offset, from: bytes.base, byteCount: bytes.byteCount)
   }
 
   /// Copies `bytes` to `offset`.

@@ -23,15 +23,18 @@ final class StartedMeasurement {
   private let service: CompletionService
   private let endpoint: ChannelEndpoint
   private let listener: ChannelListener
-  private let handler = MeasuringHandler()
+  private let handler: MeasuringHandler
   private let process = Process()
 
   /// - Parameter floor: further arguments of the peer: the floor that it answers first.
-  init(options: ChannelOptions, isDirect: Bool, floor: [String] = []) throws {
+  init(
+    options: ChannelOptions, isDirect: Bool, floor: [String] = [],
+    handler: MeasuringHandler = MeasuringHandler()
+  ) throws {
+    self.handler = handler
     let path = NSTemporaryDirectory() + "/fabperf-\(getpid()).sock"
     service = try CompletionService()
     endpoint = try ChannelEndpoint(adapter: try sharedMemory(isDirect: isDirect), service: service)
-    let handler = self.handler
     let box = Box()
     listener = try endpoint.listen(
       at: FabricAddress(fabric: "shm", endpoint: path), options: options,
@@ -79,10 +82,10 @@ final class Measurement {
   }
 
   /// Runs the service until `condition` holds.
-  func run(until condition: () -> Bool) throws {
-    service.run(until: { condition() || handler.closed != nil }, deadline: .now + .seconds(60))
+  func run(until condition: () -> Bool, within limit: Duration = .seconds(60)) throws {
+    service.run(until: { condition() || handler.closed != nil }, deadline: .now + limit)
     if let closed = handler.closed { throw Failure("the channel closed: \(closed)") }
-    guard condition() else { throw Failure("the peer did not answer within 60 s") }
+    guard condition() else { throw Failure("the peer did not answer within \(limit)") }
   }
 
   func finish() {
@@ -98,7 +101,7 @@ struct Failure: Error, CustomStringConvertible {
   init(_ description: String) { self.description = description }
 }
 
-final class MeasuringHandler: ChannelHandler {
+class MeasuringHandler: ChannelHandler {
   /// Answers so far.
   var answerCount = 0
   var closed: ChannelCloseReason?

@@ -109,7 +109,7 @@ struct ProtocolTests {
 
   @Test("MS-5: a repeated counter does no harm, one beyond the window is refused")
   func credit() {
-    var credit = SendCredit(initial: 8)
+    let credit = SendCredit(initial: 8)
     for _ in 0..<6 { credit.consume() }
     #expect(!credit.hasUserCredit && credit.hasAnyCredit)
     let taken = ([4, 4, 2, 7] as [UInt32]).map { credit.update($0) }
@@ -119,12 +119,12 @@ struct ProtocolTests {
 
   @Test("MS-6, MS-12: a buffer comes back once, and only from who has it")
   func buffers() {
-    var peers = PeerBuffers(count: 2, address: 0, byteCount: 4096)
+    let peers = PeerBuffers(count: 2, address: 0, byteCount: 4096)
     let taken = peers.take()
     #expect(taken == 0 && peers.dataAddress(1) == 8192 + 4096)
     let back = [1, 2, 0, 0].map { peers.comeBack($0) }
     #expect(back == [false, false, true, false])
-    var own = OwnBuffers(count: 2)
+    let own = OwnBuffers(count: 2)
     let held = [1, 1, 2].map { own.hold($0) }
     #expect(held == [true, false, false])
   }
