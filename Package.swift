@@ -170,7 +170,11 @@ let package = Package(
       path: "Tests/ContractPeer", swiftSettings: ours),
     .testTarget(name: "TidinessTests", swiftSettings: ours),
     .testTarget(
-      name: "ToolTests", dependencies: ["PingPong", "fabperf", "iohost", "iounit"],
+      name: "ToolTests",
+      dependencies: [
+        "FabricCompletion", "FabricHostDriver", "FabricPlatform", "FabricSharedMemory",
+        "FabricStorage", "FabricVerbs", "PingPong", "fabperf", "iohost", "iounit",
+      ],
       swiftSettings: ours),
     .testTarget(
       name: "FabricIOUnitTests",
