@@ -85,39 +85,51 @@ final class PeerBuffers {
   }
 }
 
-/// This side's advertised buffers that hold the peer's data.
+/// This side's advertised buffers: whose each is.
 final class OwnBuffers {
+  private enum Owner: BitwiseCopyable {
+    /// Free, and told so.
+    case peer
+    /// Holds the peer's data.
+    case user
+    /// Given back by the user, not yet told to the peer: a stale id.
+    case nobody
+  }
+
   let count: Int
-  private let isHeld: FixedTable<Bool>
+  private let owners: FixedTable<Owner>
   private let untold: FixedTable<UInt16>
   /// Buffers given back by the user and not yet told to the peer.
   private(set) var untoldCount = 0
 
   init(count: Int) {
     self.count = count
-    isHeld = FixedTable(repeating: false, count: count)
+    owners = FixedTable(repeating: .peer, count: count)
     untold = FixedTable(repeating: 0, count: count)
   }
 
   /// False for a buffer that does not exist or that the peer does not own now: a stale id.
   func hold(_ id: UInt16) -> Bool {
-    guard Int(id) < count, !isHeld[Int(id)] else { return false }
-    isHeld[Int(id)] = true
+    guard Int(id) < count, owners[Int(id)] == .peer else { return false }
+    owners[Int(id)] = .user
     return true
   }
 
   /// Traps when the buffer is not held.
   func giveBack(_ id: UInt16) {
-    precondition(Int(id) < count && isHeld[Int(id)], "the buffer is not held")
-    isHeld[Int(id)] = false
+    precondition(Int(id) < count && owners[Int(id)] == .user, "the buffer is not held")
+    owners[Int(id)] = .nobody
     untold[untoldCount] = id
     untoldCount &+= 1
   }
 
+  /// The next to be told, which is the peer's from now on.
   @inline(__always)
   func takeUntold() -> UInt16? {
     if untoldCount == 0 { return nil }
     untoldCount &-= 1
-    return untold[untoldCount]
+    let id = untold[untoldCount]
+    owners[Int(id)] = .peer
+    return id
   }
 }

@@ -48,6 +48,8 @@ final class Pair {
   let client: ChannelEndpoint
   let serverHandler = Recorder()
   let clientHandler = Recorder()
+  /// Who hears of the channels that come after the first.
+  var nextHandler: any ChannelHandler = Recorder()
   var accepted: Channel?
   var connected: Result<Channel, ChannelOpenError>?
   let address: FabricAddress
@@ -64,9 +66,10 @@ final class Pair {
     let handler = serverHandler
     _ = try server.listen(
       at: address, options: serverOptions ?? options,
-      accept: { greeting, peer in
+      accept: { [unowned self] greeting, peer in
         decide?(String(decoding: greeting, as: UTF8.self))
-          ?? .accept(greeting: Array("welcome".utf8), handler: handler)
+          ?? .accept(
+            greeting: Array("welcome".utf8), handler: accepted == nil ? handler : nextHandler)
       },
       opened: { [unowned self] in accepted = $0 })
     client.connect(to: address, options: options, handler: clientHandler) {

@@ -127,6 +127,12 @@ struct ProtocolTests {
     let own = OwnBuffers(count: 2)
     let held = [1, 1, 2].map { own.hold($0) }
     #expect(held == [true, false, false])
+    // Given back, but the peer cannot know yet.
+    own.giveBack(1)
+    let early = own.hold(1)
+    let told = own.takeUntold()
+    let late = own.hold(1)
+    #expect(!early && told == 1 && late)
   }
 }
 
