@@ -33,6 +33,7 @@ final class StartedMeasurement {
   ) throws {
     self.handler = handler
     let path = NSTemporaryDirectory() + "/fabperf-\(getpid()).sock"
+    Interruption.removes(path)
     service = try CompletionService()
     endpoint = try ChannelEndpoint(adapter: try sharedMemory(isDirect: isDirect), service: service)
     let box = Box()
@@ -59,6 +60,29 @@ final class StartedMeasurement {
     }
     return Measurement(
       service: service, endpoint: endpoint, channel: channel, handler: handler, process: process)
+  }
+}
+
+/// ^C while the socket is there.
+private enum Interruption {
+  // Made before: inside a signal's handler no memory may be taken.
+  nonisolated(unsafe) private static var path: UnsafeMutablePointer<CChar>?
+
+  /// Has SIGINT and SIGTERM remove a file and then do what they do.
+  static func removes(_ file: String) {
+    unsafe path = strdup(file)
+    // A parent may have had them blocked when it started us.
+    var set = sigset_t()
+    unsafe sigemptyset(&set)
+    for number in [SIGINT, SIGTERM] {
+      unsafe sigaddset(&set, number)
+      signal(number) { number in
+        if let path = unsafe Interruption.path { _ = unsafe unlink(path) }
+        signal(number, SIG_DFL)
+        raise(number)
+      }
+    }
+    unsafe pthread_sigmask(SIG_UNBLOCK, &set, nil)
   }
 }
 

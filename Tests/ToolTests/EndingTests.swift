@@ -76,6 +76,25 @@ struct EndingTests {
     _ = unit
   }
 
+  @Test("^C of a measurement leaves no socket and no second process")
+  func measurement() throws {
+    let place = try Place()
+    let fabperf = try Tool(
+      shell: "TMPDIR=\(place.path) exec $bin/fabperf latency --seconds 60")
+    func sockets() throws -> [String] {
+      try FileManager.default.contentsOfDirectory(atPath: place.path).filter {
+        $0.hasSuffix(".sock")
+      }
+    }
+    let end = Date(timeIntervalSinceNow: 10)
+    while try sockets().isEmpty, Date.now < end {}
+    #expect(try sockets().count == 1)
+    fabperf.signal(SIGINT)
+    // The second process holds the same streams: they end with it.
+    #expect(fabperf.waitForEnd(limit: 20) == -SIGINT)
+    #expect(try sockets().isEmpty)
+  }
+
   @Test("The sample that listens ends in order", arguments: [SIGINT, SIGTERM])
   func sample(_ number: Int32) throws {
     let place = try Place()
