@@ -37,6 +37,7 @@ let package = Package(
     .systemLibrary(name: "CFabricURing"),
 
     // Floor 1: ground
+    .target(name: "FabricBounded", swiftSettings: ours),
     .target(name: "FabricWire", swiftSettings: ours),
     .target(name: "FabricPlatform", dependencies: ["CFabricLinux"], swiftSettings: ours),
 
@@ -70,11 +71,12 @@ let package = Package(
     // Floor 4: storage
     .target(
       name: "FabricStorage",
-      dependencies: ["CFabricLinux", "CFabricURing", "FabricPlatform", "FabricWire"],
+      dependencies: [
+        "CFabricLinux", "CFabricURing", "FabricBounded", "FabricPlatform", "FabricWire",
+      ],
       swiftSettings: ours),
 
-    // Floor 4: the block protocol
-    .target(name: "FabricBounded", swiftSettings: ours),
+    // Floor 5: the block protocol
     .target(
       name: "FabricIOProtocol", dependencies: ["FabricStorage", "FabricVerbs", "FabricWire"],
       swiftSettings: ours),

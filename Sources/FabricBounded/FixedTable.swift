@@ -26,6 +26,11 @@ public final class FixedTable<Element: BitwiseCopyable> {
     }
   }
 
+  /// The place of the first element, for C. Unsafe: valid as long as the table.
+  @inlinable
+  @unsafe
+  public var address: UnsafeMutablePointer<Element> { unsafe base }
+
   /// Lends the first `count` elements to `body`; traps when there are fewer.
   @inlinable
   public func withSpan<Result>(prefix count: Int, _ body: (Span<Element>) -> Result) -> Result {

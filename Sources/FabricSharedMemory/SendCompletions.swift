@@ -30,7 +30,9 @@ extension SharedMemoryQueuePair {
       let entry = unsafe sendEntries[slot]
       var status = WorkCompletionStatus.success
       if entry.endLine <= consumed && !hasRefusedClaim {
-        if entry.opcode == .read, unsafe !fetch(readEntries[slot]) { status = .localProtectionError }
+        if entry.opcode == .read, unsafe !fetch(readEntries[slot]) {
+          status = .localProtectionError
+        }
       } else if hasFailed {
         status = endOfFailed()
       } else {

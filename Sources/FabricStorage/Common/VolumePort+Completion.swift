@@ -1,3 +1,4 @@
+import FabricBounded
 import CFabricLinux
 import FabricPlatform
 import Synchronization
@@ -63,8 +64,8 @@ extension VolumePort {
 
   /// Frees the slot and puts the caller's tag back; a flush is told what it must be told.
   private func settle(_ completion: BlockCompletion) -> BlockCompletion {
-    let number = UInt32(truncatingIfNeeded: completion.tag)
-    let slot = slots[Int(number)]
+    let number = Int(truncatingIfNeeded: completion.tag)
+    let slot = slots[number]
     var completion = completion
     completion.tag = slot.tag
     freeSlots.give(number)

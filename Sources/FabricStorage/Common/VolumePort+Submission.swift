@@ -1,3 +1,4 @@
+import FabricBounded
 import CFabricLinux
 import Synchronization
 
@@ -41,7 +42,7 @@ extension VolumePort {
       tag: request.tag, client: UInt32(client), operation: request.operation,
       isForced: request.flags.contains(.forceUnitAccess), isHandedOn: status == .success)
     guard slot.isHandedOn else {
-      slots[Int(number)] = slot
+      slots[number] = slot
       refused.push(BlockCompletion(tag: UInt64(number), status: status))
       return
     }
@@ -50,7 +51,7 @@ extension VolumePort {
     } else if request.operation == .flush {
       slot.covered = clients[client].account.willFlush()
     }
-    slots[Int(number)] = slot
+    slots[number] = slot
     var handed = request
     handed.tag = UInt64(number)
     staged[stagedCount] = handed

@@ -1,3 +1,4 @@
+import FabricBounded
 import CFabricLinux
 import FabricPlatform
 import Synchronization
@@ -45,14 +46,14 @@ public final class VolumePort: @unchecked Sendable {
   let queue: any StoreQueue
   unowned let handler: any VolumePortHandler
   let registration: Registration
-  let slots: FixedArray<Slot>
-  var freeSlots: FreeList
-  let staged: FixedArray<BlockRequest>
+  let slots: FixedTable<Slot>
+  let freeSlots: IndexPool
+  let staged: FixedTable<BlockRequest>
   var stagedCount = 0
   /// Requests refused here, whose slots are still taken.
   var refused: CompletionRing
   let batch: CompletionBatch
-  var clients: FixedArray<Client>
+  var clients: FixedTable<Client>
   private var accounts: [VolumeClient]
   var quiescingCount = 0
   var isReporting = false
@@ -75,14 +76,14 @@ public final class VolumePort: @unchecked Sendable {
     self.handler = handler
     self.registration = registration
     depth = queue.depth
-    slots = FixedArray(repeating: Slot(), count: depth)
-    freeSlots = FreeList(capacity: depth)
-    staged = FixedArray(repeating: BlockRequest(.flush), count: depth)
+    slots = FixedTable(repeating: Slot(), count: depth)
+    freeSlots = IndexPool(capacity: depth)
+    staged = FixedTable(repeating: BlockRequest(.flush), count: depth)
     refused = CompletionRing(capacity: depth)
     batch = CompletionBatch(capacity: min(depth, 256))
     let own = VolumeClient(of: volume)
     accounts = [own]
-    clients = FixedArray(repeating: Client(account: AccountReference(own)), count: 1)
+    clients = FixedTable(repeating: Client(account: AccountReference(own)), count: 1)
     blockByteCount = UInt64(volume.blockByteCount)
     blockCount = volume.blockCount
     mayWrite = access == .readWrite
@@ -116,7 +117,7 @@ public final class VolumePort: @unchecked Sendable {
       clients[index] = entry
       return UInt32(index)
     }
-    let longer = FixedArray(repeating: entry, count: clients.count + 1)
+    let longer = FixedTable(repeating: entry, count: clients.count + 1)
     for index in 0..<clients.count { longer[index] = clients[index] }
     accounts.append(client)
     clients = longer

@@ -1,3 +1,4 @@
+import FabricBounded
 import CFabricLinux
 import FabricPlatform
 
@@ -17,12 +18,12 @@ final class FaultStoreQueue: StoreQueue {
 
   private let store: FaultStore
   private let base: any StoreQueue
-  private let slots: FixedArray<Slot>
-  private var freeSlots: FreeList
-  private let held: FixedArray<Held>
+  private let slots: FixedTable<Slot>
+  private let freeSlots: IndexPool
+  private let held: FixedTable<Held>
   private var heldCount = 0
   private let arrivals: CompletionBatch
-  private let staged: FixedArray<BlockRequest>
+  private let staged: FixedTable<BlockRequest>
   /// Readable when the queue below is, or when a held completion is due.
   private let poller: Poller
   private let timer: Descriptor
@@ -31,11 +32,11 @@ final class FaultStoreQueue: StoreQueue {
     self.store = store
     self.base = base
     let depth = base.depth
-    slots = FixedArray(repeating: Slot(), count: depth)
-    freeSlots = FreeList(capacity: depth)
-    held = FixedArray(repeating: Held(), count: depth)
+    slots = FixedTable(repeating: Slot(), count: depth)
+    freeSlots = IndexPool(capacity: depth)
+    held = FixedTable(repeating: Held(), count: depth)
     arrivals = CompletionBatch(capacity: depth)
-    staged = FixedArray(repeating: BlockRequest(.flush), count: depth)
+    staged = FixedTable(repeating: BlockRequest(.flush), count: depth)
     do throws(Errno) {
       poller = try Poller()
       timer = try Descriptor(
@@ -58,7 +59,7 @@ final class FaultStoreQueue: StoreQueue {
     for index in 0..<count {
       var request = requests[index]
       guard let number = freeSlots.take() else { preconditionFailure("no slot") }
-      slots[Int(number)] = Slot(tag: request.tag, delay: store.delay(of: request.operation))
+      slots[number] = Slot(tag: request.tag, delay: store.delay(of: request.operation))
       request.tag = UInt64(number)
       if let status = store.failure(for: request) {
         hold(BlockCompletion(tag: request.tag, status: status))
@@ -129,9 +130,9 @@ final class FaultStoreQueue: StoreQueue {
   }
 
   private func release(_ completion: BlockCompletion, to batch: CompletionBatch) {
-    let number = UInt32(completion.tag)
+    let number = Int(completion.tag)
     var completion = completion
-    completion.tag = slots[Int(number)].tag
+    completion.tag = slots[number].tag
     freeSlots.give(number)
     batch.append(completion)
   }

@@ -1,3 +1,4 @@
+import FabricBounded
 import CFabricURing
 
 extension FileStoreQueue {
@@ -112,7 +113,7 @@ extension FileStoreQueue {
       moved = request.operation.movesData ? UInt32(slot.done) : 0
     default: break
     }
-    freeSlots.give(UInt32(index))
+    freeSlots.give(index)
     ended.push(
       BlockCompletion(tag: request.tag, status: status, transferredByteCount: moved))
   }

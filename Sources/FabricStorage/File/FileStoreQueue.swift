@@ -1,3 +1,4 @@
+import FabricBounded
 import CFabricURing
 import FabricPlatform
 
@@ -9,8 +10,8 @@ final class FileStoreQueue: StoreQueue {
   let depth: Int
   let store: FileStore
   let ring: Ring
-  let slots: FixedArray<FileSlot>
-  var freeSlots: FreeList
+  let slots: FixedTable<FileSlot>
+  let freeSlots: IndexPool
   var ended: CompletionRing
   let blockByteCount: UInt64
   let alignmentMask: UInt64
@@ -31,8 +32,8 @@ final class FileStoreQueue: StoreQueue {
     self.depth = depth
     blockByteCount = UInt64(store.blockByteCount)
     alignmentMask = UInt64(store.memoryAlignment - 1)
-    slots = FixedArray(repeating: FileSlot(), count: depth)
-    freeSlots = FreeList(capacity: depth)
+    slots = FixedTable(repeating: FileSlot(), count: depth)
+    freeSlots = IndexPool(capacity: depth)
     ended = CompletionRing(capacity: depth)
     do throws(Errno) {
       bounce = try Mapping.anonymous(byteCount: depth * Int(Self.bounceByteCount))
@@ -88,8 +89,7 @@ final class FileStoreQueue: StoreQueue {
   }
 
   private func begin(_ request: BlockRequest) {
-    guard let number = freeSlots.take() else { preconditionFailure("no slot") }
-    let index = Int(number)
+    guard let index = freeSlots.take() else { preconditionFailure("no slot") }
     var slot = FileSlot()
     slot.request = request
     slot.limit = UInt64(request.blockCount) &* blockByteCount

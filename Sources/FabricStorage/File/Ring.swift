@@ -1,3 +1,4 @@
+import FabricBounded
 import CFabricURing
 import FabricPlatform
 
@@ -12,8 +13,8 @@ final class Ring {
   /// deferred task work a sleeper on it is not woken.
   private let event: EventDescriptor
   private var isArmed = false
-  private let tags = FixedArray<UInt64>(repeating: 0, count: Ring.batchCount)
-  private let results = FixedArray<Int32>(repeating: 0, count: Ring.batchCount)
+  private let tags = FixedTable<UInt64>(repeating: 0, count: Ring.batchCount)
+  private let results = FixedTable<Int32>(repeating: 0, count: Ring.batchCount)
 
   /// The most completions that one `take` moves.
   static let batchCount = 64
