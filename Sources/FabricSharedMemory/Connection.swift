@@ -225,7 +225,10 @@ final class Connection: EventSource, @unchecked Sendable {
   private func apply(
     _ message: ControlMessage, _ passed: CInt?, _ memory: inout PeerMemory
   ) {
+    // Before its answer a listener has nothing else to say, but perhaps a ring.
+    let isEarly = state.withLock { $0.answerDeadline != nil } && !message.mayAnswer
     switch (message, passed) {
+    case _ where isEarly: misplaced(passed)
     case (.doorbell, nil):
       queuePair?.receiveCompletionQueue.doorbellWasTaken()
       queuePair?.sendCompletionQueue.doorbellWasTaken()
@@ -245,10 +248,13 @@ final class Connection: EventSource, @unchecked Sendable {
     case (.reject(let data), nil):
       guard takeAnswerDeadline() else { return breakOff("an answer out of place") }
       failOpening(.rejected(data))
-    default:
-      if let passed { _ = Descriptor(owning: passed) }
-      breakOff("a control message out of place")
+    default: misplaced(passed)
     }
+  }
+
+  private func misplaced(_ passed: CInt?) {
+    if let passed { _ = Descriptor(owning: passed) }
+    breakOff("a control message out of place")
   }
 
   private func takeAnswerDeadline() -> Bool {

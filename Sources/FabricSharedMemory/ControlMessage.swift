@@ -21,6 +21,14 @@ enum ControlMessage: Equatable {
   case goodbye
   case doorbell
 
+  /// Whether a listener may send it before or as its answer to a hello.
+  var mayAnswer: Bool {
+    switch self {
+    case .welcome, .reject, .doorbell: true
+    case .hello, .segment, .withdraw, .goodbye: false
+    }
+  }
+
   /// What the receiver of a segment does with it.
   enum SegmentUse: UInt32 {
     /// Reads it.

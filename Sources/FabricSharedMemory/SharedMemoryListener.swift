@@ -214,10 +214,11 @@ final class SharedMemoryConnectionRequest: ConnectionRequest, EventSource, @unch
       throw .privateDataTooLong
     }
     guard case (let socket?, let opening?, let segment?) = take() else { throw .invalidState }
+    let file = Descriptor(owning: segment)
     let connection = queuePair.connection
     do {
       try connection.open(socket, events: events, answerDeadline: nil)
-      try connection.join(opening, Descriptor(owning: segment))
+      try connection.join(opening, file)
     } catch {
       throw .system(error, doing: "mapping the peer's memory")
     }
