@@ -13,6 +13,9 @@ final class Tool: Sendable {
   private let process: Process
   private let state = Mutex(State())
   private let changed = DispatchSemaphore(value: 0)
+  /// Held while a process is started: another that is started meanwhile would inherit its streams,
+  /// and its end would be noticed only when both have ended.
+  private static let starting = NSLock()
 
   /// Starts `name` with `arguments`.
   convenience init(_ name: String, _ arguments: [String]) throws {
@@ -29,12 +32,14 @@ final class Tool: Sendable {
     process = Process()
     process.executableURL = program
     process.arguments = arguments
-    let output = Pipe()
-    let errors = Pipe()
-    process.standardInput = FileHandle.nullDevice
-    process.standardOutput = output
-    process.standardError = errors
-    try process.run()
+    let (output, errors) = try Self.starting.withLock {
+      let (output, errors) = (Pipe(), Pipe())
+      process.standardInput = FileHandle.nullDevice
+      process.standardOutput = output
+      process.standardError = errors
+      try process.run()
+      return (output, errors)
+    }
     collect(output) { $0.output.append($1) }
     collect(errors) { $0.errors.append($1) }
   }
