@@ -57,7 +57,7 @@ final class Tool: Sendable {
     Thread.detachNewThread { [weak self] in
       var rest = Data()
       while true {
-        let data = handle.availableData
+        let data = Self.nextBytes(of: handle)
         rest += data
         while let end = rest.firstIndex(of: 10) {
           let line = String(decoding: rest[rest.startIndex..<end], as: UTF8.self)
@@ -69,6 +69,17 @@ final class Tool: Sendable {
       }
       self?.state.withLock { $0.openStreamCount -= 1 }
       self?.changed.signal()
+    }
+  }
+
+  /// What has come, or waits for it; empty at the end. A signal for another test's sake does not end
+  /// the wait, as it would end the whole run inside `availableData`.
+  private static func nextBytes(of handle: FileHandle) -> Data {
+    var buffer = [UInt8](repeating: 0, count: 65536)
+    while true {
+      let count = unsafe read(handle.fileDescriptor, &buffer, buffer.count)
+      if count >= 0 { return Data(buffer.prefix(count)) }
+      if errno != EINTR { return Data() }
     }
   }
 
