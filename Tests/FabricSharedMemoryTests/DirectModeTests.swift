@@ -48,7 +48,8 @@ struct DirectModeTests {
 
 /// Two ends of this process that have met.
 final class ConnectedPair {
-  final class End {
+  /// Threads: `poll` is one thread's, and `pollEvents` one's.
+  final class End: @unchecked Sendable {
     let adapter: SharedMemoryAdapter
     let domain: any ProtectionDomain
     let queue: any CompletionQueue
