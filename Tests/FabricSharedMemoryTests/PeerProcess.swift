@@ -14,7 +14,8 @@ final class PeerProcess: @unchecked Sendable {
     var isOpen = true
   }
 
-  private let process = Process()
+  private let process: pid_t
+  private let isEnded = Atomic(false)
   private let line: Mutex<Line>
 
   init(_ mode: SharedMemoryOptions.Mode) throws {
@@ -23,9 +24,8 @@ final class PeerProcess: @unchecked Sendable {
     defer { FileKind.remove(path) }
     let door = try Poller()
     try door.add(listener.descriptor.rawValue, tag: 0)
-    process.executableURL = Self.directory.appending(path: "ContractPeer")
-    process.arguments = [path, "\(mode)"]
-    try process.run()
+    process = try Self.spawn(
+      Self.directory.appending(path: "ContractPeer").path, [path, "\(mode)"])
     // A signal, of a child's end, say, cuts a wait short.
     let deadline = MonotonicTime.now + .seconds(30)
     var accepted = try listener.accept()
@@ -47,6 +47,18 @@ final class PeerProcess: @unchecked Sendable {
     return URL(filePath: bundle).deletingLastPathComponent()
   }()
 
+  /// Starts a program with nothing of this process but its output. (Foundation's `Process` cannot be
+  /// relied on while other threads open and close descriptors.)
+  private static func spawn(_ program: String, _ arguments: [String]) throws(Errno) -> pid_t {
+    var words = unsafe ([program] + arguments).map { unsafe strdup($0) } + [nil]
+    defer { unsafe words.forEach { unsafe free($0) } }
+    var environment: [UnsafeMutablePointer<CChar>?] = unsafe [nil]
+    var process: pid_t = 0
+    let result = unsafe posix_spawn(&process, program, nil, nil, &words, &environment)
+    guard result == 0 else { throw Errno(rawValue: result) }
+    return process
+  }
+
   /// Has a command carried out; `done` when the process is gone.
   @discardableResult
   func ask(_ command: Command, descriptor: ((CInt) -> Void)? = nil) throws(Refused) -> Reply {
@@ -67,8 +79,9 @@ final class PeerProcess: @unchecked Sendable {
 
   /// Ends the process as it stands.
   func kill() {
-    Foundation.kill(process.processIdentifier, SIGKILL)
-    process.waitUntilExit()
+    guard !isEnded.exchange(true, ordering: .relaxed) else { return }
+    Foundation.kill(process, SIGKILL)
+    waitpid(process, nil, 0)
   }
 }
 
