@@ -87,6 +87,8 @@ static inline int fabric_pidfd_open(int pid) { return (int)syscall(SYS_pidfd_ope
 static inline int fabric_gettid(void) { return (int)syscall(SYS_gettid); }
 
 /// Tells the processor that this is a spin-wait loop.
+static inline void fabric_prefetch(const void *address) { __builtin_prefetch(address); }
+
 static inline void fabric_spin_hint(void) {
 #if defined(__x86_64__) || defined(__i386__)
   __builtin_ia32_pause();

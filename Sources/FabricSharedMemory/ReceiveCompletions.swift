@@ -193,6 +193,7 @@ extension SharedMemoryQueuePair {
     }
     // Whoever revokes a key waits for this lock, so the check and the copy are one.
     let status: WorkCompletionStatus = remoteWork.withLock { memory in
+      if inlineByteCount == nil { prefetchNext(consumedLines &+ UInt64(lines), memory) }
       guard allows(fields, .remoteWrite) else { return .remoteAccessError }
       if isPlaced { return .success }
       let target = ScatterGatherList(
@@ -213,6 +214,19 @@ extension SharedMemoryQueuePair {
         opcode: .receiveWriteImmediate, hasImmediate: true)
     }
     return .done(lines: lines, completion)
+  }
+
+  /// Brings near what the record behind this one is to copy, while this one's is copied.
+  @inline(__always)
+  private func prefetchNext(_ position: UInt64, _ memory: PeerMemory) {
+    let word = unsafe SharedWord32(at: peer.line(position)).loadAcquiring()
+    guard word != 0, word & (Record.inlineFlag | Record.placedFlag) == 0,
+      word & 0xff == Record.kind(.writeWithImmediate) || word & 0xff == Record.kind(.write)
+    else { return }
+    let fields = unsafe RecordFields(copying: peer.line(position))
+    if let source = memory.translate(fields.firstAddress, fields.firstByteCount) {
+      prefetch(source, byteCount: min(Int(fields.firstByteCount), Record.prefetchedByteCount))
+    }
   }
 
   /// Checks a read; the initiator fetches the bytes itself, and what follows waits until it has.

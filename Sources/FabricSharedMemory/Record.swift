@@ -22,6 +22,9 @@ enum Record {
   static let writeInlineOffset = 24
   /// Bytes of one request.
   static let maximumByteCount = 1 << 30
+  /// Of the bytes that the next record copies so many are brought near while this one's are copied;
+  /// the processor itself goes on from there.
+  static let prefetchedByteCount = 1024
   static let maximumInlineByteCount = maximumLineCount * 64 - writeInlineOffset  // 232
 
   static let inlineFlag: UInt32 = 1 << 8

@@ -41,6 +41,7 @@ extension SharedMemoryQueuePair {
       } else if index >= admitted {
         refusal = .completionQueueFull
       } else {
+        if isDirect && index &+ 1 < requests.count { prefetchSource(of: requests[index &+ 1]) }
         refusal = write(requests[index], &batch)
       }
       if refusal != nil { break }
@@ -50,6 +51,13 @@ extension SharedMemoryQueuePair {
       sendCompletionQueue.withdrawAdmission(admitted &- batch.count)
       throw PostError(acceptedCount: batch.count, reason: refusal)
     }
+  }
+
+  /// Brings near what the next request copies to a direct peer, while this one's is copied.
+  private func prefetchSource(of request: SendRequest) {
+    let element = request.elements.first
+    guard element.byteCount > Self.eagerByteCount else { return }
+    prefetch(element.address, byteCount: min(Int(element.byteCount), Record.prefetchedByteCount))
   }
 
   /// Records of one post: the first one's word is stored last and publishes them all.

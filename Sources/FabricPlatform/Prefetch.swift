@@ -1,0 +1,11 @@
+import CFabricLinux
+
+/// Asks for the first `byteCount` bytes at `address` to be brought near. Any address will do: one
+/// that is not readable has no effect.
+public func prefetch(_ address: UInt64, byteCount: Int) {
+  var offset = 0
+  while offset < byteCount {
+    unsafe fabric_prefetch(UnsafeRawPointer(bitPattern: UInt(address) &+ UInt(offset)))
+    offset &+= 64
+  }
+}
