@@ -144,14 +144,14 @@ let package = Package(
       name: "FabricSharedMemoryTests",
       dependencies: [
         "CFabricLinux", "CSanitizedMutex", "ContractPeer", "FabricPlatform", "FabricSharedMemory",
-        "FabricVerbs", "FabricVerbsContract", "FabricWire",
+        "FabricVerbs", "FabricVerbsContract", "FabricWire", "TestSupport",
       ],
       swiftSettings: ours),
     .testTarget(
       name: "FabricMessagingTests",
       dependencies: [
         "CAllocationCounter", "FabricCompletion", "FabricMessaging", "FabricPlatform",
-        "FabricSharedMemory", "FabricSimulated", "FabricVerbs", "FabricWire",
+        "FabricSharedMemory", "FabricSimulated", "FabricVerbs", "FabricWire", "TestSupport",
       ],
       swiftSettings: ours),
     .testTarget(
@@ -165,6 +165,7 @@ let package = Package(
         "FabricPlatform", "FabricSimulated", "FabricVerbs",
       ],
       swiftSettings: ours),
+    .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: ours),
     .target(name: "CAllocationCounter", path: "Tests/CAllocationCounter"),
     .target(name: "CSanitizedMutex", path: "Tests/CSanitizedMutex"),
     .executableTarget(
@@ -175,7 +176,7 @@ let package = Package(
       name: "ToolTests",
       dependencies: [
         "FabricCompletion", "FabricHostDriver", "FabricPlatform", "FabricSharedMemory",
-        "FabricStorage", "FabricVerbs", "PingPong", "fabperf", "iohost", "iounit",
+        "FabricStorage", "FabricVerbs", "PingPong", "TestSupport", "fabperf", "iohost", "iounit",
       ],
       swiftSettings: ours),
     .testTarget(
@@ -188,7 +189,9 @@ let package = Package(
       swiftSettings: ours),
     .testTarget(
       name: "FabricIOProtocolTests",
-      dependencies: ["FabricIOProtocol", "FabricStorage", "FabricVerbs", "FabricWire"],
+      dependencies: [
+        "FabricIOProtocol", "FabricStorage", "FabricVerbs", "FabricWire", "TestSupport",
+      ],
       swiftSettings: ours),
     .testTarget(
       name: "FabricStorageTests",

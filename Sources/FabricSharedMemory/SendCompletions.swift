@@ -98,8 +98,13 @@ extension SharedMemoryQueuePair {
     let done =
       isValid
       && remoteWork.withLock { memory in
-        guard let source = memory.translate(entry.remoteAddress, UInt32(elements.byteCount)) else {
-          return elements.byteCount == 0
+        let byteCount = UInt32(elements.byteCount)
+        if memory.translate(entry.remoteAddress, byteCount) == nil {
+          // The announcement may still lie in the socket.
+          connection.takeAnnouncements(&memory)
+        }
+        guard let source = memory.translate(entry.remoteAddress, byteCount) else {
+          return byteCount == 0
         }
         for (element, offset) in [
           (elements.first, 0), (elements.second, UInt64(elements.first.byteCount)),

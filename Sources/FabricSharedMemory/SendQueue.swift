@@ -117,7 +117,12 @@ extension SharedMemoryQueuePair {
         unsafe RecordFields.writeTarget(request, to: line)
       }
     } else {
-      if isDirect && placeDirectly(request) { word |= Record.placedFlag }
+      if isDirect && placeDirectly(request) {
+        word |= Record.placedFlag
+      } else if request.opcode != .read {
+        show(request.elements.first)
+        show(request.elements.second)
+      }
       unsafe RecordFields.write(request, to: line)
     }
     unsafe line.storeBytes(of: request.immediate, toByteOffset: 4, as: UInt32.self)
@@ -125,6 +130,19 @@ extension SharedMemoryQueuePair {
     enter(request)
     batch.count &+= 1
     return nil
+  }
+
+  /// Lets the peer see the region that it is to copy from.
+  @inline(__always)
+  private func show(_ element: ScatterGatherElement) {
+    guard element.byteCount > 0 else { return }
+    let slot = Int(element.localKey.rawValue) & (Self.shownKeyCount &- 1)
+    if unsafe shownKeys[slot] != element.localKey { showNow(element.localKey, slot) }
+  }
+
+  private func showNow(_ key: LocalKey, _ slot: Int) {
+    if let segment = domain.segment(key) { announce(segment) }
+    unsafe shownKeys[slot] = key
   }
 
   /// Writes a request's bytes straight into a direct peer's memory. False when that may not be: the

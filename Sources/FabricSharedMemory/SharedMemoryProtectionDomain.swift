@@ -5,12 +5,14 @@ import Synchronization
 /// Fabric memory in sealed memory files, each mapped writable here and nowhere else; in direct mode
 /// the peers map what is registered for remote write writable too.
 final class SharedMemoryProtectionDomain: ProtectionDomain {
-  /// A region's memory, to be announced to every connected peer.
+  /// A region's memory, as a peer gets to see it.
   struct Segment: Sendable {
     let region: MemoryRegion
     let file: CInt
     var isOpenToWrites: Bool { isDirect && region.access.contains(.remoteWrite) }
     let isDirect: Bool
+    /// Whether every peer may come for it unasked; the others see it when a request first uses it.
+    var isForAllPeers: Bool { isOpenToWrites || region.access.contains(.remoteRead) }
   }
 
   private struct State {
@@ -75,7 +77,7 @@ final class SharedMemoryProtectionDomain: ProtectionDomain {
       state.segments[region.localKey] = segment
       return state.queuePairs.values.compactMap(\.queuePair)
     }
-    for peer in peers { peer.announce(segment) }
+    if segment.isForAllPeers { for peer in peers { peer.announce(segment) } }
     return region
   }
 
@@ -156,7 +158,10 @@ final class SharedMemoryProtectionDomain: ProtectionDomain {
     for peer in peers { peer.waitForRemoteWork() }
   }
 
-  /// Announces all memory, present and future, to the queue pair's peer.
+  /// The memory of a living region.
+  func segment(_ key: LocalKey) -> Segment? { state.withLock { $0.segments[key] } }
+
+  /// Announces what is for all peers, now and from now on, to the queue pair's peer.
   func attach(_ queuePair: SharedMemoryQueuePair) {
     let segments = state.withLock { state in
       state.queuePairs[ObjectIdentifier(queuePair)] = Weak(queuePair: queuePair)
@@ -166,7 +171,7 @@ final class SharedMemoryProtectionDomain: ProtectionDomain {
       queuePair.connection.announceKeys(
         number, byteCount: wholePages(RemoteKeyTable.byteCount))
     }
-    for segment in segments { queuePair.announce(segment) }
+    for segment in segments where segment.isForAllPeers { queuePair.announce(segment) }
   }
 
   func detach(_ queuePair: SharedMemoryQueuePair) {

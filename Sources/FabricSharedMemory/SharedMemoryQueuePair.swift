@@ -58,6 +58,11 @@ final class SharedMemoryQueuePair: QueuePair, @unchecked Sendable {
   let signaledCount = Atomic<UInt64>(0)
   var retiredSignaledCount: UInt64 = 0
   var lastRungForReceives: UInt32 = 0
+  /// Regions that the peer was shown.
+  private let announced = Mutex<Set<LocalKey>>([])
+  /// Some of them, for the poster: by the low bits of their keys.
+  let shownKeys: UnsafeMutablePointer<LocalKey>
+  static let shownKeyCount = 8
   /// By the poster and by the poller.
   var readsPosted: UInt64 = 0
   let readsFetchedWord = Atomic<UInt64>(0)
@@ -97,6 +102,8 @@ final class SharedMemoryQueuePair: QueuePair, @unchecked Sendable {
     nextPowerOfTwoCapacity = nextPowerOfTwo(sendCapacity)
     unsafe sendEntries = .allocate(capacity: nextPowerOfTwoCapacity)
     unsafe readEntries = .allocate(capacity: nextPowerOfTwoCapacity)
+    unsafe shownKeys = .allocate(capacity: Self.shownKeyCount)
+    unsafe shownKeys.initialize(repeating: LocalKey(rawValue: 0), count: Self.shownKeyCount)
     connection.queuePair = self
     attachToCompletionQueues()
   }
@@ -104,6 +111,7 @@ final class SharedMemoryQueuePair: QueuePair, @unchecked Sendable {
   deinit {
     unsafe sendEntries.deallocate()
     unsafe readEntries.deallocate()
+    unsafe shownKeys.deallocate()
   }
 
   private func attachToCompletionQueues() {
@@ -181,10 +189,14 @@ final class SharedMemoryQueuePair: QueuePair, @unchecked Sendable {
   }
 
   func announce(_ segment: SharedMemoryProtectionDomain.Segment) {
-    connection.announce(segment)
+    let isNew = announced.withLock { $0.insert(segment.region.localKey).inserted }
+    if isNew { connection.announce(segment) }
   }
 
-  func withdraw(_ region: MemoryRegion) { connection.withdraw(region) }
+  func withdraw(_ region: MemoryRegion) {
+    let wasAnnounced = announced.withLock { $0.remove(region.localKey) != nil }
+    if wasAnnounced { connection.withdraw(region) }
+  }
 }
 
 /// The smallest power of two that is not less.

@@ -2,6 +2,7 @@ import FabricIOProtocol
 import FabricStorage
 import FabricVerbs
 import FabricWire
+import TestSupport
 import Testing
 
 @Suite("I/O protocol: capsules")
@@ -12,13 +13,13 @@ struct CapsuleTests {
 
   @Test("IO-1, IO-30: a command is these 64 bytes")
   func commandMatchesGoldenBytes() throws {
-    let golden = try #require(try goldenVectors()["read command"])
+    let golden = try #require(try goldenVectors("io-protocol.txt")["read command"])
     #expect(encoded(64) { read.encode(into: $0) } == golden)
     #expect(try withView(golden) { try CommandCapsule(decoding: $0) } == read)
     let write = CommandCapsule(
       .write, tag: RequestTag(index: 0xFFFF, generation: 0x7FFE), block: 5, blockCount: 1,
       byteCount: 512, flags: .forceUnitAccess)
-    let bytes = try #require(try goldenVectors()["forced write command"])
+    let bytes = try #require(try goldenVectors("io-protocol.txt")["forced write command"])
     #expect(encoded(64) { write.encode(into: $0) } == bytes)
     #expect(try withView(bytes) { try CommandCapsule(decoding: $0) } == write)
   }
@@ -70,7 +71,7 @@ struct CapsuleTests {
     let response = ResponseCapsule(
       tag: RequestTag(index: 7, generation: 3), status: .mediaReadError,
       transferredByteCount: 4096)
-    let golden = try #require(try goldenVectors()["media error response"])
+    let golden = try #require(try goldenVectors("io-protocol.txt")["media error response"])
     #expect(encoded(16) { response.encode(into: $0) } == golden)
     #expect(try withView(golden) { try ResponseCapsule(decoding: $0) } == response)
     for count in 0..<40 where count != 16 {

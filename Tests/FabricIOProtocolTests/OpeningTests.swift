@@ -1,6 +1,7 @@
 import FabricIOProtocol
 import FabricStorage
 import FabricWire
+import TestSupport
 import Testing
 
 @Suite("I/O protocol: openings and discovery")
@@ -18,21 +19,21 @@ struct OpeningTests {
 
   @Test("IO-2, IO-10: a host's opening is these bytes")
   func hostOpening() throws {
-    let golden = try #require(try goldenVectors()["host opening"])
+    let golden = try #require(try goldenVectors("io-protocol.txt")["host opening"])
     #expect(try host.encoded() == golden)
     #expect(try HostOpening(decoding: golden) == host)
   }
 
   @Test("IO-15: a unit's answer is these bytes")
   func unitOpening() throws {
-    let golden = try #require(try goldenVectors()["unit opening"])
+    let golden = try #require(try goldenVectors("io-protocol.txt")["unit opening"])
     #expect(try unit.encoded() == golden)
     #expect(try UnitOpening(decoding: golden) == unit)
   }
 
   @Test("IO-40, IO-41: queries and entries are these bytes")
   func discovery() throws {
-    let golden = try #require(try goldenVectors()["volume entry"])
+    let golden = try #require(try goldenVectors("io-protocol.txt")["volume entry"])
     #expect(try entry.encoded() == golden)
     #expect(try withView(golden) { try VolumeEntry(decoding: $0) } == entry)
     let end = try VolumeEntry(nil).encoded()

@@ -1,6 +1,5 @@
 import FabricIOProtocol
 import FabricWire
-import Foundation
 
 /// Calls `body` with a view of `bytes`.
 func withView<Value>(_ bytes: [UInt8], _ body: (WireView) throws -> Value) rethrows -> Value {
@@ -16,24 +15,6 @@ func encoded(_ byteCount: Int, _ encode: (WireBuffer) -> Void) -> [UInt8] {
   var bytes = [UInt8](repeating: 0xA5, count: byteCount)
   unsafe bytes.withUnsafeMutableBytes { raw in encode(unsafe WireBuffer(raw)) }
   return bytes
-}
-
-/// The golden bytes, by name: lines of `name: hex hex ...`, continued by indented lines.
-func goldenVectors() throws -> [String: [UInt8]] {
-  let path = URL(filePath: #filePath).deletingLastPathComponent()
-    .appending(path: "../../Specs/Vectors/io-protocol.txt")
-  var vectors: [String: [UInt8]] = [:]
-  var name = ""
-  for line in try String(contentsOf: path, encoding: .utf8).split(separator: "\n") {
-    if line.hasPrefix("#") { continue }
-    var digits = line
-    if !line.hasPrefix(" "), let colon = line.firstIndex(of: ":") {
-      name = String(line[..<colon])
-      digits = line[line.index(after: colon)...]
-    }
-    vectors[name, default: []] += digits.split(separator: " ").map { UInt8($0, radix: 16)! }
-  }
-  return vectors
 }
 
 /// A small generator with a seed, so that a failure can be repeated.

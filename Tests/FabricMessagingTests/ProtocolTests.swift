@@ -2,27 +2,13 @@ import FabricCompletion
 import FabricPlatform
 import FabricVerbs
 import FabricWire
-import Foundation
+import TestSupport
 import Testing
 
 @testable import FabricMessaging
 
-/// The golden bytes, by name: lines of `name: hex hex ...`, continued by indented lines.
-private func golden(_ wanted: String) throws -> [UInt8] {
-  let path = URL(filePath: #filePath).deletingLastPathComponent()
-    .appending(path: "../../Specs/Vectors/messaging.txt")
-  var vectors: [String: [UInt8]] = [:]
-  var name = ""
-  for line in try String(contentsOf: path, encoding: .utf8).split(separator: "\n") {
-    if line.hasPrefix("#") { continue }
-    var digits = line
-    if !line.hasPrefix(" "), let colon = line.firstIndex(of: ":") {
-      name = String(line[..<colon])
-      digits = line[line.index(after: colon)...]
-    }
-    vectors[name, default: []] += digits.split(separator: " ").map { UInt8($0, radix: 16)! }
-  }
-  return try #require(vectors[wanted])
+private func golden(_ name: String) throws -> [UInt8] {
+  try #require(try goldenVectors("messaging.txt")[name])
 }
 
 /// What `encode` writes to `byteCount` bytes of noise.

@@ -1,21 +1,17 @@
 import FabricCompletion
 import FabricMessaging
 import FabricVerbs
-import Foundation
+import TestSupport
 import Testing
 
 @Suite("Messaging: resources", .serialized)
 struct ResourceTests {
   private func mappingCount() throws -> Int {
-    try String(contentsOfFile: "/proc/self/maps", encoding: .utf8)
-      .split(separator: "\n").count { $0.contains("/memfd:fabric") }
+    try ProcessFiles.own.maps().count { $0.contains("/memfd:fabric") }
   }
 
   private func descriptorCount() throws -> Int {
-    try FileManager.default.contentsOfDirectory(atPath: "/proc/self/fd").count { name in
-      (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/fd/\(name)"))?
-        .contains("memfd:fabric") ?? false
-    }
+    try ProcessFiles.own.descriptors().count { $0.contains("memfd:fabric") }
   }
 
   @Test("a thousand channels come and go: nothing of them is left")

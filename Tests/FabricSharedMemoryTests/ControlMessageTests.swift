@@ -1,5 +1,6 @@
 import FabricWire
 import Foundation
+import TestSupport
 import Testing
 
 @testable import FabricSharedMemory
@@ -25,7 +26,7 @@ struct ControlMessageTests {
       "withdraw": .withdraw(address: 1 << 44),
       "goodbye": .goodbye, "doorbell": .doorbell,
     ]
-    let vectors = try goldenVectors()
+    let vectors = try goldenVectors("shared-memory.txt")
     #expect(Set(vectors.keys) == Set(messages.keys))
     for (name, message) in messages {
       let bytes = try #require(vectors[name])
@@ -42,23 +43,5 @@ struct ControlMessageTests {
     unsafe (bytes + [0]).withUnsafeBytes { raw in
       try? ControlMessage(unsafe WireView(raw.baseAddress!, byteCount: bytes.count))
     }
-  }
-
-  /// Lines of `name: hex hex ...`, continued by indented lines.
-  private func goldenVectors() throws -> [String: [UInt8]] {
-    let path = URL(filePath: #filePath).deletingLastPathComponent()
-      .appending(path: "../../Specs/Vectors/shared-memory.txt")
-    var vectors: [String: [UInt8]] = [:]
-    var name = ""
-    for line in try String(contentsOf: path, encoding: .utf8).split(separator: "\n") {
-      if line.hasPrefix("#") { continue }
-      var digits = line
-      if !line.hasPrefix(" "), let colon = line.firstIndex(of: ":") {
-        name = String(line[..<colon])
-        digits = line[line.index(after: colon)...]
-      }
-      vectors[name, default: []] += digits.split(separator: " ").map { UInt8($0, radix: 16)! }
-    }
-    return vectors
   }
 }

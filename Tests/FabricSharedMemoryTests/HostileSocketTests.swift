@@ -2,6 +2,7 @@ import CFabricLinux
 import FabricPlatform
 import FabricVerbs
 import Foundation
+import TestSupport
 import Testing
 
 @testable import FabricSharedMemory
@@ -228,11 +229,10 @@ struct HostileSocketTests {
 }
 
 private func descriptorCount() throws -> Int {
-  try FileManager.default.contentsOfDirectory(atPath: "/proc/self/fd").count
+  try ProcessFiles.own.descriptors().count
 }
 
 /// Maps of memory files.
 private func mapCount() throws -> Int {
-  try String(contentsOfFile: "/proc/self/maps", encoding: .utf8)
-    .split(separator: "\n").count { $0.contains("/memfd:") }
+  try ProcessFiles.own.maps().count { $0.contains("/memfd:") }
 }

@@ -68,7 +68,9 @@ struct TidinessTests {
   ]
 
   /// Modules that only tests use stand on no floor.
-  static let testSupport: Set = ["CAllocationCounter", "CSanitizedMutex", "ContractPeer"]
+  static let testSupport: Set = [
+    "CAllocationCounter", "CSanitizedMutex", "ContractPeer", "TestSupport",
+  ]
 
   @Test("modules use only modules of lower floors")
   func dependenciesGoDown() throws {

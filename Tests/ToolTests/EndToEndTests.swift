@@ -1,4 +1,5 @@
 import Foundation
+import TestSupport
 import Testing
 
 @Suite("Tools, in processes of their own", .serialized, .timeLimit(.minutes(3)))
@@ -70,15 +71,9 @@ struct EndToEndTests {
     let unit = try place.serve("m=memory,size=16MiB", "d=\(place.file("d.img")),size=16MiB")
     let witness = try Tool(
       "iohost", ["bench", place.url("m"), "--depth", "4", "--seconds", "6", "--json"])
-    func descriptorCount() throws -> Int {
-      try FileManager.default.contentsOfDirectory(
-        atPath: "/proc/\(unit.processIdentifier)/fd"
-      ).count
-    }
-    func mapCount() throws -> Int {
-      try String(contentsOfFile: "/proc/\(unit.processIdentifier)/maps", encoding: .utf8)
-        .split(separator: "\n").count
-    }
+    let files = ProcessFiles(of: unit.processIdentifier)
+    func descriptorCount() throws -> Int { try files.descriptors().count }
+    func mapCount() throws -> Int { try files.maps().count }
     /// Waits until the unit has as few descriptors and maps as before.
     func waitForReturn(_ descriptors: Int, _ maps: Int) throws -> Bool {
       let end = Date(timeIntervalSinceNow: 5)
