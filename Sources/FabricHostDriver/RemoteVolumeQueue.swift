@@ -65,7 +65,15 @@ public final class RemoteVolumeQueue {
 
   public let address: VolumeAddress
   public let options: Options
-  public internal(set) var state = State.connecting
+  public internal(set) var state = State.connecting {
+    didSet {
+      isClosed = if case .closed = state { true } else { false }
+      hasFailed = if case .failed = state { true } else { false }
+    }
+  }
+  /// What each request asks of the state, without a copy of it.
+  private var isClosed = false
+  private var hasFailed = false
   /// What the unit said last; nil before the first connection.
   public internal(set) var info: RemoteVolumeInfo?
   /// How often a lost connection was replaced.
@@ -158,14 +166,14 @@ public final class RemoteVolumeQueue {
   /// - Returns: false when `depth` are in flight, or the queue is closed.
   @discardableResult
   public func submit(_ request: RemoteRequest) -> Bool {
-    if case .closed = state { return false }
+    if isClosed { return false }
     guard let index = freeSlots.take() else { return false }
     slots[index].request = request
     slots[index].isTaken = true
     slots[index].isSent = false
     slots[index].submitted = coarseNow
     slots[index].generation = (slots[index].generation &+ 1) & 0x7FFF
-    if case .failed = state {
+    if hasFailed {
       timer?.hasEnds = true
     } else if !unsent.isEmpty || !post(index) {
       unsent.push(index)

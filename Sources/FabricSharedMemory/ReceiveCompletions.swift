@@ -241,7 +241,7 @@ extension SharedMemoryQueuePair {
   /// covers the bytes without wrap.
   private func allows(_ fields: RecordFields, _ right: AccessRights) -> Bool {
     if fields.byteCount == 0 { return true }
-    guard let record = domain.remoteKeys.record(for: fields.remoteKey) else { return false }
+    guard let record = remoteKeys.record(for: fields.remoteKey) else { return false }
     return (record.queuePairNumber == 0 || record.queuePairNumber == number)
       && record.access.contains(right)
       && record.covers(fields.remoteAddress, UInt64(fields.byteCount))

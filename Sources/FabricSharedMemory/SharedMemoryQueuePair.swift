@@ -11,6 +11,8 @@ import Synchronization
 final class SharedMemoryQueuePair: QueuePair, @unchecked Sendable {
   let number: UInt32
   let domain: SharedMemoryProtectionDomain
+  /// The domain's, at hand for each request.
+  let remoteKeys: RemoteKeyTable
   let sendCompletionQueue: SharedMemoryCompletionQueue
   let receiveCompletionQueue: SharedMemoryCompletionQueue
   /// Holds receives: the queue pair's own or a shared one.
@@ -84,6 +86,7 @@ final class SharedMemoryQueuePair: QueuePair, @unchecked Sendable {
   ) throws(Errno) {
     self.number = number
     self.domain = domain
+    remoteKeys = domain.remoteKeys
     self.sendCompletionQueue = sendCompletionQueue
     self.receiveCompletionQueue = receiveCompletionQueue
     self.receiveQueue = receiveQueue

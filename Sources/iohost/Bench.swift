@@ -145,7 +145,7 @@ final class Load: RemoteVolumeHandler {
     isRunning = true
     startTime = .now
     now = startTime.nanoseconds
-    for tag in 0..<bench.depth { submit(tag) }
+    for tag in 0..<bench.depth { submit(tag, to: queue) }
     queue.flushSubmissions()
     let end = startTime + .seconds(bench.seconds)
     service.run(until: { !isRunning || failure != nil }, deadline: end)
@@ -183,7 +183,7 @@ final class Load: RemoteVolumeHandler {
   }
 
   @inline(__always)
-  private func submit(_ tag: Int) {
+  private func submit(_ tag: Int, to queue: RemoteVolumeQueue) {
     var place = nextPlace
     if isRandom {
       random ^= random << 13
@@ -211,7 +211,7 @@ final class Load: RemoteVolumeHandler {
       if completion.status != .success { errorCount &+= 1 }
       guard isRunning else { continue }
       endedCount &+= 1
-      submit(tag)
+      submit(tag, to: queue)
     }
   }
 
