@@ -92,6 +92,14 @@ final class SharedMemoryEventChannel: ConnectionEventChannel, @unchecked Sendabl
     return tag
   }
 
+  /// Wakes nobody for a descriptor for a while; its source stays.
+  func unwatch(descriptor: CInt) { poller.remove(descriptor) }
+
+  /// Ends `unwatch`.
+  func watch(tag: UInt64, descriptor: CInt) throws(Errno) {
+    try poller.add(descriptor, tag: tag)
+  }
+
   func remove(tag: UInt64, descriptor: CInt) {
     let wasThere = state.withLock { $0.sources.removeValue(forKey: tag) != nil }
     if wasThere { poller.remove(descriptor) }

@@ -30,6 +30,10 @@ private final class ListeningSocket: EventSource, @unchecked Sendable {
   private let events: SharedMemoryEventChannel
   private let tag = Atomic<UInt64>(0)
   private let isClosed = Atomic<Bool>(false)
+  private let door = Door()
+  /// When to listen again, after the process had no descriptor left for a peer: until then nobody
+  /// wakes up for those who wait.
+  private let pausedUntil = Mutex<MonotonicTime?>(nil)
 
   init(
     at address: FabricAddress, options: SharedMemoryOptions, events: SharedMemoryEventChannel
@@ -86,14 +90,27 @@ private final class ListeningSocket: EventSource, @unchecked Sendable {
   }
 
   func ready() {
-    while let socket = try? socket.accept() {
-      guard let peer = try? socket.peerCredentials() else { continue }
+    // A flood of peers does not keep this thread: the rest is there at the next look.
+    for _ in 0..<64 {
+      let accepted: SequencedSocket?
+      do {
+        accepted = try socket.accept()
+      } catch {
+        return pause()
+      }
+      guard let accepted else { return }
+      guard let peer = try? accepted.peerCredentials() else { continue }
       guard options.allows(peer) else {
-        Self.refuse(peer, over: socket)
+        Self.refuse(peer, over: accepted)
         continue
       }
-      SharedMemoryConnectionRequest.wait(on: socket, peer: peer, events: events)
+      SharedMemoryConnectionRequest.wait(on: accepted, peer: peer, at: door, events: events)
     }
+  }
+
+  private func pause() {
+    pausedUntil.withLock { $0 = .now + .milliseconds(100) }
+    events.unwatch(descriptor: socket.descriptor.rawValue)
   }
 
   private static func refuse(_ peer: SequencedSocket.PeerCredentials, over socket: SequencedSocket)
@@ -104,7 +121,19 @@ private final class ListeningSocket: EventSource, @unchecked Sendable {
     try? socket.send(ControlMessage.reject(Array(words.utf8)).bytes)
   }
 
-  func expire(at now: MonotonicTime) {}
+  func expire(at now: MonotonicTime) {
+    let isOver = pausedUntil.withLock { time in
+      guard let end = time, end <= now else { return false }
+      time = nil
+      return true
+    }
+    guard isOver, !isClosed.load(ordering: .acquiring) else { return }
+    do {
+      try events.watch(tag: tag.load(ordering: .relaxed), descriptor: socket.descriptor.rawValue)
+    } catch {
+      pause()
+    }
+  }
 
   func close() {
     guard !isClosed.exchange(true, ordering: .acquiringAndReleasing) else { return }
@@ -112,138 +141,4 @@ private final class ListeningSocket: EventSource, @unchecked Sendable {
     FileKind.remove(address.endpoint)
     SequencedSocket.shutDown(socket.descriptor.rawValue)
   }
-}
-
-/// A peer at the door: first its hello is awaited, then the user's answer.
-final class SharedMemoryConnectionRequest: ConnectionRequest, EventSource, @unchecked Sendable {
-  private struct State {
-    var socket: SequencedSocket?
-    var opening: ControlMessage.Opening?
-    var segment: CInt?
-    var tag: UInt64 = 0
-    var deadline: MonotonicTime
-  }
-
-  let peer: SequencedSocket.PeerCredentials
-  private let events: SharedMemoryEventChannel
-  private let number: CInt
-  private let state: Mutex<State>
-
-  var peerDescription: String { "process \(peer.processID) of user \(peer.userID)" }
-  var privateData: [UInt8] { state.withLock { $0.opening?.privateData ?? [] } }
-
-  private init(
-    _ socket: SequencedSocket, peer: SequencedSocket.PeerCredentials,
-    events: SharedMemoryEventChannel
-  ) {
-    self.peer = peer
-    self.events = events
-    number = socket.descriptor.rawValue
-    state = Mutex(State(socket: socket, deadline: .now + .seconds(5)))
-  }
-
-  static func wait(
-    on socket: SequencedSocket, peer: SequencedSocket.PeerCredentials,
-    events: SharedMemoryEventChannel
-  ) {
-    let request = SharedMemoryConnectionRequest(socket, peer: peer, events: events)
-    if let tag = try? events.add(request, descriptor: request.number) {
-      request.state.withLock { $0.tag = tag }
-      // The hello may have come with the connection.
-      request.ready()
-    }
-  }
-
-  func ready() {
-    let isComplete: Bool? = state.withLock { state in
-      guard let socket = state.socket else { return false }
-      return unsafe withUnsafeTemporaryAllocation(
-        byteCount: ControlMessage.maximumByteCount, alignment: 8
-      ) { raw -> Bool? in
-        switch unsafe socket.receive(into: raw) {
-        case .nothing: return nil
-        case .hangUp: return false
-        case .datagram(let byteCount, let descriptors, let isTruncated):
-          let view = unsafe WireView(raw.baseAddress!, byteCount: byteCount)
-          do throws(ControlMessage.Malformed) {
-            guard !isTruncated, descriptors.count == 1,
-              case .hello(let opening) = try ControlMessage(view)
-            else { throw .fields }
-            state.opening = opening
-            state.segment = descriptors[0]
-            return true
-          } catch {
-            for number in descriptors { _ = Descriptor(owning: number) }
-            if case .version(let version) = error { Self.refuse(version, over: socket) }
-            return false
-          }
-        }
-      }
-    }
-    guard let isComplete else { return }
-    events.remove(tag: state.withLock { $0.tag }, descriptor: number)
-    if isComplete {
-      events.post(.connectRequest(self))
-    } else {
-      state.withLock { $0.socket = nil }
-    }
-  }
-
-  /// Tells a peer of another version why; a reject reads the same in every version.
-  private static func refuse(_ version: UInt8, over socket: SequencedSocket) {
-    let words =
-      "expected version \(ControlMessage.version) of the shared-memory protocol, got version "
-      + "\(version): update the older side"
-    try? socket.send(ControlMessage.reject(Array(words.utf8)).bytes)
-  }
-
-  func expire(at now: MonotonicTime) {
-    let (isLate, tag) = state.withLock { ($0.opening == nil && $0.deadline <= now, $0.tag) }
-    guard isLate else { return }
-    events.remove(tag: tag, descriptor: number)
-    state.withLock { $0.socket = nil }
-  }
-
-  func accept(
-    _ queuePair: any QueuePair, privateData: [UInt8], events: any ConnectionEventChannel
-  ) throws(ConnectError) {
-    guard let queuePair = queuePair as? SharedMemoryQueuePair,
-      let events = events as? SharedMemoryEventChannel, queuePair.state == .initialized
-    else { throw .invalidState }
-    guard privateData.count <= ControlMessage.maximumPrivateDataByteCount else {
-      throw .privateDataTooLong
-    }
-    guard case (let socket?, let opening?, let segment?) = take() else { throw .invalidState }
-    let file = Descriptor(owning: segment)
-    let connection = queuePair.connection
-    do {
-      try connection.open(socket, events: events, answerDeadline: nil)
-      try connection.join(opening, file)
-    } catch {
-      throw .system(error, doing: "mapping the peer's memory")
-    }
-    connection.send(
-      .welcome(connection.opening(privateData: privateData, of: queuePair)),
-      descriptor: queuePair.ownFile.descriptor.rawValue)
-    queuePair.domain.attach(queuePair)
-    events.post(.established(queuePair, privateData: opening.privateData))
-  }
-
-  private func take() -> (SequencedSocket?, ControlMessage.Opening?, CInt?) {
-    state.withLock { state in
-      let socket = state.socket.take()
-      let segment = state.segment.take()
-      return (socket, state.opening, segment)
-    }
-  }
-
-  func reject(privateData: [UInt8]) {
-    let data = Array(privateData.prefix(ControlMessage.maximumPrivateDataByteCount))
-    let (socket, opening, segment) = take()
-    if let segment { _ = Descriptor(owning: segment) }
-    guard let socket, opening != nil else { return }
-    try? socket.send(ControlMessage.reject(data).bytes)
-  }
-
-  deinit { reject(privateData: []) }
 }

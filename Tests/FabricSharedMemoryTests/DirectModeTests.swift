@@ -91,6 +91,8 @@ final class ConnectedPair {
   let client: End
   let server: End
   private let listener: any Listener
+  var address: FabricAddress { listener.address }
+  var path: String { address.endpoint }
 
   init(
     _ clientMode: SharedMemoryOptions.Mode = .isolated,

@@ -54,6 +54,29 @@ struct ManyHostsTests {
     #expect(unit.waitForEnd() == 0)
   }
 
+  @Test("SM-49: a unit without a descriptor left waits for one, at no cost, and then goes on")
+  func noDescriptorLeft() throws {
+    let place = try Place()
+    let unit = try Tool(
+      shell: "ulimit -n 60; exec $bin/iounit serve --listen shm:\(place.file("u.sock")) "
+        + "--volume m=memory,size=1MiB")
+    #expect(unit.waits(for: "ready: "), "\(unit.errors)")
+    let files = ProcessFiles(of: unit.processIdentifier)
+    var silent = try (0..<100).map { _ in try SequencedSocket.connect(to: place.file("u.sock")) }
+    let deadline = MonotonicTime.now + .seconds(10)
+    while try files.descriptors().count < 60 && MonotonicTime.now < deadline {
+      SystemThread.yield()
+    }
+    let before = try files.processorSeconds()
+    // Lasts until the silent ones are turned away, which is 5 s after they came.
+    let info = try Tool("iohost", ["info", place.url("m"), "--timeout", "30"])
+    #expect(info.waitForEnd() == 0, "\(info.errors)")
+    #expect(try files.processorSeconds() - before < 1, "of 5 s or so")
+    silent.removeAll()
+    unit.signal(SIGTERM)
+    #expect(unit.waitForEnd() == 0)
+  }
+
   private func comeAndGo(_ count: Int, _ place: Place) throws {
     let hosts = try Hosts(of: place, count: count)
     #expect(hosts.run(.seconds(60), until: hosts.areAttached), "\(hosts.states)")
