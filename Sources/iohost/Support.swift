@@ -52,6 +52,11 @@ enum Interruption {
     let bytes = UnsafeMutableBufferPointer<UInt8>.allocate(capacity: text.utf8.count)
     _ = unsafe bytes.initialize(from: text.utf8)
     unsafe words = bytes
+    // A parent may have had it blocked when it started us.
+    var set = sigset_t()
+    unsafe sigemptyset(&set)
+    unsafe sigaddset(&set, SIGINT)
+    unsafe pthread_sigmask(SIG_UNBLOCK, &set, nil)
     signal(SIGINT) { _ in
       if let words = unsafe Interruption.words {
         _ = unsafe write(2, words.baseAddress, words.count)

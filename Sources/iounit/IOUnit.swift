@@ -41,10 +41,10 @@ struct Serve: ParsableCommand {
     help: ArgumentHelp(
       "A volume; may be given several times.",
       discussion: """
-        size makes the file when there is none; block is 512 or 4096; readonly refuses writes; \
-        preallocate takes the file's space at once; memory volumes must fit what is available \
-        of the machine's memory, all together; fault=delay=1ms or \
-        fault=error=write:mediaWriteError:nth=2 is for drills.
+        size makes the file when there is none, and must be its size when there is one; block is \
+        512 or 4096; readonly refuses writes; preallocate takes the file's space at once; memory \
+        volumes must fit what is available of the machine's memory, all together; \
+        fault=delay=1ms or fault=error=write:mediaWriteError:nth=2 is for drills.
         """,
       valueName: "NAME=PATH|memory[,size=1GiB][,readonly][,block=4096][,fault=PLAN]"))
   var volume: [VolumeArgument] = []
@@ -131,6 +131,13 @@ struct Serve: ParsableCommand {
     } catch {
       if case .sizeNotWhole = error { throw ToolFailure(64, "\(error)") }
       throw ToolFailure(66, "\(error)")
+    }
+    if let wanted = argument.byteCount, volume.byteCount != wanted {
+      volume.file?.removeIfNew()
+      throw ToolFailure(
+        64,
+        "expected \(argument.path) of the size given, \(wanted) bytes, but it is there with "
+          + "\(volume.byteCount): leave size= out to serve it as it is, or change it first")
     }
     do throws(CommonLayerError) {
       try layer.add(volume)

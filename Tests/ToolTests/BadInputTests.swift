@@ -119,6 +119,11 @@ struct BadInputTests {
     try unit(64, "append ,size=1GiB", "--listen", listen, "--volume", "m=memory")
     try unit(64, "give 4096", "--listen", listen, "--volume", "m=memory,size=1000")
     try unit(64, "give 1024", "--listen", listen, "--volume", "d=\(none),size=1000")
+    let there = place.file("there.img")
+    try Data(count: 8192).write(to: URL(filePath: there))
+    try unit(
+      64, "leave size= out", "--listen", listen, "--volume", "d=\(there),size=1MiB")
+    #expect(try Data(contentsOf: URL(filePath: there)).count == 8192)
     try unit(71, "machine has available", "--listen", listen, "--volume", "m=memory,size=1PiB")
     try unit(
       71, "machine has available", "--listen", listen, "--volume", "m=memory,size=7168PiB",
@@ -154,7 +159,7 @@ struct BadInputTests {
       66, "found a directory", "--listen", listen, "--volume", "d=\(none),size=1MiB", "--volume",
       "e=\(place.path)")
     #expect(
-      try FileManager.default.contentsOfDirectory(atPath: place.path) == ["odd"],
+      Set(try FileManager.default.contentsOfDirectory(atPath: place.path)) == ["odd", "there.img"],
       "what was made for nothing is left behind")
     let first = try place.serve("d=\(place.file("d.img")),size=1MiB")
     try unit(69, "u.sock", "--listen", listen, "--volume", "m=memory,size=1MiB")

@@ -8,6 +8,7 @@ struct OpenedFile {
   let metadataPath: String
   let isReadOnly: Bool
   var isNew = false
+  var hasNewMetadata = false
   var isDevice = false
   var isDirect = false
   var memoryAlignment = 1
@@ -207,7 +208,10 @@ extension FileStore {
     } else {
       opened.metadata = VolumeMetadata(identifier: .random(), blockByteCount: block)
       // A volume that may not be written gets an identity for as long as it is open.
-      if !opened.isReadOnly { try opened.metadata.write(to: opened.metadataPath) }
+      if !opened.isReadOnly {
+        try opened.metadata.write(to: opened.metadataPath)
+        opened.hasNewMetadata = true
+      }
     }
     chooseAccess(&opened, descriptor, prefersDirect: options.prefersDirect)
     return try FileStore(opened: opened, descriptor: descriptor)

@@ -30,6 +30,7 @@ public final class FileStore: Store {
   let zeroes: Mapping
   private let descriptor: Descriptor
   private let metadataPath: String
+  private let hasNewMetadata: Bool
 
   init(opened: borrowing OpenedFile, descriptor: consuming Descriptor) throws(StoreError) {
     path = opened.path
@@ -43,6 +44,7 @@ public final class FileStore: Store {
     memoryAlignment = opened.memoryAlignment
     marks = UncorrectableMap(opened.metadata.uncorrectable)
     metadataPath = opened.metadataPath
+    hasNewMetadata = opened.hasNewMetadata
     accessDescription = opened.accessDescription
     self.descriptor = descriptor
     do throws(Errno) {
@@ -67,12 +69,11 @@ public final class FileStore: Store {
     return try FileStoreQueue(store: self, depth: depth)
   }
 
-  /// Takes back what opening made, for a volume that is not to be served after all. No effect on a
-  /// file that was there before.
+  /// Takes back what opening made, for a volume that is not to be served after all: the file, its
+  /// sibling, both or none. What was there before stays.
   public func removeIfNew() {
-    guard isNew else { return }
-    _ = unsafe unlink(path)
-    _ = unsafe unlink(metadataPath)
+    if isNew { _ = unsafe unlink(path) }
+    if hasNewMetadata { _ = unsafe unlink(metadataPath) }
   }
 
   /// Makes blocks unreadable and keeps that on disk before it returns.
