@@ -60,6 +60,9 @@ let package = Package(
       name: "FabricSimulated", dependencies: ["FabricPlatform", "FabricVerbs"],
       swiftSettings: ours),
 
+    .target(
+      name: "FabricIWARP", dependencies: ["FabricVerbs", "FabricWire"], swiftSettings: ours),
+
     // Floor 4: messaging
     .target(
       name: "FabricMessaging",
@@ -153,6 +156,9 @@ let package = Package(
         "CAllocationCounter", "FabricCompletion", "FabricMessaging", "FabricPlatform",
         "FabricSharedMemory", "FabricSimulated", "FabricVerbs", "FabricWire", "TestSupport",
       ],
+      swiftSettings: ours),
+    .testTarget(
+      name: "FabricIWARPTests", dependencies: ["FabricIWARP", "FabricVerbs", "FabricWire"],
       swiftSettings: ours),
     .testTarget(
       name: "FabricSimulatedTests",

@@ -60,7 +60,7 @@ struct TidinessTests {
     "CFabricLinux": 0, "CFabricURing": 0, "CFabricURCU": 0,
     "FabricPlatform": 1, "FabricWire": 1, "FabricBounded": 1,
     "FabricVerbs": 2, "FabricCompletion": 2.5, "FabricVerbsContract": 2.5,
-    "FabricSharedMemory": 3, "FabricSimulated": 3,
+    "FabricIWARP": 2.5, "FabricSharedMemory": 3, "FabricSimulated": 3,
     "FabricMessaging": 4, "FabricStorage": 4,
     "FabricIOProtocol": 5,
     "FabricIOUnit": 6, "FabricHostDriver": 6, "FabricCommandLine": 6,
@@ -125,7 +125,7 @@ struct TidinessTests {
   }
 
   private func clauses(in text: String) -> Set<String> {
-    Set(text.matches(of: /\b(?:MS|IO|ST|SM|CS)-[0-9]+\b/).map { String($0.output) })
+    Set(text.matches(of: /\b(?:MS|IO|ST|SM|CS|IW)-[0-9]+\b/).map { String($0.output) })
   }
 
   /// A page defines a clause where a line begins with its number in bold.
@@ -135,7 +135,7 @@ struct TidinessTests {
       atPath: root.appending(path: "Specs").path) where page.hasSuffix(".md")
     {
       for line in try text("Specs/\(page)").split(separator: "\n") {
-        guard let match = line.prefixMatch(of: /- \*\*((?:MS|IO|ST|SM|CS)-[0-9]+)\*\*/) else {
+        guard let match = line.prefixMatch(of: /- \*\*((?:MS|IO|ST|SM|CS|IW)-[0-9]+)\*\*/) else {
           continue
         }
         let isNew = defined.insert(String(match.output.1)).inserted

@@ -1,5 +1,5 @@
-import FabricBounded
 import CFabricURing
+import FabricBounded
 import FabricPlatform
 
 /// An io_uring with one registered file. Confined to the thread of its first `activate`.
