@@ -158,6 +158,8 @@ let package = Package(
       ],
       swiftSettings: ours),
     .testTarget(
+      name: "FabricPlatformTests", dependencies: ["FabricPlatform"], swiftSettings: ours),
+    .testTarget(
       name: "FabricIWARPTests", dependencies: ["FabricIWARP", "FabricVerbs", "FabricWire"],
       swiftSettings: ours),
     .testTarget(

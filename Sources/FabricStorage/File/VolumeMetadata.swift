@@ -21,7 +21,7 @@ struct VolumeMetadata: Equatable, Sendable {
     for range in uncorrectable.ranges {
       text += "uncorrectable \(range.lowerBound) \(range.count)\n"
     }
-    return text + "checksum \(String(Self.checksum(text), radix: 16))\n"
+    return text + "checksum \(String(Checksum.of(Array(text.utf8)), radix: 16))\n"
   }
 
   /// Reads a description; throws what is wrong with it, in words.
@@ -32,7 +32,7 @@ struct VolumeMetadata: Equatable, Sendable {
     }
     let body = String(text[..<start])
     let digits = text[start...].dropFirst(marker.count).dropLast()
-    guard let sum = UInt32(digits, radix: 16), sum == Self.checksum(body) else {
+    guard let sum = UInt32(digits, radix: 16), sum == Checksum.of(Array(body.utf8)) else {
       throw ParsingFailure(detail: "found one whose checksum does not match its content")
     }
     let lines = body.split(separator: "\n").map { $0.split(separator: " ") }
@@ -121,16 +121,6 @@ struct VolumeMetadata: Equatable, Sendable {
       _ = unsafe unlink(sibling)
       throw .metadataNotWritable(path: path, reason: error)
     }
-  }
-
-  /// CRC-32C, bit by bit: this file is small and rarely written.
-  static func checksum(_ text: String) -> UInt32 {
-    var sum: UInt32 = ~0
-    for byte in text.utf8 {
-      sum ^= UInt32(byte)
-      for _ in 0..<8 { sum = sum >> 1 ^ (sum & 1 == 1 ? 0x82F6_3B78 : 0) }
-    }
-    return ~sum
   }
 }
 
