@@ -117,6 +117,32 @@ struct FrameTests {
     #expect(fault([bytes[0], 0x40] + bytes[2...]) == .opcode, "a write in an untagged one")
   }
 
+  @Test("IW-21: a terminate message is these bytes, whole or not at all")
+  func terminate() throws {
+    let bare = TerminateMessage(TerminateCause.MPA.checksum)
+    #expect(bare.bytes == [0x20, 2, 0, 0])
+    let header = [0xc1, 0x40, 0, 0, 0, 7] + [UInt8](repeating: 3, count: 8)
+    let write = TerminateMessage(
+      TerminateCause.RDMAP.noRight, segment: .init(byteCount: 0x0102, header: header))
+    #expect(write.bytes == [0x01, 2, 0xc0, 0, 1, 2] + header)
+    let untagged = [0x41, 0x41] + [UInt8](repeating: 5, count: 16)
+    let read = TerminateMessage(
+      TerminateCause.RDMAP.outOfBounds,
+      segment: .init(
+        byteCount: 46, header: untagged, readRequest: [UInt8](repeating: 6, count: 28)))
+    #expect(read.bytes.count == TerminateMessage.maximumByteCount)
+    for message in [bare, write, read] {
+      let bytes = message.bytes
+      #expect(withView(bytes) { TerminateMessage($0) } == message)
+      for count in 0..<bytes.count {
+        #expect(withView(Array(bytes[..<count])) { TerminateMessage($0) } == nil)
+      }
+    }
+    // A cause that nobody has defined, and no segment: the length alone names none.
+    let strange = withView([0x9f, 0xee, 0x80, 0, 0, 1]) { TerminateMessage($0) }
+    #expect(strange == TerminateMessage(TerminateCause(layer: 9, type: 15, code: 0xee)))
+  }
+
   private func read(
     _ kind: StartFrame.Kind, _ bytes: [UInt8]
   ) throws(StartFrame.Malformed) -> (frame: StartFrame, byteCount: Int)? {
