@@ -61,7 +61,8 @@ let package = Package(
       swiftSettings: ours),
 
     .target(
-      name: "FabricIWARP", dependencies: ["FabricVerbs", "FabricWire"], swiftSettings: ours),
+      name: "FabricIWARP", dependencies: ["FabricPlatform", "FabricVerbs", "FabricWire"],
+      swiftSettings: ours),
 
     // Floor 4: messaging
     .target(
