@@ -94,13 +94,20 @@ extension RemoteVolumeQueue {
       if reconnectCount > 0 || backoff.attemptCount > 0 {
         options.log("connected to \(address)")
       }
-      backoff.succeeded()
       state = .attached(info)
       // Without a connection no time of the unit's passed.
       for index in 0..<slots.count { slots[index].submitted = coarseNow }
+      if inFlightCount == 0 { hasProven() }
       handler.remoteVolume(self, changed: state)
     }
     postUnsent()
+  }
+
+  /// The connection does what it is for: only now does the next loss begin anew. One that opens
+  /// and breaks before a request has ended is but another failed attempt.
+  func hasProven() {
+    isProven = true
+    backoff.succeeded()
   }
 
   func received(_ messages: Span<IncomingMessage>, over channel: Channel) {
@@ -142,13 +149,15 @@ extension RemoteVolumeQueue {
     requeue()
     switch state {
     case .attached:
-      lostAt = .now
+      let wasProven = isProven
+      if wasProven { lostAt = .now }
       lossReason = reason
       reconnectCount += 1
       state = .connecting
-      options.log("lost \(address), because \(reason); connecting again")
+      if wasProven { options.log("lost \(address), because \(reason); connecting again") }
       handler.remoteVolume(self, changed: state)
-      if case .connecting = state { connect() }
+      guard case .connecting = state else { return }
+      if wasProven { connect() } else { attemptFailed(reason) }
     case .connecting:
       attemptFailed(reason)
     case .failed, .closed: break
@@ -199,6 +208,7 @@ extension RemoteVolumeQueue {
     link = nil
     channel = nil
     isReady = false
+    isProven = false
     old?.close()
   }
 }

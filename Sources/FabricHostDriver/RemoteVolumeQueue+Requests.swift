@@ -79,7 +79,10 @@ extension RemoteVolumeQueue {
 
   /// Puts a request's end into the batch.
   func end(_ index: Int, _ status: BlockStatus, _ transferredByteCount: UInt32) {
-    if slots[index].isSent { sentCount &-= 1 }
+    if slots[index].isSent {
+      sentCount &-= 1
+      if !isProven && isReady { hasProven() }
+    }
     slots[index].isSent = false
     slots[index].isTaken = false
     batch[batchCount] = BlockCompletion(

@@ -102,6 +102,8 @@ public final class RemoteVolumeQueue {
   var channel: Channel?
   /// The unit's `ready` has come on `channel`.
   var isReady = false
+  /// A request has ended on `channel`, or none was waiting when it opened.
+  var isProven = false
   var link: Link?
   var backoff: Backoff
   var timer: RemoteVolumeTimer?

@@ -71,6 +71,13 @@ final class RemoteVolumeTimer: ProgressSource {
       queue.fail(.timedOut(address: queue.address, after: timeout, reason: queue.lossReason))
       return true
     case .attached:
+      // Connections that open and break do not stop the clock.
+      if !queue.isProven, queue.reconnectCount > 0,
+        now.nanoseconds(since: queue.lostAt) >= limit &+ interval.nanoseconds
+      {
+        queue.fail(.timedOut(address: queue.address, after: timeout, reason: queue.lossReason))
+        return true
+      }
       for index in 0..<queue.slots.count where queue.slots[index].isTaken {
         let since = MonotonicTime(nanoseconds: queue.slots[index].submitted)
         guard now.nanoseconds(since: since) >= limit &+ interval.nanoseconds else { continue }

@@ -31,13 +31,13 @@ public struct Message: Sendable, Hashable {
 /// `ChannelHandler`. Threads: all calls from any task.
 public final class AsyncChannel: Sendable {
   /// What the peer sends, in order; ends when the channel closes. For one reader.
-  public let messages: AsyncStream<Message>
-  private let core: AsyncChannelCore
+  ///
+  /// What is not read is kept, a mebibyte and what was under way; then the peer has to wait, and
+  /// with it the answer to a `request`.
+  public var messages: AsyncMessages { AsyncMessages(core) }
+  let core: AsyncChannelCore
 
-  init(_ core: AsyncChannelCore) {
-    self.core = core
-    messages = core.messages
-  }
+  init(_ core: AsyncChannelCore) { self.core = core }
 
   /// What the peer passed in the opening.
   public var peerGreeting: [UInt8] { core.greeting.withLock { $0 } }

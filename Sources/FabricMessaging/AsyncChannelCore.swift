@@ -13,6 +13,14 @@ final class AsyncChannelCore: ChannelHandler, @unchecked Sendable {
   private let service: CompletionService
   private let arrivals: AsyncStream<Message>.Continuation
 
+  /// Bytes that arrived and were not read.
+  private let unreadByteCount = Atomic<Int>(0)
+  /// Whether the peer has to wait for the reader.
+  private let holding = Atomic<Bool>(false)
+  var isHolding: Bool { holding.load(ordering: .relaxed) }
+  /// From so many on the peer has to wait, until there are half as many.
+  static let unreadLimit = 1 << 20
+
   private var channel: Channel?
   /// What waits for credit, and whom to tell when it was taken or will never be.
   private var waiting: [(message: Message, ended: (Result<Void, any Error>) -> Void)] = []
@@ -159,9 +167,33 @@ final class AsyncChannelCore: ChannelHandler, @unchecked Sendable {
       if let request = requests.removeValue(forKey: message.tag) {
         request.resume(returning: copy)
       } else {
+        let unread = unreadByteCount.add(Self.cost(of: copy), ordering: .relaxed).newValue
         arrivals.yield(copy)
+        if unread > Self.unreadLimit { hold(channel) }
       }
     }
+  }
+
+  private func hold(_ channel: Channel) {
+    channel.holdMessages()
+    holding.store(true, ordering: .relaxed)
+  }
+
+  private func resume() {
+    channel?.resumeMessages()
+    holding.store(false, ordering: .relaxed)
+  }
+
+  /// What a message takes while it waits, roughly.
+  private static func cost(of message: Message) -> Int { message.bytes.count + 64 }
+
+  /// From the reader's task.
+  func wasRead(_ message: Message) {
+    let cost = Self.cost(of: message)
+    let unread = unreadByteCount.subtract(cost, ordering: .relaxed).newValue
+    let low = Self.unreadLimit / 2
+    guard unread <= low, unread + cost > low else { return }
+    service.execute { self.resume() }
   }
 
   func channel(_ channel: Channel, finished tokens: Span<UInt64>) {

@@ -34,7 +34,7 @@ extension Channel {
     guard phase == .connecting else { return }
     phase = .opening
     deadline = .now + Self.openingTimeout
-    timer?.reschedule()
+    timer?.reschedule(self)
     if case .initiator? = role { sendOpening(.open, greeting: options.greeting) }
   }
 
@@ -94,7 +94,7 @@ extension Channel {
     phase = .closing
     clearHandler()
     deadline = .now + .seconds(1)
-    timer?.reschedule()
+    timer?.reschedule(self)
   }
 
   /// Takes over the peer's limits.
@@ -120,7 +120,7 @@ extension Channel {
     peerGreeting = opening.greeting
     phase = .open
     deadline = nextBeat(after: .now)
-    timer?.reschedule()
+    timer?.reschedule(self)
     return true
   }
 

@@ -17,15 +17,23 @@ extension Channel {
         break
       }
       if completion.isReceive {
-        if let message = take(completion) {
-          unsafe (incoming + messageCount).initialize(to: message)
-          messageCount &+= 1
-        }
-        if phase == .closed { break }
-        unsafe reposts[repostCount] = ReceiveRequest(
+        let receive = ReceiveRequest(
           id: completion.id,
           elements: ScatterGatherList(
             memory.receiveElement(Int(truncatingIfNeeded: completion.id))))
+        if let message = take(completion) {
+          unsafe (incoming + messageCount).initialize(to: message)
+          messageCount &+= 1
+          if holdsReceives {
+            unsafe heldReceives[heldReceiveCount] = receive
+            heldReceiveCount &+= 1
+            if messageCount == Self.batchCount { deliver(&messageCount) }
+            if phase == .closed { break }
+            continue
+          }
+        }
+        if phase == .closed { break }
+        unsafe reposts[repostCount] = receive
         repostCount &+= 1
         if messageCount == Self.batchCount || repostCount == Self.batchCount {
           deliver(&messageCount)
@@ -68,6 +76,26 @@ extension Channel {
     } catch {
       finish(.failure("a receive could not be reposted: \(error)"))
     }
+  }
+
+  /// Takes what is under way but gives no more credit for messages: the peer can send until its
+  /// credit is used up, and then waits. Beats and the like go on. (MS-13)
+  public func holdMessages() { holdsReceives = true }
+
+  /// Ends `holdMessages`: the peer may send again.
+  public func resumeMessages() {
+    guard holdsReceives else { return }
+    holdsReceives = false
+    guard heldReceiveCount > 0, phase == .open else { return }
+    do {
+      try queuePair.postReceive(
+        unsafe Span(_unsafeStart: heldReceives, count: heldReceiveCount))
+      repostedCount &+= UInt32(truncatingIfNeeded: heldReceiveCount)
+      heldReceiveCount = 0
+    } catch {
+      return finish(.failure("a receive could not be reposted: \(error)"))
+    }
+    if !isHandling { tellCreditIfDue() }
   }
 
   /// Posts every receive, once, before the connection is made.

@@ -92,6 +92,10 @@ public final class Channel: CompletionHandler, @unchecked Sendable {
   let incoming: UnsafeMutablePointer<IncomingMessage>
   let reposts: UnsafeMutablePointer<ReceiveRequest>
   let finishedTokens: UnsafeMutablePointer<UInt64>
+  /// Receives of messages that are not posted again for now.
+  let heldReceives: UnsafeMutablePointer<ReceiveRequest>
+  var heldReceiveCount = 0
+  var holdsReceives = false
 
   // Life signs.
   var hasSentSinceBeat = false
@@ -139,6 +143,7 @@ public final class Channel: CompletionHandler, @unchecked Sendable {
     unsafe incoming = .allocate(capacity: Self.batchCount)
     unsafe reposts = .allocate(capacity: max(Self.batchCount, options.receiveCount))
     unsafe finishedTokens = .allocate(capacity: options.sendCount)
+    unsafe heldReceives = .allocate(capacity: options.receiveCount)
     if let handler { setHandler(handler) }
   }
 
@@ -148,6 +153,7 @@ public final class Channel: CompletionHandler, @unchecked Sendable {
     unsafe incoming.deallocate()
     unsafe reposts.deallocate()
     unsafe finishedTokens.deallocate()
+    unsafe heldReceives.deallocate()
   }
 
   func setHandler(_ handler: any ChannelHandler) {
@@ -186,7 +192,7 @@ public final class Channel: CompletionHandler, @unchecked Sendable {
     flush()
     phase = .closing
     deadline = .now + .seconds(1)
-    timer?.reschedule()
+    timer?.reschedule(self)
   }
 
   // MARK: Ending

@@ -17,13 +17,10 @@ final class ChannelTimer: ProgressSource, @unchecked Sendable {
 
   func remove(_ channel: Channel) { channels[ObjectIdentifier(channel)] = nil }
 
-  /// Some channel's deadline has changed.
-  func reschedule() {
-    next = nil
-    forEach { channel in
-      guard let deadline = channel.deadline else { return }
-      next = next.map { min($0, deadline) } ?? deadline
-    }
+  /// The channel's deadline has changed. One that moved away is found out at the next look.
+  func reschedule(_ channel: Channel) {
+    guard let deadline = channel.deadline else { return }
+    next = next.map { min($0, deadline) } ?? deadline
   }
 
   /// Visits every channel there is now without allocating, optimised or not; `visit` may remove
@@ -53,7 +50,8 @@ final class ChannelTimer: ProgressSource, @unchecked Sendable {
     let now = MonotonicTime.now
     guard next <= now else { return }
     forEach { $0.tick(at: now) }
-    reschedule()
+    self.next = nil
+    forEach { reschedule($0) }
   }
 
   var descriptor: CInt? { nil }

@@ -1,9 +1,10 @@
-import FabricMessaging
 import FabricSharedMemory
 import FabricVerbs
 import Foundation
 import Synchronization
 import Testing
+
+@testable import FabricMessaging
 
 @Suite("Async channels") struct AsyncChannelTests {
   private func address() -> FabricAddress {
@@ -41,6 +42,39 @@ import Testing
     #expect(got == (0..<2000).map { "\($0)" })
     channel.close()
     #expect(try await echo.value == 2002)
+  }
+
+  @Test("MS-13: who does not read makes the peer wait; then everything comes, in order")
+  func unreadMessagesHoldThePeer() async throws {
+    let address = address()
+    let server = try AsyncFabric(SharedMemoryAdapter())
+    let channels = try await server.listen(at: address)
+    let client = try AsyncFabric(SharedMemoryAdapter())
+    let channel = try await client.connect(to: address)
+    let count = 20_000
+    let sent = Atomic<Int>(0)
+    async let sending: Void = {
+      for index in 0..<count {
+        try await channel.send(
+          Message(tag: 1_000_000, bytes: Array(repeating: UInt8(index % 251), count: 400)))
+        sent.add(1, ordering: .relaxed)
+      }
+    }()
+    var iterator = channels.makeAsyncIterator()
+    let accepted = try #require(await iterator.next())
+    while !accepted.core.isHolding { await Task.yield() }
+    // More than what may be unread and what was under way does not come.
+    #expect(sent.load(ordering: .relaxed) < AsyncChannelCore.unreadLimit / 400 + 2000)
+    var got = 0
+    for await message in accepted.messages {
+      #expect(message.bytes.first == UInt8(got % 251))
+      got += 1
+      if got == count { break }
+    }
+    try await sending
+    #expect(got == count)
+    #expect(!accepted.core.isHolding)
+    channel.close()
   }
 
   @Test func closedAndTooLongAreErrors() async throws {
