@@ -1,4 +1,6 @@
+import FabricMessaging
 public import FabricStorage
+import FabricVerbs
 
 /// Why a remote volume cannot be used, or a request failed.
 public enum RemoteVolumeError: Error, Sendable, CustomStringConvertible {
@@ -6,6 +8,9 @@ public enum RemoteVolumeError: Error, Sendable, CustomStringConvertible {
   case resource(String)
   /// No connection could be had, at the first attempt.
   case unreachable(address: VolumeAddress, reason: String)
+  /// The unit was reached and refused: it has no such volume, or not for this host. Asking again
+  /// does not help.
+  case refused(address: VolumeAddress, reason: String)
   /// No connection, or no answer, for as long as it was told to wait.
   case timedOut(address: VolumeAddress, after: Duration, reason: String)
   /// What answers now is not the volume that was attached.
@@ -18,7 +23,7 @@ public enum RemoteVolumeError: Error, Sendable, CustomStringConvertible {
   public var description: String {
     switch self {
     case .resource(let words): words
-    case .unreachable(_, let reason): reason
+    case .unreachable(_, let reason), .refused(_, let reason): reason
     case .timedOut(let address, let after, let reason):
       "gave up on \(address) after \(Self.seconds(after)), because \(reason); "
         + "start the unit, or allow more time with --timeout"
@@ -28,6 +33,17 @@ public enum RemoteVolumeError: Error, Sendable, CustomStringConvertible {
     case .closed: "the volume was closed"
     case .failed(let operation, let block, let count, let status):
       "\(operation) of \(count) blocks from block \(block) failed: \(status.explanation)"
+    }
+  }
+
+  /// Why a first connection did not come.
+  static func opening(_ error: ChannelOpenError, of address: VolumeAddress) -> Self {
+    switch error {
+    case .refused(let reason): .refused(address: address, reason: "the unit refused: \(reason)")
+    // Without a word it was no judgement, but an end in between.
+    case .connect(.rejected(let words)) where !words.isEmpty:
+      .refused(address: address, reason: error.description)
+    default: .unreachable(address: address, reason: error.description)
     }
   }
 

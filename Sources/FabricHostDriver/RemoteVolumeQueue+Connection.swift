@@ -52,7 +52,7 @@ extension RemoteVolumeQueue {
       }
       switch result {
       case .success(let channel): connected(channel)
-      case .failure(let error): attemptFailed(error.description)
+      case .failure(let error): attemptFailed(RemoteVolumeError.opening(error, of: address))
       }
     }
   }
@@ -159,7 +159,7 @@ extension RemoteVolumeQueue {
       guard case .connecting = state else { return }
       if wasProven { connect() } else { attemptFailed(reason) }
     case .connecting:
-      attemptFailed(reason)
+      attemptFailed(.unreachable(address: address, reason: reason))
     case .failed, .closed: break
     }
   }
@@ -177,12 +177,15 @@ extension RemoteVolumeQueue {
     sentCount = 0
   }
 
-  private func attemptFailed(_ reason: String) {
+  private func attemptFailed(_ error: RemoteVolumeError) {
     guard case .connecting = state else { return }
     dropLink()
+    let reason = error.description
     lossReason = reason
-    if info == nil, !options.isPatientAtFirst {
-      return fail(.unreachable(address: address, reason: reason))
+    if info == nil {
+      // Later a refusal may heal: the unit may be on its way to be what it was.
+      if case .refused = error { return fail(error) }
+      if !options.isPatientAtFirst { return fail(error) }
     }
     var generator = SystemRandomNumberGenerator()
     let wait = backoff.next(using: &generator)

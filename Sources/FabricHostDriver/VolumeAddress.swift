@@ -41,7 +41,8 @@ public struct VolumeAddress: Hashable, Sendable, CustomStringConvertible {
       unit: try Self.unit(fabric, String(rest[..<slash]), of: text), volumeName: name)
   }
 
-  /// Reads the URL of a unit, which names no volume; `shm:PATH` will do, too.
+  /// Reads the URL of a unit, which names no volume; `shm:PATH` will do, too, and may begin at the
+  /// current directory.
   public init(parsingUnit text: String) throws(ParsingError) {
     if !text.contains("://"), let colon = text.firstIndex(of: ":") {
       let endpoint = String(text[text.index(after: colon)...])
@@ -78,7 +79,7 @@ public struct VolumeAddress: Hashable, Sendable, CustomStringConvertible {
         detail: "\"\(fabric)\" is no fabric of this release, which has shared memory only; "
           + "use fabric+shm")
     }
-    let place = try decoded(Substring(endpoint), of: text)
+    var place = try decoded(Substring(endpoint), of: text)
     guard place.hasPrefix("/") || text.hasPrefix("shm:") else {
       throw ParsingError(
         found: text, detail: "the socket's path must be absolute: three slashes after \"shm:\"")
@@ -86,6 +87,7 @@ public struct VolumeAddress: Hashable, Sendable, CustomStringConvertible {
     guard !place.isEmpty, place != "/" else {
       throw ParsingError(found: text, detail: "the socket's path is missing")
     }
+    place = FileKind.absolutePath(place)
     let limit = SequencedSocket.maximumPathByteCount
     guard place.utf8.count <= limit else {
       throw ParsingError(

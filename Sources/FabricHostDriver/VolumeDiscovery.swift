@@ -81,7 +81,7 @@ private final class Inquiry: ChannelHandler, @unchecked Sendable {
           ask(channel)
         } catch { end(.failure(.unreachable(address: address, reason: "\(error)"))) }
       case .failure(let error):
-        end(.failure(.unreachable(address: address, reason: error.description)))
+        end(.failure(.opening(error, of: address)))
       }
     }
   }

@@ -8,6 +8,26 @@ public enum FileKind {
     return unsafe lstat(path, &status) == 0 && status.st_mode & mode_t(S_IFMT) == mode_t(S_IFSOCK)
   }
 
+  /// Whether two paths lead to one file, or would if there were one.
+  public static func areSame(_ one: String, _ other: String) -> Bool {
+    var (first, second) = (stat(), stat())
+    guard unsafe stat(one, &first) == 0, unsafe stat(other, &second) == 0 else {
+      return absolutePath(one) == absolutePath(other)
+    }
+    return first.st_dev == second.st_dev && first.st_ino == second.st_ino
+  }
+
+  /// `path` from the root on: one that begins elsewhere begins at the current directory.
+  public static func absolutePath(_ path: String) -> String {
+    if path.hasPrefix("/") { return path }
+    guard let directory = unsafe getcwd(nil, 0) else { return path }
+    defer { unsafe free(directory) }
+    let start = unsafe String(cString: directory)
+    var rest = path[...]
+    while rest.hasPrefix("./") { rest = rest.dropFirst(2).drop { $0 == "/" } }
+    return start.hasSuffix("/") ? start + rest : "\(start)/\(rest)"
+  }
+
   /// Removes a name that is not a directory; no effect when there is none.
   public static func remove(_ path: String) { _ = unsafe unlink(path) }
 }

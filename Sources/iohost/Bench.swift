@@ -50,7 +50,9 @@ struct Bench: AsyncParsableCommand {
       let load = try Load(
         address, adapter: try adapter(isDirect: connection.direct),
         options: connection.options(access: access, depth: depth), bench: self)
-      try load.run()
+      do { try load.run() } catch let error as RemoteVolumeError {
+        throw await connection.refusal(error, wanted: access)
+      }
       report(load)
     }
   }

@@ -10,8 +10,9 @@ struct IOHost: AsyncParsableCommand {
       A volume is named by a URL such as fabric+shm:///run/user/1000/unit.sock/VOLUME.
 
       Exit codes: 0 done; 1 a verification found a difference; 64 wrong use; 66 a local file \
-      cannot be used; 69 no unit or volume there; 74 a request failed; 75 gave up after \
-      --timeout; 130 interrupted.
+      cannot be used; 69 no unit or volume there; 71 the system lacks something (doctor says \
+      what); 74 a request failed; 75 gave up after --timeout; 77 the volume is read-only; 130 \
+      interrupted; 143 ended by SIGTERM, as the shell tells it.
       """,
     version: "iohost \(Release.version)",
     subcommands: [

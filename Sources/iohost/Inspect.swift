@@ -16,9 +16,7 @@ struct Discover: AsyncParsableCommand {
   func run() async {
     await reporting {
       let address = try connection.unitAddress(url)
-      let listing = try await VolumeDiscovery.list(
-        address, adapter: try adapter(isDirect: connection.direct),
-        timeout: .seconds(connection.timeout ?? 5))
+      let listing = try await connection.listing(of: address)
       if json { return Output.line(describe(listing, at: address).description) }
       Output.line("unit \(listing.unitName)")
       for volume in listing.volumes {
@@ -66,6 +64,9 @@ struct Info: AsyncParsableCommand {
       let volume = try await connection.attach(url, access: .readOnly)
       let info = volume.info
       await volume.close()
+      let entry = try await connection.listing(of: info.address).volumes
+        .first { $0.identifier == info.identifier }
+      let isReadOnly = entry?.access == .readOnly
       if json {
         return Output.line(
           JSON.object([
@@ -74,7 +75,7 @@ struct Info: AsyncParsableCommand {
             ("blockByteCount", .whole(UInt64(info.blockByteCount))),
             ("blockCount", .whole(info.blockCount)), ("byteCount", .whole(info.byteCount)),
             ("maximumTransferByteCount", .whole(UInt64(info.maximumTransferByteCount))),
-            ("depth", .whole(UInt64(info.depth))),
+            ("depth", .whole(UInt64(info.depth))), ("readOnly", .flag(isReadOnly)),
           ]).description)
       }
       Output.line("volume     \(info.address)")
@@ -83,6 +84,7 @@ struct Info: AsyncParsableCommand {
       Output.line(
         "size       \(ByteSize.describe(info.byteCount)): \(info.blockCount) blocks of "
           + "\(info.blockByteCount) bytes")
+      Output.line("access     \(isReadOnly ? "read-only" : "may be read and written")")
       Output.line(
         "a request  at most \(ByteSize.describe(UInt64(info.maximumTransferByteCount))), "
           + "\(info.depth) in flight")

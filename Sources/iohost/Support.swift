@@ -2,6 +2,7 @@ import ArgumentParser
 import FabricCommandLine
 import FabricHostDriver
 import FabricIOProtocol
+import FabricMessaging
 import FabricPlatform
 import FabricSharedMemory
 import FabricStorage
@@ -13,7 +14,7 @@ extension ToolFailure {
     let code: Int32 =
       switch error {
       case .resource: 71
-      case .unreachable, .volumeChanged: 69
+      case .unreachable, .refused, .volumeChanged: 69
       case .timedOut: 75
       case .closed, .failed: 74
       }
@@ -115,9 +116,56 @@ struct ConnectionOptions: ParsableArguments {
     _ text: String, access: VolumeAccess
   ) async throws -> RemoteVolume {
     let address = try await volumeAddress(text)
-    return try await RemoteVolume.attach(
-      address, adapter: try adapter(isDirect: direct),
-      options: options(access: access))
+    do {
+      return try await RemoteVolume.attach(
+        address, adapter: try adapter(isDirect: direct),
+        options: options(access: access))
+    } catch let error as RemoteVolumeError {
+      throw await refusal(error, wanted: access)
+    }
+  }
+
+  /// What to say of a volume that could not be attached: one that may only be read has words and a
+  /// code of its own.
+  func refusal(_ error: RemoteVolumeError, wanted access: VolumeAccess) async -> any Error {
+    guard access == .readWrite, case .refused(let address, _) = error,
+      let found = try? await listing(of: address).volumes,
+      found.contains(where: { $0.name == address.volumeName && $0.access == .readOnly })
+    else { return error }
+    return ToolFailure(
+      77,
+      "expected a volume that may be written, \(address) is read-only: have it served without "
+        + "readonly, or name another")
+  }
+
+  /// What a unit serves. As when a volume is attached, `--timeout` makes it patient.
+  func listing(of address: VolumeAddress) async throws -> VolumeDiscovery.Listing {
+    let unit = VolumeAddress(unit: address.unit, volumeName: "")
+    let adapter = try adapter(isDirect: direct)
+    let host = hostName ?? RemoteVolume.Options().hostName
+    guard let timeout else {
+      return try await VolumeDiscovery.list(unit, adapter: adapter, hostName: host)
+    }
+    let limit = Duration.seconds(timeout)
+    let end = ContinuousClock.now + limit
+    var backoff = Backoff()
+    var random = SystemRandomNumberGenerator()
+    while true {
+      let rest = end - .now
+      do throws(RemoteVolumeError) {
+        return try await VolumeDiscovery.list(
+          unit, adapter: adapter, hostName: host, timeout: min(.seconds(5), rest))
+      } catch {
+        guard case .unreachable(_, let reason) = error else { throw error }
+        let next = ContinuousClock.now + backoff.next(using: &random)
+        if next >= end {
+          try? await Task.sleep(until: end)
+          throw RemoteVolumeError.timedOut(address: unit, after: limit, reason: reason)
+        }
+        Output.error("attempt \(backoff.attemptCount) failed, because \(reason)")
+        try? await Task.sleep(until: next)
+      }
+    }
   }
 }
 

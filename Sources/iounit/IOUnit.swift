@@ -14,7 +14,7 @@ struct IOUnitTool: ParsableCommand {
     commandName: "iounit",
     abstract: "Serves volumes to hosts.",
     discussion: """
-      Exit codes: 0 ended by SIGINT or SIGTERM, 64 wrong use, 66 a volume cannot be opened, \
+      Exit codes: 0 ended by SIGINT, SIGTERM or SIGHUP, 64 wrong use, 66 a volume cannot be opened, \
       69 the address cannot be listened at, 71 the system lacks something.
       """,
     version: "iounit \(Release.version)",
@@ -30,7 +30,8 @@ struct Serve: ParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Serves volumes until it is interrupted.",
     discussion: """
-      Prints a line that begins with "ready" once hosts can connect.
+      Prints a line that begins with "ready" once hosts can connect. SIGINT, SIGTERM and SIGHUP (its \
+      terminal was closed) end it in order; to let it outlive the terminal, start it with setsid.
 
       Example: iounit serve --volume disk=/var/lib/disk.img,size=10GiB \
       --listen shm:/run/user/1000/unit.sock
@@ -46,7 +47,7 @@ struct Serve: ParsableCommand {
         volumes must fit what is available of the machine's memory, all together; \
         fault=delay=1ms or fault=error=write:mediaWriteError:nth=2 is for drills.
         """,
-      valueName: "NAME=PATH|memory[,size=1GiB][,readonly][,block=4096][,fault=PLAN]"))
+      valueName: VolumeArgument.synopsis))
   var volume: [VolumeArgument] = []
 
   @Option(name: .long, help: ArgumentHelp("Where to listen.", valueName: "shm:PATH"))
@@ -85,10 +86,14 @@ struct Serve: ParsableCommand {
     guard !volume.isEmpty else {
       throw ToolFailure(64, "expected at least one volume; add --volume NAME=PATH,size=1GiB")
     }
-    guard (1...64).contains(name.utf8.count), (1...1024).contains(depth) else {
-      throw ToolFailure(64, "expected --name of 1 to 64 bytes and --depth of 1 to 1024")
+    guard (1...64).contains(name.utf8.count) else {
+      throw ToolFailure(64, "expected --name of 1 to 64 bytes, got \(name.utf8.count)")
+    }
+    guard (1...1024).contains(depth) else {
+      throw ToolFailure(64, "expected --depth of 1 to 1024, got \(depth)")
     }
     for argument in volume { try argument.check() }
+    try checkTwice()
     try checkMemory()
     let fabric: UnitFabric
     do {
@@ -104,6 +109,24 @@ struct Serve: ParsableCommand {
       // Files that were made for nothing would stand in the way, or be taken for volumes.
       for volume in opened { volume.file?.removeIfNew() }
       throw error
+    }
+  }
+
+  /// No two volumes may have one name, or lie in one file.
+  private func checkTwice() throws(ToolFailure) {
+    for (index, one) in volume.enumerated() {
+      for other in volume[..<index] {
+        if one.name == other.name {
+          throw ToolFailure(
+            64, "expected a name for each --volume, \"\(one.name)\" is taken; give another name")
+        }
+        if !one.isMemory, !other.isMemory, FileKind.areSame(one.path, other.path) {
+          throw ToolFailure(
+            64,
+            "expected a file for each --volume, \"\(other.name)\" and \"\(one.name)\" both name "
+              + "\(one.path); leave one out")
+        }
+      }
     }
   }
 
@@ -172,14 +195,16 @@ struct Serve: ParsableCommand {
         64,
         "expected --listen shm:PATH, such as shm:/run/user/1000/unit.sock, got \"\(listen)\"")
     }
-    let byteCount = parts[1].utf8.count
+    // Hosts are told this path, and run elsewhere.
+    let path = FileKind.absolutePath(String(parts[1]))
+    let byteCount = path.utf8.count
     guard byteCount <= SequencedSocket.maximumPathByteCount else {
       throw ToolFailure(
         64,
         "expected --listen shm:PATH with a path of at most "
           + "\(SequencedSocket.maximumPathByteCount) bytes, got \(byteCount); choose a shorter one")
     }
-    return FabricAddress(fabric: "shm", endpoint: String(parts[1]))
+    return FabricAddress(fabric: "shm", endpoint: path)
   }
 }
 
@@ -188,7 +213,7 @@ extension Volume {
   fileprivate var file: FileStore? { ((store as? FaultStore)?.base ?? store) as? FileStore }
 }
 
-/// SIGINT and SIGTERM, taken one at a time by the main thread.
+/// SIGINT, SIGTERM and SIGHUP, taken one at a time by the main thread.
 struct Signals {
   private var set = sigset_t()
 
@@ -197,6 +222,7 @@ struct Signals {
     unsafe sigemptyset(&set)
     unsafe sigaddset(&set, SIGINT)
     unsafe sigaddset(&set, SIGTERM)
+    unsafe sigaddset(&set, SIGHUP)
     unsafe pthread_sigmask(SIG_BLOCK, &set, nil)
     // A reader of our output that goes away is no reason to end.
     signal(SIGPIPE, SIG_IGN)

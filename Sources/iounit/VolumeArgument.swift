@@ -3,9 +3,12 @@ import FabricCommandLine
 import FabricIOUnit
 import FabricStorage
 
-/// A volume as it is named on the command line:
-/// `NAME=PATH|memory[,size=1GiB][,readonly][,block=4096][,preallocate][,fault=PLAN]`.
+/// A volume as it is named on the command line.
 struct VolumeArgument: ExpressibleByArgument {
+  /// How it is written.
+  static let synopsis =
+    "NAME=PATH|memory[,size=1GiB][,readonly][,block=4096][,preallocate][,fault=PLAN]"
+
   var name = ""
   var path = ""
   var byteCount: UInt64?
@@ -40,7 +43,7 @@ struct VolumeArgument: ExpressibleByArgument {
   }
 
   private mutating func parse(_ argument: String) throws {
-    let form = "expected --volume NAME=PATH|memory[,size=1GiB][,readonly][,block=4096], "
+    let form = "expected --volume \(Self.synopsis), "
     guard let equals = argument.firstIndex(of: "="), equals > argument.startIndex else {
       throw Refusal(description: form + "got \"\(argument)\": there is no NAME= in it")
     }

@@ -40,6 +40,7 @@ struct BadInputTests {
     try host(69, "\(place.path)/u.sock", "info", place.url("disk"))
     try host(75, "gave up on", "info", place.url("disk"), "--timeout", "0.3")
     try host(69, "\(place.path)/u.sock", "discover", "shm:\(place.path)/u.sock")
+    try host(75, "gave up on", "discover", "shm:\(place.path)/u.sock", "--timeout", "0.3")
     try Data("not a socket".utf8).write(to: URL(filePath: place.file("u.sock")))
     try host(69, "\(place.path)/u.sock", "info", place.url("disk"))
   }
@@ -84,7 +85,17 @@ struct BadInputTests {
     try host(64, "one of its volumes: bad, full, r, w", "bench", unitURL)
     try host(64, "use \(unitURL)", "discover", place.url("w"))
     try host(69, "no directory: check the path", "info", place.url("w/w"))
-    try host(69, "attach it read-only", "verify", place.url("r"))
+    for command in [
+      ["verify"], ["write", "--input", "/dev/zero"], ["bench", "--pattern", "randwrite"],
+      ["verify", "--timeout", "20"],
+    ] {
+      expect(
+        try Tool("iohost", command + [place.url("r")]), 77, "is read-only: have it served without",
+        #_sourceLocation)
+    }
+    // The unit's own word is not waited for again.
+    try host(
+      69, "one of the volumes bad, full, r, w, got", "info", place.url("no"), "--timeout", "20")
     try host(74, "the disk under the volume is full", "verify", place.url("full"))
     try host(74, "the medium cannot give back", "read", place.url("bad"), "--count", "16")
     try host(64, "expected blocks inside", "read", place.url("w"), "--block", "250", "--count", "9")
@@ -139,8 +150,22 @@ struct BadInputTests {
     try unit(66, "found nothing", "--listen", listen, "--volume", "d=\(none)")
     try unit(66, "found a directory", "--listen", listen, "--volume", "d=\(place.path)")
     try unit(
-      66, "is taken", "--listen", listen, "--volume", "m=memory,size=1MiB", "--volume",
+      64, "\"m\" is taken", "--listen", listen, "--volume", "m=memory,size=1MiB", "--volume",
       "m=memory,size=1MiB")
+    try unit(
+      64, "\"d\" and \"e\" both name", "--listen", listen, "--volume", "d=\(none),size=1MiB",
+      "--volume", "e=\(none),size=1MiB")
+    try unit(
+      64, "\"d\" and \"e\" both name", "--listen", listen, "--volume", "d=\(there)", "--volume",
+      "e=\(place.path)/../\(place.path.split(separator: "/").last ?? "")/there.img")
+    let memory = "m=memory,size=1MiB"
+    try unit(
+      64, "--depth of 1 to 1024, got 0", "--listen", listen, "--volume", memory, "--depth", "0")
+    try unit(
+      64, "--depth of 1 to 1024, got 5000", "--listen", listen, "--volume", memory, "--depth",
+      "5000")
+    try unit(
+      64, "--name of 1 to 64 bytes, got 0", "--listen", listen, "--volume", memory, "--name", "")
     try Data(count: 1000).write(to: URL(filePath: place.file("odd")))
     try unit(
       66, "expected a directory to keep", "--listen", listen, "--volume",

@@ -31,6 +31,32 @@ struct EndToEndTests {
     #expect(other.waitForEnd() == 1)
   }
 
+  @Test(
+    "A socket's path may begin here: what is said of it does not, and info says what may be done")
+  func relativePaths() throws {
+    let place = try Place()
+    let script = """
+      cd \(place.path) && PATH=$bin:$PATH
+      iounit serve --listen shm:u.sock --volume r=memory,size=1MiB,readonly \\
+        --volume w=memory,size=1MiB >ready & unit=$!
+      until [ -s ready ]; do read -t 0.05 <> <(:) || :; done
+      cat ready
+      for url in $(iohost discover shm:./u.sock | sed -n 's/^\\(fabric[^ ]*\\) .*/\\1/p'); do
+        iohost info $url | grep -E 'volume|access'
+        iohost info $url --json | grep -o '"readOnly": [a-z]*'
+      done
+      kill $unit; wait $unit
+      """
+    let tool = try Tool(shell: script)
+    #expect(tool.waitForEnd() == 0, "\(tool.errors)")
+    #expect(
+      tool.output == [
+        "ready: 2 volumes at shm:\(place.path)/u.sock",
+        "volume     \(place.url("r"))", "access     read-only", "\"readOnly\": true",
+        "volume     \(place.url("w"))", "access     may be read and written", "\"readOnly\": false",
+      ], "\(tool.errors)")
+  }
+
   @Test("kill -9 of the unit in mid-write: the host waits, replays, and nothing is lost")
   func unitIsKilled() throws {
     let place = try Place()

@@ -35,6 +35,16 @@ struct EndingTests {
     #expect(Set(left).subtracting(["out"]) == ["d.img", "d.img.fabric", "in"])
   }
 
+  @Test(
+    "A unit ends in order when it is told to, or its terminal goes", arguments: [SIGTERM, SIGHUP])
+  func unit(_ number: Int32) throws {
+    let place = try Place()
+    let unit = try place.serve("m=memory,size=1MiB")
+    unit.signal(number)
+    #expect(unit.waitForEnd() == 0 && unit.errors.last == "stopping")
+    #expect(try FileManager.default.contentsOfDirectory(atPath: place.path).isEmpty)
+  }
+
   @Test("A unit that stands still for seconds is waited for")
   func stopped() throws {
     let place = try Place()
