@@ -157,7 +157,11 @@ extension RemoteVolumeQueue {
       if wasProven { options.log("lost \(address), because \(reason); connecting again") }
       handler.remoteVolume(self, changed: state)
       guard case .connecting = state else { return }
-      if wasProven { connect() } else { attemptFailed(reason) }
+      if wasProven {
+        connect()
+      } else {
+        attemptFailed(.unreachable(address: address, reason: reason))
+      }
     case .connecting:
       attemptFailed(.unreachable(address: address, reason: reason))
     case .failed, .closed: break
