@@ -262,6 +262,9 @@ static inline int fabric_open_read_write(const char *path) { return open(path, O
 /// open(2) O_RDONLY.
 static inline int fabric_open_read(const char *path) { return open(path, O_RDONLY | O_CLOEXEC); }
 
+/// flock(2) LOCK_EX without waiting. Swift cannot name the call, which is also a structure's.
+static inline int fabric_try_lock_file(int fd) { return flock(fd, LOCK_EX | LOCK_NB); }
+
 /// prctl(2) PR_SET_PDEATHSIG.
 static inline int fabric_die_with_parent(void) { return prctl(PR_SET_PDEATHSIG, SIGKILL); }
 

@@ -31,3 +31,18 @@ public enum FileKind {
   /// Removes a name that is not a directory; no effect when there is none.
   public static func remove(_ path: String) { _ = unsafe unlink(path) }
 }
+
+/// Which file a name means: two names, or one at two times, mean the same file if these are equal.
+/// Holds for as long as the file is there or open.
+public struct FileIdentity: Equatable, Sendable {
+  private let device: UInt64
+  private let number: UInt64
+
+  /// Of what lies at `path` itself; nil when nothing does.
+  public init?(at path: String) {
+    var status = stat()
+    guard unsafe lstat(path, &status) == 0 else { return nil }
+    device = UInt64(status.st_dev)
+    number = UInt64(status.st_ino)
+  }
+}

@@ -40,7 +40,12 @@ public final class SequencedSocket: Sendable {
     let descriptor = try Descriptor(result: fabric_sequenced_socket())
     let number = descriptor.rawValue
     try Errno.check { unsafe fabric_unix_bind(number, path) }
-    try Errno.check { CFabricLinux.listen(number, CInt(backlog)) }
+    do throws(Errno) {
+      try Errno.check { CFabricLinux.listen(number, CInt(backlog)) }
+    } catch {
+      FileKind.remove(path)
+      throw error
+    }
     return SequencedSocket(owning: descriptor)
   }
 

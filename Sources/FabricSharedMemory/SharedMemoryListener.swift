@@ -3,8 +3,8 @@ import FabricVerbs
 import FabricWire
 import Synchronization
 
-/// Listens at a socket's path; the path goes when the listener does, and one left by a process
-/// that was killed is taken over.
+/// Listens at a socket's path; the path goes when the listener does, if it is still its own, and one
+/// left by a process that was killed is taken over.
 final class SharedMemoryListener: Listener {
   let address: FabricAddress
   private let socket: ListeningSocket
@@ -27,6 +27,8 @@ private final class ListeningSocket: EventSource, @unchecked Sendable {
   private let address: FabricAddress
   private let options: SharedMemoryOptions
   private let socket: SequencedSocket
+  /// Which file the socket is: as long as it is open, no other has this identity.
+  private let identity: FileIdentity?
   private let events: SharedMemoryEventChannel
   private let tag = Atomic<UInt64>(0)
   private let isClosed = Atomic<Bool>(false)
@@ -43,7 +45,7 @@ private final class ListeningSocket: EventSource, @unchecked Sendable {
     self.events = events
     let path = address.endpoint
     do {
-      socket = try Self.listen(at: path)
+      (socket, identity) = try Self.listen(at: path)
     } catch .fileNameTooLong {
       throw .invalidAddress(
         "expected a socket path of 1 to \(SequencedSocket.maximumPathByteCount) bytes, "
@@ -69,24 +71,45 @@ private final class ListeningSocket: EventSource, @unchecked Sendable {
     do {
       tag.store(try events.add(self, descriptor: socket.descriptor.rawValue), ordering: .relaxed)
     } catch {
+      removePath()
       throw .system(error, doing: "listening at \(path)")
     }
   }
 
-  private static func listen(at path: String) throws(Errno) -> SequencedSocket {
+  /// Listens under the directory's lock, so that nobody takes a socket that is about to be listened
+  /// at, or has just been taken over, for one that was left behind. Who cannot have the lock takes
+  /// nothing over.
+  private static func listen(
+    at path: String
+  ) throws(Errno) -> (SequencedSocket, FileIdentity?) {
+    let lock: DirectoryLock?
+    do throws(Errno) {
+      lock = try DirectoryLock(around: path, patience: .seconds(2))
+    } catch {
+      lock = nil
+    }
     do {
-      return try SequencedSocket.listen(at: path)
-    } catch .addressInUse {
+      return (try SequencedSocket.listen(at: path), FileIdentity(at: path))
+    } catch .addressInUse where lock != nil {
       // A socket that refuses connections was left behind by a process that is gone.
       do {
         _ = try SequencedSocket.connect(to: path)
       } catch .connectionRefused {
         guard FileKind.isSocket(path) else { throw .addressInUse }
         FileKind.remove(path)
-        return try SequencedSocket.listen(at: path)
+        return (try SequencedSocket.listen(at: path), FileIdentity(at: path))
       } catch {}
       throw .addressInUse
     }
+  }
+
+  /// Removes the socket, unless something else is at its path by now.
+  private func removePath() {
+    let path = address.endpoint
+    // Without the lock somebody could still come in between, but the name should not stay for that.
+    let lock = try? DirectoryLock(around: path, patience: .milliseconds(100))
+    if let identity, identity == FileIdentity(at: path) { FileKind.remove(path) }
+    _ = consume lock
   }
 
   func ready() {
@@ -138,7 +161,7 @@ private final class ListeningSocket: EventSource, @unchecked Sendable {
   func close() {
     guard !isClosed.exchange(true, ordering: .acquiringAndReleasing) else { return }
     events.remove(tag: tag.load(ordering: .relaxed), descriptor: socket.descriptor.rawValue)
-    FileKind.remove(address.endpoint)
+    removePath()
     SequencedSocket.shutDown(socket.descriptor.rawValue)
   }
 }

@@ -1,5 +1,6 @@
 import FabricVerbs
 import Foundation
+import Synchronization
 import Testing
 
 @testable import FabricPlatform
@@ -114,5 +115,60 @@ struct SegmentTests {
     defer { FileKind.remove(path) }
     #expect(throws: ConnectError.self) { try end.adapter.listen(at: address, events: end.events) }
     #expect(try Data(contentsOf: URL(filePath: path)) == Data("mine".utf8))
+  }
+
+  @Test("SM-47: a listener whose socket was replaced leaves the other's alone")
+  func replacedSocket() throws {
+    let path = "/tmp/fabric-replaced-\(getpid())"
+    let address = FabricAddress(fabric: "shm", endpoint: path)
+    let end = try ConnectedPair.End(.isolated)
+    let first = try end.adapter.listen(at: address, events: end.events)
+    FileKind.remove(path)
+    let second = try end.adapter.listen(at: address, events: end.events)
+    first.close()
+    #expect(FileKind.isSocket(path))
+    _ = try SequencedSocket.connect(to: path)
+    second.close()
+    #expect(!FileKind.isSocket(path))
+  }
+
+  @Test("SM-47: of many who find a socket left behind, one takes it over")
+  func contendedSocket() async throws {
+    let path = "/tmp/fabric-contended-\(getpid())"
+    let address = FabricAddress(fabric: "shm", endpoint: path)
+    for _ in 0..<50 {
+      _ = try SequencedSocket.listen(at: path)
+      #expect(FileKind.isSocket(path))
+      let ends = try (0..<4).map { _ in try ConnectedPair.End(.isolated) }
+      let listeners = Mutex<[any Listener]>([])
+      DispatchQueue.concurrentPerform(iterations: ends.count) { index in
+        let end = ends[index]
+        if let listener = try? end.adapter.listen(at: address, events: end.events) {
+          listeners.withLock { $0.append(listener) }
+        }
+      }
+      try #require(listeners.withLock { $0.count } == 1)
+      listeners.withLock { $0.removeAll() }
+      #expect(!FileKind.isSocket(path))
+    }
+  }
+
+  @Test("SM-47: while another holds the directory's lock nothing is taken over")
+  func lockedDirectory() throws {
+    let path = "/tmp/fabric-locked-\(getpid())"
+    try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: false)
+    defer { try? FileManager.default.removeItem(atPath: path) }
+    let address = FabricAddress(fabric: "shm", endpoint: path + "/s")
+    let end = try ConnectedPair.End(.isolated)
+    _ = try SequencedSocket.listen(at: address.endpoint)
+    do {
+      let lock = try DirectoryLock(around: address.endpoint, patience: .zero)
+      #expect(throws: ConnectError.self) {
+        _ = try end.adapter.listen(at: address, events: end.events)
+      }
+      _ = consume lock
+    }
+    try end.adapter.listen(at: address, events: end.events).close()
+    #expect(!FileKind.isSocket(address.endpoint))
   }
 }
