@@ -7,12 +7,20 @@ import Foundation
 /// path after either is where they meet.
 @main
 struct PingPong {
+  static let usage = "usage: PingPong ping|pong [SOCKET], for example: PingPong pong /tmp/a.sock"
+
   static func main() async {
-    let arguments = CommandLine.arguments
+    let arguments = CommandLine.arguments.dropFirst()
+    let role = arguments.first ?? "ping"
+    if role == "--help" { return print(usage) }
+    guard ["ping", "pong"].contains(role), arguments.count <= 2 else {
+      FileHandle.standardError.write(Data((usage + "\n").utf8))
+      exit(64)
+    }
     let address = FabricAddress(
-      fabric: "shm", endpoint: arguments.count > 2 ? arguments[2] : "/tmp/ping-pong.sock")
+      fabric: "shm", endpoint: arguments.count == 2 ? arguments.last! : "/tmp/ping-pong.sock")
     do {
-      if arguments.count > 1, arguments[1] == "pong" {
+      if role == "pong" {
         let answering = Task { try await pong(at: address) }
         let signals = [SIGINT, SIGTERM].map { cancel(answering, at: $0) }
         try await answering.value
@@ -21,7 +29,7 @@ struct PingPong {
         try await ping(address)
       }
     } catch {
-      print("error: \(error)")
+      FileHandle.standardError.write(Data("error: \(error)\n".utf8))
       exit(69)
     }
   }
@@ -29,9 +37,12 @@ struct PingPong {
   static func pong(at address: FabricAddress) async throws {
     let fabric = try AsyncFabric(SharedMemoryAdapter())
     for await channel in try await fabric.listen(at: address) {
-      for await message in channel.messages {
-        print("got: \(message.text)")
-        try await channel.send(Message("pong", tag: message.tag))
+      // A task for each peer: one that is slow, or hangs up, is nothing to the others.
+      Task {
+        for await message in channel.messages {
+          print("got: \(message.text)")
+          try? await channel.send(Message("pong", tag: message.tag))
+        }
       }
     }
   }

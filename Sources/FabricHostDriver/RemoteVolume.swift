@@ -107,6 +107,7 @@ public final class RemoteVolume: Sendable {
   /// Reads `count` blocks.
   public func read(block: UInt64, count: UInt64) async throws(RemoteVolumeError) -> [UInt8] {
     if count == 0 { return [] }
+    try checkRange(.read, block, count)
     let byteCount = Int(count) * Int(info.blockByteCount)
     let buffer = try borrow(byteCount)
     defer { giveBack(buffer) }
@@ -114,11 +115,15 @@ public final class RemoteVolume: Sendable {
     return unsafe buffer.withBytes { unsafe Array($0.prefix(byteCount)) }
   }
 
-  /// Writes whole blocks. Traps when `bytes` are not a multiple of the block size.
+  /// Writes whole blocks.
+  ///
+  /// - Throws: `.notWholeBlocks` as well; then nothing was written.
   public func write(
     block: UInt64, _ bytes: [UInt8], flags: BlockFlags = []
   ) async throws(RemoteVolumeError) {
-    precondition(bytes.count % Int(info.blockByteCount) == 0, "whole blocks")
+    guard bytes.count.isMultiple(of: Int(info.blockByteCount)) else {
+      throw .notWholeBlocks(byteCount: bytes.count, blockByteCount: info.blockByteCount)
+    }
     if bytes.isEmpty { return }
     let buffer = try borrow(bytes.count)
     defer { giveBack(buffer) }
@@ -155,6 +160,7 @@ public final class RemoteVolume: Sendable {
           && byteCount <= UInt64(buffer.byteCount - offset), "outside the buffer")
     }
     if count == 0 && operation != .flush { return }
+    try checkRange(operation, block, count)
     if isClosed.withLock({ $0 }) { throw .closed }
     let result = await withCheckedContinuation { continuation in
       let job = RemoteVolumeEngine.Job(
@@ -163,6 +169,15 @@ public final class RemoteVolume: Sendable {
       service.execute { [engine] in engine.begin(job) }
     }
     try result.get()
+  }
+
+  /// All of it or nothing: a long request goes out in parts, the first of which might lie inside.
+  private func checkRange(
+    _ operation: BlockOperation, _ block: UInt64, _ count: UInt64
+  ) throws(RemoteVolumeError) {
+    guard block <= info.blockCount, count <= info.blockCount - block else {
+      throw .failed(operation, block: block, blockCount: count, status: .lbaOutOfRange)
+    }
   }
 
   // MARK: Buffers of the faces that copy

@@ -17,6 +17,8 @@ public enum RemoteVolumeError: Error, Sendable, CustomStringConvertible {
   case volumeChanged(address: VolumeAddress, detail: String)
   /// The volume was closed.
   case closed
+  /// Bytes to write that are no multiple of the block; nothing was written.
+  case notWholeBlocks(byteCount: Int, blockByteCount: UInt32)
   /// A request ended badly. `block` is the first block of the part that failed.
   case failed(BlockOperation, block: UInt64, blockCount: UInt64, status: BlockStatus)
 
@@ -26,11 +28,13 @@ public enum RemoteVolumeError: Error, Sendable, CustomStringConvertible {
     case .unreachable(_, let reason), .refused(_, let reason): reason
     case .timedOut(let address, let after, let reason):
       "gave up on \(address) after \(Self.seconds(after)), because \(reason); "
-        + "start the unit, or allow more time with --timeout"
+        + "start the unit, or allow more time"
     case .volumeChanged(let address, let detail):
       "expected \(address) to be the volume that was attached, \(detail); "
         + "check what is served there, then attach it again"
     case .closed: "the volume was closed"
+    case .notWholeBlocks(let byteCount, let block):
+      "expected whole blocks of \(block) bytes to write, got \(byteCount) bytes"
     case .failed(let operation, let block, let count, let status):
       "\(operation) of \(count) blocks from block \(block) failed: \(status.explanation)"
     }

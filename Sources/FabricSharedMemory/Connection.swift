@@ -301,7 +301,7 @@ final class Connection: EventSource, @unchecked Sendable {
     forget()
     if takeAnswerDeadline() {
       return failOpening(
-        .unreachable("the listener hung up without an answer: is the unit running?"))
+        .unreachable("the listener hung up without an answer: is its process still running?"))
     }
     let saidGoodbye = state.withLock { $0.peerSaidGoodbye }
     if !saidGoodbye { death.store(true, ordering: .relaxed) }

@@ -180,23 +180,25 @@ public final class SharedMemoryAdapter: Adapter {
     do {
       return try SequencedSocket.connect(to: path)
     } catch .noSuchFileOrDirectory {
-      throw .unreachable("expected a unit's socket at \(path), found nothing: is the unit running?")
+      throw .unreachable(
+        "expected a listener's socket at \(path), found nothing: start the process that listens")
     } catch .notDirectory {
       throw .unreachable(
-        "expected a unit's socket at \(path), but a part of that is no directory: check the path")
+        "expected a listener's socket at \(path), but a part of that is no directory: check the path"
+      )
     } catch .permissionDenied {
       throw .unreachable(
         "expected to connect to \(path) as user \(CallingUser.id), got \"Permission denied\": "
-          + "run host and unit as one user")
+          + "run both as one user")
     } catch .connectionRefused where !FileKind.isSocket(path) {
       throw .protocolMismatch(
-        "expected a unit's socket at \(path), found a file that is no socket: check the path")
+        "expected a listener's socket at \(path), found a file that is no socket: check the path")
     } catch .connectionRefused {
       throw .unreachable(
-        "expected a unit listening at \(path), but nobody answers there: is the unit running?")
+        "expected a listener at \(path), but nobody answers there: start the process that listens")
     } catch .protocolWrongTypeForSocket {
       throw .protocolMismatch(
-        "expected a unit's socket at \(path), found a socket of another kind: check the path")
+        "expected a listener's socket at \(path), found a socket of another kind: check the path")
     } catch .fileNameTooLong {
       throw .invalidAddress(
         "expected a socket path of 1 to \(SequencedSocket.maximumPathByteCount) bytes, "

@@ -16,6 +16,7 @@ extension ToolFailure {
       case .resource: 71
       case .unreachable, .refused, .volumeChanged: 69
       case .timedOut: 75
+      case .notWholeBlocks: 64
       case .closed, .failed: 74
       }
     self.init(code, error.description)

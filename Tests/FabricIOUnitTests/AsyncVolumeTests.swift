@@ -40,6 +40,17 @@ struct AsyncVolumeTests {
       await #expect {
         _ = try await volume.read(block: 4095, count: 2)
       } throws: { "\($0)".contains("the blocks lie outside the volume") }
+      // What begins inside and ends outside is not begun.
+      await #expect {
+        try await volume.write(block: 4000, [UInt8](repeating: 5, count: 1 << 20))
+      } throws: { "\($0)".contains("the blocks lie outside the volume") }
+      #expect(try await volume.read(block: 4000, count: 1) == [UInt8](repeating: 0, count: 4096))
+      await #expect { _ = try await volume.read(block: 1, count: .max) } throws: {
+        "\($0)".contains("the blocks lie outside the volume")
+      }
+      await #expect { try await volume.write(block: 0, [1, 2, 3]) } throws: {
+        "\($0)".contains("expected whole blocks of 4096 bytes to write, got 3 bytes")
+      }
       await volume.close()
       await #expect(throws: RemoteVolumeError.self) { try await volume.flush() }
     }

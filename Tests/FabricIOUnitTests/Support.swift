@@ -75,9 +75,10 @@ final class TestHost {
 
   init(
     _ address: VolumeAddress, options: RemoteVolumeQueue.Options = .init(),
-    byteCount: Int = 1 << 20
+    byteCount: Int = 1 << 20, service: CompletionService? = nil
   ) throws {
-    service = try CompletionService()
+    self.service = try service ?? CompletionService()
+    let service = self.service
     var options = options
     options.log = { [lines] in lines.add($0) }
     queue = try RemoteVolumeQueue(
