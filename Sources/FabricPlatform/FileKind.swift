@@ -3,9 +3,21 @@ import CFabricLinux
 /// What lies at a path.
 public enum FileKind {
   /// Whether `path` itself is a socket.
-  public static func isSocket(_ path: String) -> Bool {
+  public static func isSocket(_ path: String) -> Bool { lies(S_IFSOCK, at: path) }
+
+  /// Whether `path` itself is a symbolic link.
+  public static func isSymbolicLink(_ path: String) -> Bool { lies(S_IFLNK, at: path) }
+
+  private static func lies<Kind: BinaryInteger>(_ kind: Kind, at path: String) -> Bool {
     var status = stat()
-    return unsafe lstat(path, &status) == 0 && status.st_mode & mode_t(S_IFMT) == mode_t(S_IFSOCK)
+    return unsafe lstat(path, &status) == 0 && status.st_mode & mode_t(S_IFMT) == mode_t(kind)
+  }
+
+  /// Where `path` leads, without symbolic links; `path` itself when it leads nowhere.
+  public static func resolved(_ path: String) -> String {
+    guard let found = unsafe realpath(path, nil) else { return path }
+    defer { unsafe free(found) }
+    return unsafe String(cString: found)
   }
 
   /// Whether two paths lead to one file, or would if there were one.

@@ -121,6 +121,54 @@ struct FileStoreTests {
     #expect(!FileManager.default.fileExists(atPath: path))
   }
 
+  @Test("ST-58: what a failed opening has made goes again, and nothing else")
+  func failuresLeaveNothing() throws {
+    let place = TemporaryDirectory()
+    let path = place.file()
+    let sibling = path + ".fabric"
+    func left() throws -> [String] {
+      try FileManager.default.contentsOfDirectory(atPath: place.path).sorted()
+    }
+    func fails(_ options: FileStore.Options) {
+      #expect(throws: StoreError.self) { _ = try FileStore.open(path: path, options: options) }
+    }
+    let making = FileStore.Options(byteCountIfMissing: 1 << 20)
+    try Data("junk\n".utf8).write(to: URL(filePath: sibling))
+    fails(making)
+    #expect(try left() == ["volume.fabric"])
+    try FileManager.default.removeItem(atPath: sibling)
+    // One that can be opened, but not read.
+    try FileManager.default.createDirectory(atPath: sibling, withIntermediateDirectories: false)
+    fails(making)
+    #expect(try left() == ["volume.fabric"])
+    try FileManager.default.removeItem(atPath: sibling)
+    // One that cannot be written; and room for nothing of that size.
+    fails(FileStore.Options(byteCountIfMissing: 1 << 20, metadataPath: place.file("none") + "/x"))
+    fails(FileStore.Options(byteCountIfMissing: (1 << 63) - 4096))
+    #expect(try left().isEmpty)
+    _ = try FileStore.open(path: path, options: making)
+    #expect(try left() == ["volume", "volume.fabric"])
+  }
+
+  @Test("ST-59: a volume is the same through symbolic links")
+  func links() throws {
+    let (place, other) = (TemporaryDirectory(), TemporaryDirectory())
+    let path = place.file()
+    let identifier = try FileStore.open(
+      path: path, options: .init(byteCountIfMissing: 1 << 20)
+    ).identifier
+    let alias = other.file("alias")
+    try FileManager.default.createSymbolicLink(atPath: alias, withDestinationPath: path)
+    #expect(try FileStore.open(path: alias).identifier == identifier)
+    #expect(try FileManager.default.contentsOfDirectory(atPath: other.path) == ["alias"])
+    // A link that leads nowhere is no place to make a volume.
+    let astray = other.file("astray")
+    try FileManager.default.createSymbolicLink(atPath: astray, withDestinationPath: path + "x")
+    #expect(throws: StoreError.notFileOrDevice(path: astray)) {
+      _ = try FileStore.open(path: astray, options: .init(byteCountIfMissing: 1 << 20))
+    }
+  }
+
   @Test("ST-54: volumes beyond 4 GiB keep blocks apart", arguments: [UInt32(512), 4096])
   func largeVolumes(_ blockByteCount: UInt32) throws {
     let place = TemporaryDirectory()

@@ -30,8 +30,9 @@ extension FileStore {
     public var isPreallocated = false
     /// Whether to go past the page cache where the file system allows it.
     public var prefersDirect = true
-    /// The file that keeps the volume's identity; nil: the path with `.fabric` appended. A block
-    /// device should name one outside `/dev`, which does not survive a restart.
+    /// The file that keeps the volume's identity; nil: the path with `.fabric` appended, for a file
+    /// the path that its symbolic links lead to. A block device should name one outside `/dev`,
+    /// which does not survive a restart.
     public var metadataPath: String?
     /// How long to wait for the lock. A predecessor that was killed holds it until the kernel has
     /// ended its requests and taken down its rings, which takes some milliseconds at least.
@@ -83,7 +84,10 @@ extension FileStore {
       throw .notFileOrDevice(path: path)
     }
     var opened = OpenedFile(
-      path: path, metadataPath: options.metadataPath ?? path + ".fabric",
+      path: path,
+      metadataPath: options.metadataPath
+        // A device's links, unlike its number, keep their meaning.
+        ?? (kind == mode_t(S_IFREG) ? FileKind.resolved(path) : path) + ".fabric",
       isReadOnly: options.isReadOnly, isDevice: kind == mode_t(S_IFBLK))
     let mode = options.isReadOnly ? O_RDONLY : O_RDWR | (opened.isDevice ? O_EXCL : 0)
     let number = unsafe fabric_open(path, mode, 0)
@@ -110,7 +114,10 @@ extension FileStore {
     let number = unsafe fabric_open(path, O_RDWR | O_CREAT | O_EXCL, 0o644)
     guard number >= 0 else {
       let error = Errno.current
-      if error == .fileExists { throw .locked(path: path) }  // somebody was quicker
+      // Somebody was quicker, or it is a link that leads nowhere.
+      if error == .fileExists {
+        throw FileKind.isSymbolicLink(path) ? .notFileOrDevice(path: path) : .locked(path: path)
+      }
       if error == .noSuchFileOrDirectory { throw .directoryMissing(path: path) }
       if error == .noSpace { throw .noSpace(path: path, byteCount: byteCount) }
       throw .notCreatable(path: path, reason: error)
@@ -120,11 +127,10 @@ extension FileStore {
       path: path, metadataPath: options.metadataPath ?? path + ".fabric", isReadOnly: false,
       isNew: true)
     opened.byteCount = byteCount
-    if try VolumeMetadata.read(from: opened.metadataPath) != nil {
-      _ = unsafe unlink(path)
-      throw .metadataWithoutVolume(path: path, metadataPath: opened.metadataPath)
-    }
     do throws(StoreError) {
+      if try VolumeMetadata.read(from: opened.metadataPath) != nil {
+        throw .metadataWithoutVolume(path: path, metadataPath: opened.metadataPath)
+      }
       try lock(descriptor, opened, patience: options.lockPatience)
       try extend(descriptor, opened, isPreallocated: options.isPreallocated)
       return try finish(&opened, descriptor, options)
@@ -209,12 +215,17 @@ extension FileStore {
       opened.metadata = VolumeMetadata(identifier: .random(), blockByteCount: block)
       // A volume that may not be written gets an identity for as long as it is open.
       if !opened.isReadOnly {
-        try opened.metadata.write(to: opened.metadataPath)
         opened.hasNewMetadata = true
       }
     }
-    chooseAccess(&opened, descriptor, prefersDirect: options.prefersDirect)
-    return try FileStore(opened: opened, descriptor: descriptor)
+    do throws(StoreError) {
+      if opened.hasNewMetadata { try opened.metadata.write(to: opened.metadataPath) }
+      chooseAccess(&opened, descriptor, prefersDirect: options.prefersDirect)
+      return try FileStore(opened: opened, descriptor: descriptor)
+    } catch {
+      if opened.hasNewMetadata { _ = unsafe unlink(opened.metadataPath) }
+      throw error
+    }
   }
 
   /// Goes past the page cache when the file system takes it at the volume's block size.
