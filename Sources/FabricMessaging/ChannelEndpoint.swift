@@ -15,6 +15,10 @@ public final class ChannelEndpoint: @unchecked Sendable {
   private let timer = ChannelTimer()
   /// Channels by their queue pair's number, until they are finished.
   private var channels: [UInt32: Channel] = [:]
+  /// Queue pairs of peers that have connected and not yet opened their channel.
+  private var openings: Set<UInt32> = []
+  /// A peer that only connects costs a channel's memory: so many may at once.
+  static let openingLimit = 256
   private var listeners: [ObjectIdentifier: ChannelListener] = [:]
 
   /// Requests that all channels of an endpoint may have outstanding together.
@@ -84,15 +88,26 @@ public final class ChannelEndpoint: @unchecked Sendable {
     guard let listener = listeners.values.first else {
       return request.reject(privateData: Array("nobody listens here any more".utf8))
     }
+    guard openings.count < Self.openingLimit else {
+      let words = "\(Self.openingLimit) channels are being opened here: try again later"
+      return request.reject(privateData: Array(words.utf8))
+    }
     do {
       let channel = try makeChannel(
         listener.options, peer: request.peerDescription,
-        role: .acceptor(decide: listener.accept, opened: listener.opened), handler: nil)
+        role: .acceptor(
+          decide: listener.accept,
+          opened: { [weak self] channel in
+            self?.openings.remove(channel.queuePair.number)
+            listener.opened(channel)
+          }), handler: nil)
+      let number = channel.queuePair.number
       do {
         try request.accept(channel.queuePair, privateData: [], events: events)
+        openings.insert(number)
       } catch {
         channel.finish(.failure(error.description))
-        channels[channel.queuePair.number] = nil
+        channels[number] = nil
       }
     } catch {
       request.reject(privateData: Array(error.description.utf8.prefix(256)))
@@ -172,6 +187,7 @@ public final class ChannelEndpoint: @unchecked Sendable {
       channel.openFailure = .connect(error)
       channel.finish(.failure(error.description))
     case .disconnected(let queuePair, let reason):
+      openings.remove(queuePair.number)
       guard let channel = channels.removeValue(forKey: queuePair.number) else { return }
       // What the peer sent before it left lies in the queue: it is handed over first.
       service.execute { channel.finish(channel.closeReason(reason)) }

@@ -194,6 +194,37 @@ struct HostileChannelTests {
     silentAcceptor.close()
   }
 
+  @Test("MS-4: peers that connect and open nothing have so many places, and an honest one goes on")
+  func manyWithoutOpening() throws {
+    let pair = try Pair(hostileOptions)
+    let honest = try pair.opened()
+    var silent: [RawPeer] = []
+    for _ in 0..<ChannelEndpoint.openingLimit { silent.append(try RawPeer(pair)) }
+    #expect(pair.server.channelCount == 1 + ChannelEndpoint.openingLimit)
+    var result: Result<Channel, ChannelOpenError>?
+    pair.client.connect(to: pair.address, options: hostileOptions, handler: Recorder()) {
+      result = $0
+    }
+    try pair.run { result != nil }
+    guard case .failure(let error)? = result else {
+      Issue.record("expected a refusal, got a channel")
+      return
+    }
+    #expect("\(error)".contains("channels are being opened here"))
+    #expect(honest.isOpen)
+
+    // One goes: there is a place.
+    silent.removeLast().close()
+    try pair.run { pair.server.channelCount == ChannelEndpoint.openingLimit }
+    result = nil
+    pair.client.connect(to: pair.address, options: hostileOptions, handler: Recorder()) {
+      result = $0
+    }
+    try pair.run { result != nil }
+    #expect(try result?.get().isOpen == true)
+    for peer in silent { peer.close() }
+  }
+
   @Test("MS-10: who closes waits at most 1 s for a peer that does not hang up")
   func peerStays() throws {
     let pair = try Pair(hostileOptions)
