@@ -1,7 +1,15 @@
 #!/usr/bin/env bash
 # Builds, serves a volume file from one process, uses it from another over shared memory, and shows
 # what came out. A second run is quick. Results lie in .build/quickstart.
+#
+# It takes no arguments. What it needs: a Swift toolchain of 6.2 or later, and on Debian the packages
+# that it names when they are missing; as root it installs them.
 set -euo pipefail
+case "${1-}" in
+  -h | --help) sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"; exit 0 ;;
+  "") ;;
+  *) echo "error: expected no arguments, got \"$1\"; --help says what this does" >&2; exit 64 ;;
+esac
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . .ci/packages
 need_packages liburing-dev

@@ -52,16 +52,19 @@ skips=$(grep -aE '^[^[:alnum:]]+ (Test|Suite) .* skipped(:|\.|$)' "$log" | sed -
 [ -n "$models_skipped" ] && skips=${skips:+$skips$'\n'}$models_skipped
 skipped=$(printf '%s' "$skips" | grep -c '^')
 
+none_ran=
 if [ "$status" != 0 ] && [ "$failed" = 0 ]; then
   echo "error: the test run ended with status $status before its tests did"
   failed=1
 elif [ "$status" = 0 ] && [ "$passed" = 0 ]; then
-  echo "error: no test ran"
+  none_ran="no test's name has what was asked for: $*"
   failed=1
 fi
 failed=$((failed + failed_steps))
 
 echo
-if [ "$skipped" = 0 ]; then echo "Nothing was skipped."; else echo "Skipped:"; printf '  %s\n' "$skips"; fi
+if [ -n "$skips" ]; then echo "Skipped:"; printf '  %s\n' "$skips"
+elif [ "$passed" != 0 ]; then echo "Nothing was skipped."; fi
+if [ -n "$none_ran" ]; then echo "No test ran: $none_ran"; exit 1; fi
 echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" = 0 ]

@@ -145,11 +145,11 @@ extension RemoteVolumeQueue {
   /// The connection has gone: keeps what was not acknowledged for the next.
   func lost(_ link: Link, because reason: String) {
     guard link === self.link else { return }
+    let wasProven = isProven
     dropLink()
     requeue()
     switch state {
     case .attached:
-      let wasProven = isProven
       if wasProven { lostAt = .now }
       lossReason = reason
       reconnectCount += 1

@@ -44,6 +44,8 @@ final class UnitConnection: ChannelHandler {
 
   let number: Int
   let opening: HostOpening
+  /// Who the host is, in words.
+  let peer: String
   let served: ServedVolume
   let session: UnitSession
   let client: UInt32
@@ -66,11 +68,13 @@ final class UnitConnection: ChannelHandler {
   var isTouched = false
 
   init(
-    number: Int, opening: HostOpening, served: ServedVolume, session: UnitSession, depth: Int,
+    number: Int, opening: HostOpening, peer: String, served: ServedVolume, session: UnitSession,
+    depth: Int,
     maximumTransferByteCount: UInt32, shard: UnitShard
   ) {
     self.number = number
     self.opening = opening
+    self.peer = peer
     self.served = served
     self.session = session
     self.depth = depth
@@ -84,7 +88,7 @@ final class UnitConnection: ChannelHandler {
   }
 
   /// For the log.
-  var name: String { "\(opening.hostName) at \(served.volume.name)" }
+  var name: String { "\(opening.hostName) at \(served.volume.name) (\(peer))" }
 
   // MARK: Life
 
@@ -175,7 +179,7 @@ final class UnitConnection: ChannelHandler {
   }
 
   func channel(_ channel: Channel, closed reason: ChannelCloseReason) {
-    if state == .opening || state == .ready { shard.log("\(name): \(reason)") }
+    if state == .opening || state == .ready { shard.log("\(name): detached, \(reason)") }
     beginClosing()
   }
 }

@@ -64,7 +64,7 @@ final class UnitShard {
       if host.access == .readWrite, volume.access == .readOnly {
         throw CommonLayerError.readOnlyVolume(name: volume.name)
       }
-      return try accept(host, greeting: greeting, volume: volume)
+      return try accept(host, greeting: greeting, volume: volume, peer: peer)
     } catch {
       log("refused \(peer): \(error)")
       return .reject(reason: "\(error)")
@@ -72,7 +72,7 @@ final class UnitShard {
   }
 
   private func accept(
-    _ host: HostOpening, greeting: [UInt8], volume: Volume
+    _ host: HostOpening, greeting: [UInt8], volume: Volume, peer: String
   ) throws -> AcceptDecision {
     let served = try served(volume, access: host.access)
     let depth = min(Int(host.depth), options.depth)
@@ -91,7 +91,7 @@ final class UnitShard {
     }
     let number = connections.firstIndex { $0 == nil } ?? connections.count
     let connection = UnitConnection(
-      number: number, opening: host, served: served, session: session, depth: depth,
+      number: number, opening: host, peer: peer, served: served, session: session, depth: depth,
       maximumTransferByteCount: UInt32(options.maximumTransferByteCount), shard: self)
     if number == connections.count { connections.append(nil) }
     connections[number] = connection
@@ -101,7 +101,7 @@ final class UnitShard {
     session.connections.append(connection)
     opening.append((greeting, connection))
     for other in older { other.fence() }
-    log("\(connection.name): epoch \(host.epoch)")
+    log("\(connection.name): attached" + (host.epoch > 1 ? " again, epoch \(host.epoch)" : ""))
     return .accept(greeting: answer, handler: connection)
   }
 

@@ -11,7 +11,7 @@ struct Bench: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Measures a volume: requests per second and how long each takes.",
     discussion: """
-      Writing patterns destroy what the volume holds.
+      The patterns randwrite and write destroy what the volume holds, without asking.
       Example: iohost bench URL --pattern randread --block-size 4096 --depth 32 --seconds 3 --json
       """)
 
@@ -24,10 +24,15 @@ struct Bench: AsyncParsableCommand {
   @Argument(help: "The volume.") var url: String
   @Option(name: .long, help: "randread, randwrite, read or write.")
   var pattern = Workload.randread
-  @Option(name: .long, help: "Bytes of a request: a multiple of the block.") var blockSize = 4096
-  @Option(name: .long, help: "Requests in flight: 1 to 1024, and no more than the unit takes.")
+  @Option(
+    name: .customLong("block-size"),
+    help: "Bytes of a request, such as 4096 or 64KiB: a multiple of the block.")
+  var blockSizeText = "4096"
+  @Option(
+    name: .long, parsing: .unconditional,
+    help: "Requests in flight: 1 to 1024, and no more than the unit takes.")
   var depth = 32
-  @Option(name: .long, help: "How long to measure.") var seconds = 3.0
+  @Option(name: .long, parsing: .unconditional, help: "How long to measure.") var seconds = 3.0
   @Flag(name: .long, help: "Reports as JSON.") var json = false
   @OptionGroup var connection: ConnectionOptions
 
@@ -38,10 +43,17 @@ struct Bench: AsyncParsableCommand {
     guard seconds > 0, seconds <= 86400 else {
       throw ValidationError("expected --seconds above 0 and at most 86400, got \(seconds)")
     }
-    guard blockSize > 0 else {
-      throw ValidationError("expected --block-size above 0, got \(blockSize)")
+    let size: UInt64
+    do { size = try ByteSize.parse(blockSizeText) } catch {
+      throw ValidationError("--block-size: \(error)")
+    }
+    guard size > 0, size <= 1 << 30 else {
+      throw ValidationError("expected --block-size above 0 and at most 1GiB, got \(blockSizeText)")
     }
   }
+
+  /// `validate` has seen that it is one.
+  var blockSize: Int { Int((try? ByteSize.parse(blockSizeText)) ?? 4096) }
 
   func run() async {
     await reporting {
@@ -162,11 +174,11 @@ final class Load: RemoteVolumeHandler {
 
   private func prepare(_ info: RemoteVolumeInfo) throws {
     let block = Int(info.blockByteCount)
-    guard bench.blockSize % block == 0, bench.blockSize <= info.maximumTransferByteCount else {
+    guard requestByteCount % block == 0, requestByteCount <= info.maximumTransferByteCount else {
       throw ToolFailure(
         64,
         "expected --block-size of whole blocks of \(block) bytes, at most "
-          + "\(info.maximumTransferByteCount), got \(bench.blockSize)")
+          + "\(info.maximumTransferByteCount), got \(requestByteCount)")
     }
     guard bench.depth <= info.depth else {
       throw ToolFailure(
@@ -175,9 +187,9 @@ final class Load: RemoteVolumeHandler {
           + "got \(bench.depth); to allow more, start the unit with --depth \(bench.depth)")
     }
     do {
-      region = try queue.allocate(byteCount: bench.depth * bench.blockSize)
+      region = try queue.allocate(byteCount: bench.depth * requestByteCount)
     } catch { throw ToolFailure(71, "\(error)") }
-    blocksPerRequest = UInt64(bench.blockSize / block)
+    blocksPerRequest = UInt64(requestByteCount / block)
     placeCount = info.blockCount / blocksPerRequest
     guard placeCount > 0 else {
       throw ToolFailure(64, "expected a volume of at least one request's size")

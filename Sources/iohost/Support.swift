@@ -71,7 +71,7 @@ enum Interruption {
 /// What every command that connects takes.
 struct ConnectionOptions: ParsableArguments {
   @Option(
-    name: .long,
+    name: .long, parsing: .unconditional,
     help: """
       Seconds to do without a connection or an answer before giving up. Without it the first \
       attempt to connect must succeed, and a lost connection is waited for, for ever.

@@ -9,8 +9,8 @@ struct Read: AsyncParsableCommand {
     discussion: "Example: iohost read URL --block 0 --count 8 | hexdump -C")
 
   @Argument(help: "The volume.") var url: String
-  @Option(name: .long, help: "The first block.") var block: UInt64 = 0
-  @Option(name: .long, help: "How many blocks.") var count: UInt64 = 1
+  @Option(name: .long, parsing: .unconditional, help: "The first block.") var block: UInt64 = 0
+  @Option(name: .long, parsing: .unconditional, help: "How many blocks.") var count: UInt64 = 1
   @Option(name: .long, help: "Where to; - is the standard output.") var output = "-"
   @OptionGroup var connection: ConnectionOptions
 
@@ -49,7 +49,7 @@ struct Write: AsyncParsableCommand {
     discussion: "Example: iohost write URL --block 0 --input image")
 
   @Argument(help: "The volume.") var url: String
-  @Option(name: .long, help: "The first block.") var block: UInt64 = 0
+  @Option(name: .long, parsing: .unconditional, help: "The first block.") var block: UInt64 = 0
   @Option(name: .long, help: "Where from; - is the standard input.") var input = "-"
   @OptionGroup var connection: ConnectionOptions
 
@@ -78,7 +78,13 @@ struct Write: AsyncParsableCommand {
         }
         let blocks = UInt64(count / blockByteCount)
         let first = block + done / UInt64(blockByteCount)
-        try checkBlocks(first, blocks, of: info)
+        guard first <= info.blockCount, blocks <= info.blockCount - first else {
+          throw ToolFailure(
+            64,
+            "expected at most \(info.byteCount - block * UInt64(blockByteCount)) bytes, which is "
+              + "what lies behind block \(block), the input goes on: \(done) bytes were written, "
+              + "up to block \(first), and not flushed")
+        }
         try await volume.write(block: first, count: blocks, from: buffer)
         done += UInt64(count)
         if count < buffer.byteCount { break }

@@ -11,15 +11,22 @@ struct Verify: AsyncParsableCommand {
       Each pass writes every block with the next generation and flushes. Then all blocks are \
       read: each must be whole, in its place and of the last generation. With --read-only only \
       the reading is done, after a restart say: each block must be of generation --generation \
-      or later.
+      or later. A volume that holds something else than zeroes or a pattern is left alone unless \
+      --overwrite is given. JSON tells the seconds of all of it, and the bytes per second that \
+      were written and read in them.
       Example: iohost verify fabric+shm:///run/user/1000/unit.sock/disk --passes 2
       """)
 
   @Argument(help: "The volume.") var url: String
-  @Option(name: .long, help: "Tells one writer's pattern from another's.") var seed: UInt64 = 1
-  @Option(name: .long, help: "The first generation to write, or the earliest to accept.")
+  @Option(name: .long, parsing: .unconditional, help: "Tells one writer's pattern from another's.")
+  var seed: UInt64 = 1
+  @Option(
+    name: .long, parsing: .unconditional,
+    help: "The first generation to write, or the earliest to accept.")
   var generation: UInt64 = 1
-  @Option(name: .long, help: "How often everything is written.") var passes: UInt64 = 1
+  @Option(
+    name: .long, parsing: .unconditional, help: "How often everything is written; 1 without it.")
+  var passes: UInt64?
   @Option(name: .long, help: "How much, from the volume's start, such as 64MiB; all without it.")
   var size: String?
   @Flag(name: .long, help: "Only reads and checks.") var readOnly = false
@@ -29,8 +36,12 @@ struct Verify: AsyncParsableCommand {
   @OptionGroup var connection: ConnectionOptions
 
   func validate() throws {
-    guard passes > 0 else { throw ValidationError("expected --passes of at least 1, got 0") }
-    guard !generation.addingReportingOverflow(passes).overflow else {
+    guard passes != 0 else { throw ValidationError("expected --passes of at least 1, got 0") }
+    if readOnly, overwrite || passes != nil {
+      throw ValidationError(
+        "expected --read-only without \(overwrite ? "--overwrite" : "--passes"), which writes")
+    }
+    guard !generation.addingReportingOverflow(passes ?? 1).overflow else {
       throw ValidationError("expected --generation and --passes below 2^64 together")
     }
   }
@@ -40,6 +51,8 @@ struct Verify: AsyncParsableCommand {
       let volume = try await connection.attach(url, access: readOnly ? .readOnly : .readWrite)
       let blocks = try area(of: volume.info)
       let pattern = Pattern(seed: seed)
+      let start = ContinuousClock.now
+      let passes = passes ?? 1
       if !readOnly {
         if !overwrite { try await checkIsFree(volume, blocks) }
         for pass in 0..<passes {
@@ -48,8 +61,9 @@ struct Verify: AsyncParsableCommand {
       }
       let expected = readOnly ? generation : generation + passes - 1
       let result = try await check(pattern, from: expected, volume, blocks)
+      let seconds = (ContinuousClock.now - start) / .seconds(1)
       await volume.close()
-      try report(result, blocks, volume.info)
+      try report(result, blocks, volume.info, seconds: seconds)
     }
   }
 
@@ -144,16 +158,22 @@ struct Verify: AsyncParsableCommand {
   }
 
   private func report(
-    _ outcome: Outcome, _ blocks: Range<UInt64>, _ info: RemoteVolumeInfo
+    _ outcome: Outcome, _ blocks: Range<UInt64>, _ info: RemoteVolumeInfo, seconds: Double
   ) throws {
     if json {
+      // Of all that was written and read.
+      let sweepCount = readOnly ? 1 : Double(passes ?? 1) + 1
+      let byteCount = Double(blocks.upperBound) * Double(info.blockByteCount) * sweepCount
       Output.line(
         JSON.object([
           ("blockCount", .whole(blocks.upperBound)), ("wrongCount", .whole(outcome.wrongCount)),
-          ("examples", .list(outcome.examples.map { .text($0) })),
+          ("examples", .list(outcome.examples.map { .text($0) })), ("seconds", .number(seconds)),
+          ("bytesPerSecond", .number(byteCount / max(seconds, 1e-9))),
         ]).description)
     } else if outcome.wrongCount == 0 {
-      Output.line("verified \(blocks.upperBound) blocks of \(info.blockByteCount) bytes")
+      Output.line(
+        "verified \(blocks.upperBound) block\(blocks.upperBound == 1 ? "" : "s") of \(info.blockByteCount) bytes"
+      )
     }
     guard outcome.wrongCount == 0 else {
       throw ToolFailure(

@@ -56,7 +56,8 @@ struct Serve: ParsableCommand {
   @Option(name: .long, help: "What the unit calls itself: at most 64 bytes.")
   var name = IOUnitServer.Options().unitName
 
-  @Option(name: .long, help: "Requests in flight on one connection: 1 to 1024.")
+  @Option(
+    name: .long, parsing: .unconditional, help: "Requests in flight on one connection: 1 to 1024.")
   var depth = IOUnitServer.Options().depth
 
   @Flag(

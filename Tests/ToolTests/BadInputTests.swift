@@ -54,6 +54,16 @@ struct BadInputTests {
     try host(64, "got 0; see iohost read --help", "read", "URL", "--count", "0")
     try host(64, "got 0; see iohost verify --help", "verify", "URL", "--passes", "0")
     try host(64, "got -1", "info", "URL", "--timeout=-1")
+    try host(64, "got -3", "info", "URL", "--timeout", "-3")
+    try host(64, "got -1", "bench", "URL", "--seconds", "-1")
+    try host(64, "got -1", "bench", "URL", "--depth", "-1")
+    try host(64, "'-1' is invalid for '--count <count>'", "read", "URL", "--count", "-1")
+    try host(64, "at most 1GiB, got 2GiB", "bench", "URL", "--block-size", "2GiB")
+    try host(64, "--block-size: expected", "bench", "URL", "--block-size", "4KuB")
+    try host(64, "which is nothing", "bench", "URL", "--block-size", "0")
+    try host(64, "without --passes", "verify", "URL", "--read-only", "--passes", "1")
+    try host(64, "without --overwrite", "verify", "URL", "--read-only", "--overwrite")
+    try unit(64, "got -1", "--listen", "shm:/u", "--volume", "m=memory,size=1MiB", "--depth", "-1")
     try host(64, "got 70", "info", "URL", "--host-name", String(repeating: "h", count: 70))
     try unit(64, "Missing expected argument '--listen <shm:PATH>'")
     expect(
@@ -97,10 +107,18 @@ struct BadInputTests {
     try host(
       69, "one of the volumes bad, full, r, w, got", "info", place.url("no"), "--timeout", "20")
     try host(74, "the disk under the volume is full", "verify", place.url("full"))
+    try host(74, "read of 1 block from", "read", place.url("bad"), "--block", "8")
     try host(74, "the medium cannot give back", "read", place.url("bad"), "--count", "16")
     try host(64, "expected blocks inside", "read", place.url("w"), "--block", "250", "--count", "9")
     try host(
       64, "expected --block-size of whole blocks", "bench", place.url("w"), "--block-size", "1000")
+    #expect(
+      try place.host("bench", place.url("w"), "--block-size", "8KiB", "--seconds", "0.1").output
+        .first?.contains("8192 bytes") == true)
+    expect(
+      try Tool(shell: "head -c 3M /dev/zero | $bin/iohost write --block 1 \(place.url("w"))"), 64,
+      "expected at most 1044480 bytes, which is what lies behind block 1, the input goes on: ",
+      #_sourceLocation)
     try host(64, "start the unit with --depth 1024", "bench", place.url("w"), "--depth", "1024")
     try host(66, "none", "copy", place.file("none"), place.url("w"))
     try host(64, "two paths", "copy", place.file("none"), place.file("none2"))

@@ -24,11 +24,13 @@ struct EndingTests {
       }
     }
     let host = try Tool("iohost", arguments + ["--host-name", "the-host"])
-    #expect(unit.waits(for: "the-host at"))
+    #expect(
+      unit.waits(
+        for: "(process \(host.processIdentifier) of user \(getuid())): attached"), "\(unit.errors)")
     host.signal(SIGINT)
     #expect(host.waitForEnd() == 130)
     #expect(host.errors.last == "interrupted" && host.output.isEmpty, "\(host.errors)")
-    #expect(unit.waits(for: "the peer's process ended"))
+    #expect(unit.waits(for: ": detached, the peer's process ended"))
     unit.signal(SIGINT)
     #expect(unit.waitForEnd() == 0)
     let left = try FileManager.default.contentsOfDirectory(atPath: place.path)

@@ -87,13 +87,16 @@ final class Tool: Sendable {
   var output: [String] { state.withLock { $0.output } }
   var errors: [String] { state.withLock { $0.errors } }
 
-  /// Waits for a line that holds `text` on either stream; false when the process ends without, or
+  /// Waits for a line that holds all of `texts` on either stream; false when the process ends without, or
   /// after `limit` seconds.
-  func waits(for text: String, limit: Double = 20) -> Bool {
+  func waits(for texts: String..., limit: Double = 20) -> Bool {
     let end = Date(timeIntervalSinceNow: limit)
     while true {
       let (found, isOver) = state.withLock { state in
-        ((state.output + state.errors).contains { $0.contains(text) }, state.openStreamCount == 0)
+        (
+          (state.output + state.errors).contains { line in texts.allSatisfy { line.contains($0) } },
+          state.openStreamCount == 0
+        )
       }
       if found { return true }
       if isOver || Date.now >= end { return false }
