@@ -31,7 +31,7 @@ struct Serve: ParsableCommand {
     abstract: "Serves volumes until it is interrupted.",
     discussion: """
       Prints a line that begins with "ready" once hosts can connect. SIGINT, SIGTERM and SIGHUP (its \
-      terminal was closed) end it in order; to let it outlive the terminal, start it with setsid.
+      terminal was closed) end it in order; to let it outlive the terminal, start it with nohup.
 
       Example: iounit serve --volume disk=/var/lib/disk.img,size=10GiB \
       --listen shm:/run/user/1000/unit.sock
@@ -223,7 +223,12 @@ struct Signals {
     unsafe sigemptyset(&set)
     unsafe sigaddset(&set, SIGINT)
     unsafe sigaddset(&set, SIGTERM)
-    unsafe sigaddset(&set, SIGHUP)
+    // Under `nohup` the terminal's end is to be ignored; blocked, it would be taken all the same.
+    var action = sigaction()
+    unsafe sigaction(SIGHUP, nil, &action)
+    let handler = unsafe unsafeBitCast(action.__sigaction_handler.sa_handler, to: Int.self)
+    let ignoring = unsafe unsafeBitCast(SIG_IGN, to: Int.self)
+    if handler != ignoring { unsafe sigaddset(&set, SIGHUP) }
     unsafe pthread_sigmask(SIG_BLOCK, &set, nil)
     // A reader of our output that goes away is no reason to end.
     signal(SIGPIPE, SIG_IGN)

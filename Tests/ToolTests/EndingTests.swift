@@ -47,6 +47,23 @@ struct EndingTests {
     #expect(try FileManager.default.contentsOfDirectory(atPath: place.path).isEmpty)
   }
 
+  @Test("A unit that was started with nohup outlives its terminal")
+  func nohup() throws {
+    let place = try Place()
+    let unit = try Tool(
+      shell: """
+        trap '' HUP
+        exec $bin/iounit serve --volume m=memory,size=1MiB --listen shm:\(place.path)/u.sock
+        """)
+    #expect(unit.waits(for: "ready: "))
+    unit.signal(SIGHUP)
+    // Were it taken, requests would fail.
+    #expect(try place.host("bench", place.url("m"), "--seconds", "0.5").waitForEnd() == 0)
+    #expect(!unit.errors.contains("stopping"))
+    unit.signal(SIGTERM)
+    #expect(unit.waitForEnd() == 0)
+  }
+
   @Test("A unit that stands still for seconds is waited for")
   func stopped() throws {
     let place = try Place()
