@@ -36,7 +36,10 @@ public enum RemoteVolumeError: Error, Sendable, CustomStringConvertible {
     case .notWholeBlocks(let byteCount, let block):
       "expected whole blocks of \(block) bytes to write, got \(byteCount) bytes"
     case .failed(let operation, let block, let count, let status):
-      "\(operation) of \(count) block\(count == 1 ? "" : "s") from block \(block) failed: \(status.explanation)"
+      count == 0
+        ? "\(operation) failed: \(status.explanation)"
+        : "\(operation) of \(count) block\(count == 1 ? "" : "s") from block \(block) failed: "
+          + status.explanation
     }
   }
 

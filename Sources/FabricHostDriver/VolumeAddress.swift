@@ -111,8 +111,11 @@ public struct VolumeAddress: Hashable, Sendable, CustomStringConvertible {
       }
       let digits = rest.prefix(2)
       guard digits.count == 2, let pair = String(validating: digits, as: UTF8.self),
-        pair.allSatisfy(\.isHexDigit), let value = UInt8(pair, radix: 16), value > 0
+        pair.allSatisfy(\.isHexDigit), let value = UInt8(pair, radix: 16)
       else { throw ParsingError(found: whole, detail: "\"%\" is not followed by two hex digits") }
+      guard value > 0 else {
+        throw ParsingError(found: whole, detail: "a zero byte, \"%00\", is not allowed in it")
+      }
       bytes.append(value)
       rest = rest.dropFirst(2)
     }

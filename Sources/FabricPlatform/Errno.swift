@@ -27,6 +27,8 @@ public struct Errno: Error, Hashable, Sendable, CustomStringConvertible {
   public static let invalidArgument = Errno(rawValue: EINVAL)
   public static let tooManyOpenFiles = Errno(rawValue: EMFILE)
   public static let noSpace = Errno(rawValue: ENOSPC)
+  public static let fileTooLarge = Errno(rawValue: EFBIG)
+  public static let quotaExceeded = Errno(rawValue: EDQUOT)
   public static let readOnlyFileSystem = Errno(rawValue: EROFS)
   public static let brokenPipe = Errno(rawValue: EPIPE)
   public static let wouldBlock = Errno(rawValue: EAGAIN)

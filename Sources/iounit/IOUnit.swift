@@ -232,6 +232,8 @@ struct Signals {
     unsafe pthread_sigmask(SIG_BLOCK, &set, nil)
     // A reader of our output that goes away is no reason to end.
     signal(SIGPIPE, SIG_IGN)
+    // Nor is a write that a limit on file sizes forbids: it ends with an error.
+    signal(SIGXFSZ, SIG_IGN)
   }
 
   func wait() {

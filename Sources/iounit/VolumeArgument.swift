@@ -58,9 +58,14 @@ struct VolumeArgument: ExpressibleByArgument {
     guard !path.isEmpty else {
       throw Refusal(description: form + "got \"\(argument)\": the path is missing")
     }
+    var seen: Set<Substring> = []
     for part in parts {
       let pair = part.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
       let value = pair.count == 2 ? String(pair[1]) : nil
+      guard seen.insert(pair[0]).inserted else {
+        throw Refusal(
+          description: "expected each option once in \"\(argument)\", got \"\(pair[0])\" twice")
+      }
       switch (pair[0], value) {
       case ("size", let value?): byteCount = try ByteSize.parse(value)
       case ("block", "512"): blockByteCount = 512

@@ -1,4 +1,5 @@
 import FabricHostDriver
+import FabricStorage
 import FabricVerbs
 import Testing
 
@@ -32,5 +33,21 @@ struct AddressTests {
     } throws: { error in
       "\(error)".hasPrefix("expected a URL such as fabric+shm:///") && "\(error)".contains(text)
     }
+  }
+
+  @Test("A zero byte in a URL is named as what is wrong with it")
+  func zeroBytes() {
+    #expect {
+      try VolumeAddress(parsing: "fabric+shm:///a/%00")
+    } throws: { "\($0)".hasSuffix("a zero byte, \"%00\", is not allowed in it") }
+  }
+
+  @Test("A failed request names its blocks, if it has any")
+  func failures() {
+    func words(_ operation: BlockOperation, _ count: UInt64) -> String {
+      "\(RemoteVolumeError.failed(operation, block: 0, blockCount: count, status: .flushFailed))"
+    }
+    #expect(words(.flush, 0).hasPrefix("flush failed: data written"))
+    #expect(words(.read, 8).hasPrefix("read of 8 blocks from block 0 failed: data written"))
   }
 }

@@ -1,3 +1,4 @@
+import FabricPlatform
 import FabricStorage
 import Testing
 
@@ -43,5 +44,12 @@ struct SizeTests {
     #expect(Set(BlockStatus.allCases.map(\.explanation)).count == BlockStatus.allCases.count)
     let error = StoreError.sizeNotMultiple(path: "/x", byteCount: 4097, blockByteCount: 4096)
     #expect("\(error)".contains("4097") && "\(error)".contains("8192"))
+    for (reason, advice) in [
+      (Errno.noSpace, "make room"), (.fileTooLarge, "ulimit -f"), (.tooManyOpenFiles, "ulimit -n"),
+      (.permissionDenied, "make its directory writable"),
+    ] {
+      let words = "\(StoreError.metadataNotWritable(path: "/x", reason: reason))"
+      #expect(words.contains("\(reason)") && words.contains(advice), "\(words)")
+    }
   }
 }

@@ -148,8 +148,9 @@ extension FileStore {
     if result == 0, isPreallocated { result = fallocate(descriptor.rawValue, 0, 0, length) }
     if result == 0 { return }
     let error = Errno.current
-    if error == .noSpace || error.rawValue == EFBIG {
-      throw .noSpace(path: opened.path, byteCount: opened.byteCount)
+    if error == .noSpace { throw .noSpace(path: opened.path, byteCount: opened.byteCount) }
+    if error == .fileTooLarge {
+      throw .fileTooLarge(path: opened.path, byteCount: opened.byteCount)
     }
     throw .systemCall(name: "fallocate", path: opened.path, reason: error)
   }

@@ -35,7 +35,8 @@ public enum BlockStatus: UInt8, Error, BitwiseCopyable, CaseIterable, Sendable {
     case .mediaReadError: "the medium cannot give back what was stored there; write it again"
     case .mediaWriteError: "the medium refused the data; the blocks may hold old, new or mixed data"
     case .compareFailure: "the blocks hold something else than what they were compared with"
-    case .capacityExceeded: "the disk under the volume is full; make room and write again"
+    case .capacityExceeded:
+      "the disk under the volume is full, or its file may not grow; make room and write again"
     case .flushFailed:
       "data written since the last flush may not be on the disk; write it again, then flush"
     case .aborted: "the request was given up; send it again"

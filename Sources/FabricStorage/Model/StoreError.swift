@@ -33,6 +33,8 @@ public enum StoreError: Error, Equatable, Sendable, CustomStringConvertible {
   case deviceInUse(path: String)
   /// The file system has no room.
   case noSpace(path: String, byteCount: UInt64)
+  /// The file system, or the limit on this process's files, allows only smaller ones.
+  case fileTooLarge(path: String, byteCount: UInt64)
   /// The sibling file that names the volume is not one, or is damaged.
   case metadataCorrupt(path: String, detail: String)
   /// A volume was to be made where the sibling file of a volume that is gone still lies.
@@ -90,6 +92,9 @@ public enum StoreError: Error, Equatable, Sendable, CustomStringConvertible {
     case .noSpace(let path, let byteCount):
       "expected room for \(ByteSize.describe(byteCount)) at \(path), "
         + "the file system has less; make room or give a smaller size"
+    case .fileTooLarge(let path, let byteCount):
+      "expected to make \(path) of \(ByteSize.describe(byteCount)), files may not be that large; "
+        + "raise the limit (ulimit -f), give a smaller size or choose another file system"
     case .metadataCorrupt(let path, let detail):
       "expected a volume description in \(path), \(detail); restore it from a copy, or move it "
         + "away to get a new volume identity without marks"
@@ -97,7 +102,7 @@ public enum StoreError: Error, Equatable, Sendable, CustomStringConvertible {
       "expected no trace of an older volume where \(path) is to be made, found \(metadataPath); "
         + "restore the older volume, or remove that file"
     case .metadataNotWritable(let path, let reason):
-      "expected to write \(path), got \"\(reason)\"; make its directory writable"
+      "expected to write \(path), got \"\(reason)\"; \(Self.advice(on: reason))"
     case .ringUnavailable(let reason):
       "expected an io_uring, got \"\(reason)\"; check kernel.io_uring_disabled, "
         + "the container's system call filter and the descriptor limit"
@@ -112,8 +117,21 @@ public enum StoreError: Error, Equatable, Sendable, CustomStringConvertible {
   var isOutOfSpace: Bool {
     switch self {
     case .noSpace: true
-    case .metadataNotWritable(_, let reason): reason == .noSpace
+    case .metadataNotWritable(_, let reason):
+      [.noSpace, .quotaExceeded, .fileTooLarge].contains(reason)
     default: false
+    }
+  }
+
+  /// What to do about a file that cannot be written.
+  private static func advice(on reason: Errno) -> String {
+    switch reason {
+    case .noSpace, .quotaExceeded: "make room on its file system"
+    case .fileTooLarge: "raise the limit on the size of files (ulimit -f)"
+    case .tooManyOpenFiles: "raise the limit on open files (ulimit -n)"
+    case .noSuchFileOrDirectory: "make its directory"
+    case .ioError: "check its disk"
+    default: "make its directory writable"
     }
   }
 
