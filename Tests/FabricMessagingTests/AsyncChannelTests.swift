@@ -2,14 +2,16 @@ import FabricSharedMemory
 import FabricVerbs
 import Foundation
 import Synchronization
+import TestSupport
 import Testing
 
 @testable import FabricMessaging
 
 @Suite("Async channels") struct AsyncChannelTests {
+  private let place = SocketPlace()
+
   private func address() -> FabricAddress {
-    FabricAddress(
-      fabric: "shm", endpoint: "/tmp/fabric-async-\(getpid())-\(UInt32.random(in: 0 ... .max))")
+    FabricAddress(fabric: "shm", endpoint: place.freshPath())
   }
 
   @Test func requestsSendsAndTheEndOfASequence() async throws {

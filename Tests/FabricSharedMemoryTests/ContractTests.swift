@@ -2,6 +2,7 @@ import FabricPlatform
 import FabricVerbs
 import FabricVerbsContract
 import Foundation
+import TestSupport
 import Testing
 
 @testable import FabricSharedMemory
@@ -33,20 +34,17 @@ extension ContractCheck {
   fileprivate var needsDeath: Bool { name.hasPrefix("the death of") }
 }
 
-private func freshAddress() -> FabricAddress {
-  FabricAddress(
-    fabric: "shm", endpoint: "/tmp/fabric-contract-\(getpid())-\(UInt32.random(in: 0 ... .max))")
-}
-
 /// The server is a process of its own.
 private final class ProcessesFixture: ContractFixture {
   private let mode: SharedMemoryOptions.Mode
+  private let place = SocketPlace()
   init(_ mode: SharedMemoryOptions.Mode) { self.mode = mode }
 
   func makePair() throws -> ContractPair {
     let client = try SharedMemoryAdapter(SharedMemoryOptions(mode: mode))
     return ContractPair(
-      client: client, server: try PeerAdapter(mode, twin: client), address: freshAddress())
+      client: client, server: try PeerAdapter(mode, twin: client),
+      address: FabricAddress(fabric: "shm", endpoint: place.freshPath()))
   }
 
   func pump() {}
@@ -63,12 +61,13 @@ private final class ProcessesFixture: ContractFixture {
 /// Two adapters of this process that meet over a socket.
 private final class ThreadFixture: ContractFixture {
   private let options: SharedMemoryOptions
+  private let place = SocketPlace()
   init(_ mode: SharedMemoryOptions.Mode) { options = SharedMemoryOptions(mode: mode) }
 
   func makePair() throws -> ContractPair {
     ContractPair(
       client: try SharedMemoryAdapter(options), server: try SharedMemoryAdapter(options),
-      address: freshAddress())
+      address: FabricAddress(fabric: "shm", endpoint: place.freshPath()))
   }
 
   func pump() {}

@@ -2,6 +2,7 @@ import FabricPlatform
 import FabricSharedMemory
 import Foundation
 import Synchronization
+import TestSupport
 import Testing
 
 @testable import ContractPeer
@@ -19,9 +20,10 @@ final class PeerProcess: @unchecked Sendable {
   private let line: Mutex<Line>
 
   init(_ mode: SharedMemoryOptions.Mode) throws {
-    let path = "/tmp/fabric-peer-\(getpid())-\(UInt32.random(in: 0 ... .max))"
+    let place = SocketPlace()
+    let path = place.freshPath()
     let listener = try SequencedSocket.listen(at: path)
-    defer { FileKind.remove(path) }
+    defer { withExtendedLifetime(place) {} }
     let door = try Poller()
     try door.add(listener.descriptor.rawValue, tag: 0)
     process = try Self.spawn(
