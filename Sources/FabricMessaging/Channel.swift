@@ -41,7 +41,10 @@ public final class Channel: CompletionHandler, @unchecked Sendable {
   let peerDescription: String
   var role: Role?
   var phase = Phase.connecting
-  private(set) var handler: (any ChannelHandler)?
+  /// Who is called; nil once nobody is.
+  var handler: (any ChannelHandler)? {
+    unsafe handlerReference == nil ? nil : heldHandler?.handler
+  }
   /// The handler for calls that count no references; kept alive by `heldHandler`.
   private(set) var handlerReference: Unmanaged<HeldHandler>?
   private var heldHandler: HeldHandler?
@@ -92,7 +95,7 @@ public final class Channel: CompletionHandler, @unchecked Sendable {
   let incoming: UnsafeMutablePointer<IncomingMessage>
   let reposts: UnsafeMutablePointer<ReceiveRequest>
   let finishedTokens: UnsafeMutablePointer<UInt64>
-  /// Receives of messages that are not posted again for now.
+  /// Receives of messages that `resumeMessages` posts again.
   let heldReceives: UnsafeMutablePointer<ReceiveRequest>
   var heldReceiveCount = 0
   var holdsReceives = false
@@ -158,21 +161,19 @@ public final class Channel: CompletionHandler, @unchecked Sendable {
 
   func setHandler(_ handler: any ChannelHandler) {
     let held = HeldHandler(handler)
-    self.handler = handler
     heldHandler = held
     unsafe handlerReference = .passUnretained(held)
   }
 
   /// Nobody is called any more.
   func clearHandler() {
-    handler = nil
     unsafe handlerReference = nil
     releaseHandler()
   }
 
   /// Lets a handler go that is called no more, but not while it is running.
   func releaseHandler() {
-    if handler == nil && !isHandling { heldHandler = nil }
+    if unsafe handlerReference == nil && !isHandling { heldHandler = nil }
   }
 
   /// Gives a received transfer's buffer back to the peer. In any order; traps when it is not

@@ -19,9 +19,7 @@ public struct DirectoryLock: ~Copyable, Sendable {
       let error = Errno.current
       if error == .interrupted { continue }
       guard error == .wouldBlock, MonotonicTime.now < deadline else { throw error }
-      // There is a call that waits, but none that gives up again.
-      var pause = timespec(tv_sec: 0, tv_nsec: 1_000_000)
-      unsafe nanosleep(&pause, nil)
+      SystemThread.sleep(milliseconds: 1)
     }
     descriptor = opened
   }

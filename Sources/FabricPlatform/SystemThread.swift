@@ -46,4 +46,11 @@ public final class SystemThread: @unchecked Sendable {
 
   /// Lets other threads have the processor. The corresponding C call is `sched_yield`.
   public static func yield() { sched_yield() }
+
+  /// Waits between two attempts at what has no call that waits and gives up again.
+  public static func sleep(milliseconds: Int) {
+    var time = timespec(
+      tv_sec: milliseconds / 1000, tv_nsec: (milliseconds % 1000) * 1_000_000)
+    _ = unsafe nanosleep(&time, nil)
+  }
 }

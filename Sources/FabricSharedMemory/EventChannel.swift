@@ -95,9 +95,11 @@ final class SharedMemoryEventChannel: ConnectionEventChannel, @unchecked Sendabl
   /// Wakes nobody for a descriptor for a while; its source stays.
   func unwatch(descriptor: CInt) { poller.remove(descriptor) }
 
-  /// Ends `unwatch`.
+  /// Ends `unwatch`, unless the source has gone: nobody would answer its descriptor.
   func watch(tag: UInt64, descriptor: CInt) throws(Errno) {
-    try poller.add(descriptor, tag: tag)
+    try state.withLock { state throws(Errno) in
+      if state.sources[tag] != nil { try poller.add(descriptor, tag: tag) }
+    }
   }
 
   func remove(tag: UInt64, descriptor: CInt) {

@@ -47,3 +47,15 @@ struct CommonOptions: ParsableArguments {
     }
   }
 }
+
+/// The length of what `latency` and `rate` send.
+struct MessageSize: ParsableArguments {
+  @Option(help: "Bytes of a message, 1 to 496.")
+  var size = 64
+
+  func validate() throws {
+    guard 1...496 ~= size else {
+      throw ValidationError("expected a size of 1 to 496 bytes, got \(size)")
+    }
+  }
+}

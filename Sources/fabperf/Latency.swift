@@ -14,14 +14,7 @@ struct Latency: ParsableCommand {
       """)
 
   @OptionGroup var common: CommonOptions
-  @Option(help: "Bytes of a message, 1 to 496.")
-  var size = 64
-
-  func validate() throws {
-    guard 1...496 ~= size else {
-      throw ValidationError("expected a size of 1 to 496 bytes, got \(size)")
-    }
-  }
+  @OptionGroup var message: MessageSize
 
   func run() throws {
     var options = ChannelOptions()
@@ -34,7 +27,7 @@ struct Latency: ParsableCommand {
     // The peer answers the floor's rounds before it connects.
     let floorNanoseconds = floor.measure()
     let peer = try starting.connected()
-    try withPayload(size) { payload in
+    try withPayload(message.size) { payload in
       pinger.begin(payload, for: common.seconds, on: peer.channel)
       try peer.run(until: { pinger.isOver }, within: .seconds(60 + 2 * common.seconds))
     }
@@ -56,7 +49,7 @@ struct Latency: ParsableCommand {
       ])
     report.add("floorMicroseconds", microseconds(floor))
     report.add("ratio", at(50) / microseconds(floor))
-    report.add("size", size)
+    report.add("size", message.size)
     return report
   }
 }

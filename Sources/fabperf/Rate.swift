@@ -12,29 +12,22 @@ struct Rate: ParsableCommand {
       """)
 
   @OptionGroup var common: CommonOptions
-  @Option(help: "Bytes of a message, 1 to 496.")
-  var size = 64
-
-  func validate() throws {
-    guard 1...496 ~= size else {
-      throw ValidationError("expected a size of 1 to 496 bytes, got \(size)")
-    }
-  }
+  @OptionGroup var message: MessageSize
 
   func run() throws {
     var options = ChannelOptions()
     options.receiveCount = 1024
     options.sendCount = 1024
     options.messageByteCount = 512
-    let floor = try RingFloor(size: size)
+    let floor = try RingFloor(size: message.size)
     let starting = try StartedMeasurement(
       options: options, isDirect: common.direct,
-      floor: ["--ring", "\(floor.descriptor)", "--size", "\(size)"])
+      floor: ["--ring", "\(floor.descriptor)", "--size", "\(message.size)"])
     // The peer answers the floor's records before it connects.
     let floorRate = floor.measure()
     let peer = try starting.connected()
     let stream = Stream(peer)
-    try withPayload(size) { payload in
+    try withPayload(message.size) { payload in
       _ = try stream.pour(for: common.seconds / 10) {
         peer.channel.send(kind: Kind.stream, tag: 0, payload: payload)
       }
@@ -47,7 +40,7 @@ struct Rate: ParsableCommand {
       report.add("nanosecondsPerMessage", seconds * 1e9 / Double(count))
       report.add("floorMessagesPerSecond", floorRate, digits: 0)
       report.add("ratio", Double(count) / seconds / floorRate)
-      report.add("size", size)
+      report.add("size", message.size)
       try report.print(json: common.json)
     }
   }

@@ -1,3 +1,4 @@
+import Dispatch
 import FabricCompletion
 import FabricPlatform
 import FabricVerbs
@@ -103,4 +104,28 @@ func waitUntil(_ condition: () -> Bool) -> Bool {
     SystemThread.yield()
   }
   return true
+}
+
+/// Rings at a time.
+final class Alarm: ProgressSource, @unchecked Sendable {
+  private let rings = DispatchSemaphore(value: 0)
+  private(set) var nextDeadline: MonotonicTime?
+
+  init(at time: MonotonicTime) { nextDeadline = time }
+
+  /// Waits for it, for so many seconds at most.
+  func hasRung(within seconds: Double) -> Bool {
+    rings.wait(timeout: .now() + seconds) == .success
+  }
+
+  var descriptor: CInt? { nil }
+  func arm() {}
+  func disarm() {}
+
+  func progress() -> Int {
+    guard let time = nextDeadline, MonotonicTime.now >= time else { return 0 }
+    nextDeadline = nil
+    rings.signal()
+    return 1
+  }
 }

@@ -171,9 +171,7 @@ extension FileStore {
         throw .systemCall(name: "fcntl(F_OFD_SETLK)", path: opened.path, reason: error)
       }
       if MonotonicTime.now >= deadline { throw .locked(path: opened.path) }
-      // There is a call that waits, but none that gives up again.
-      var pause = timespec(tv_sec: 0, tv_nsec: 2_000_000)
-      unsafe nanosleep(&pause, nil)
+      SystemThread.sleep(milliseconds: 2)
     }
   }
 

@@ -102,7 +102,7 @@ final class Ring {
   }
 
   /// Hands entries to the kernel and fetches what has ended meanwhile, in one call. What the kernel
-  /// does not take for now (EAGAIN, EBUSY, EINTR) stays for the next call.
+  /// refuses with EAGAIN, EBUSY or EINTR stays queued: the next call hands it over again.
   func submit() {
     guard unsafe fabric_uring_unsubmitted(ring) > 0 else { return }
     check(isDeferred ? unsafe io_uring_submit_and_get_events(ring) : unsafe io_uring_submit(ring))
