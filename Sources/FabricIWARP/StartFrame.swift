@@ -14,6 +14,7 @@ public struct StartFrame: Equatable, Sendable {
 
   /// The first four bytes of private data of an enhanced frame. (RFC 6581 section 9)
   public struct Limits: Equatable, Sendable {
+    public static let byteCount = 4
     public static let maximumDepth: UInt16 = 0x3fff
 
     /// RDMA reads that the sender answers at once, at most 16383; 16383 leaves it open.
@@ -104,32 +105,40 @@ public struct StartFrame: Equatable, Sendable {
 
   /// Reads a frame from the beginning of `view`, as far as it has come.
   ///
+  /// - Parameter revisions: those that the reader speaks.
   /// - Returns: the frame and its length in bytes; nil while bytes are missing.
   /// - Throws: `Malformed`, as soon as the bytes that are there show it.
   public static func read(
-    _ kind: Kind, from view: WireView
+    _ kind: Kind, from view: WireView, revisions: ClosedRange<UInt8> = 1...2
   ) throws(Malformed) -> (frame: StartFrame, byteCount: Int)? {
     let key = key(kind)
     for index in 0..<min(key.count, view.byteCount) where view.uint8(at: index) != key[index] {
       throw .key
     }
-    guard view.byteCount >= headerByteCount else { return nil }
-    var frame = StartFrame(kind)
-    frame.revision = view.uint8(at: 17)
-    guard 1...2 ~= frame.revision else { throw .revision(frame.revision) }
-    let count = Int(view.bigUInt16(at: 18))
-    guard count <= maximumPrivateDataByteCount else { throw .privateDataTooLong(count) }
+    guard view.byteCount >= 18 else { return nil }
     let flags = view.uint8(at: 16)
+    let revision = view.uint8(at: 17)
+    guard revisions.contains(revision) else { throw .revision(revision) }
+    let isEnhanced = flags & 0x10 != 0
+    guard !isEnhanced || revision == 2 else { throw .limits }
+    guard view.byteCount >= 19 else { return nil }
+    // The high byte alone may say that it is too much.
+    let low = view.byteCount > 19 ? view.uint8(at: 19) : 0
+    let count = Int(view.uint8(at: 18)) << 8 | Int(low)
+    guard count <= maximumPrivateDataByteCount else { throw .privateDataTooLong(count) }
+    guard view.byteCount >= headerByteCount else { return nil }
+    guard !isEnhanced || count >= Limits.byteCount else { throw .limits }
+    guard view.byteCount >= headerByteCount + count else { return nil }
+
+    var frame = StartFrame(kind)
+    frame.revision = revision
     frame.wantsMarkers = flags & 0x80 != 0
     frame.wantsChecksums = flags & 0x40 != 0
     frame.isRejected = flags & 0x20 != 0
-    let isEnhanced = flags & 0x10 != 0
-    guard !isEnhanced || frame.revision == 2 && count >= 4 else { throw .limits }
-    guard view.byteCount >= headerByteCount + count else { return nil }
     var rest = view.slice(headerByteCount, count)
     if isEnhanced {
       frame.limits = limits(rest)
-      rest = rest.slice(4, count - 4)
+      rest = rest.slice(Limits.byteCount, count - Limits.byteCount)
     }
     frame.privateData = rest.array
     return (frame, headerByteCount + count)
