@@ -161,7 +161,8 @@ let package = Package(
     .testTarget(
       name: "FabricPlatformTests", dependencies: ["FabricPlatform"], swiftSettings: ours),
     .testTarget(
-      name: "FabricIWARPTests", dependencies: ["FabricIWARP", "FabricVerbs", "FabricWire"],
+      name: "FabricIWARPTests",
+      dependencies: ["FabricIWARP", "FabricPlatform", "FabricVerbs", "FabricWire", "TestSupport"],
       swiftSettings: ours),
     .testTarget(
       name: "FabricSimulatedTests",

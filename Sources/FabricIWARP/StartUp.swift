@@ -3,7 +3,7 @@ import FabricVerbs
 public import FabricWire
 
 /// What the two sides of a connection do before the first FPDU, without I/O: bytes and time in,
-/// bytes and effects out. (RFC 5044 section 7.1, RFC 6581)
+/// bytes and effects out. (RFC 5044 section 7.1, RFC 6581; IW-5 to IW-9)
 ///
 /// The initiator sends a request, the responder's user accepts or rejects it, and a reply goes back.
 /// After each call, effects are drawn with `nextEffect` until there is none. A value, confined to
