@@ -82,7 +82,7 @@ public struct FPDUReader: Sendable {
       guard let byte = try cursor.next(from: start) else { return nil }
       expected |= UInt32(byte) << (8 * place)
     }
-    try check(bytes.slice(start, end - start), expected)
+    try check(bytes.slice(0, end), expected)
     position = cursor.position
     // A byte behind, so that there is an address for no bytes at all.
     unmarked.append(0)

@@ -31,7 +31,8 @@ public struct FPDUWriter: Sendable {
   public mutating func append(_ segment: WireView, to bytes: inout [UInt8]) {
     let count = segment.byteCount
     precondition(count <= Self.maximumSegmentByteCount, "a segment is longer than its length field")
-    // A marker right in front belongs to the stream, not to the FPDU.
+    // A marker right in front is summed with what follows; distances count from the length on.
+    let sumStart = bytes.count
     if hasMarkers && position == 0 { appendMarker(distance: 0, to: &bytes) }
     let start = bytes.count
     append([UInt8(count >> 8), UInt8(truncatingIfNeeded: count)], start, &bytes)
@@ -44,7 +45,7 @@ public struct FPDUWriter: Sendable {
     if hasChecksums {
       var checksum = Checksum()
       unsafe bytes.withUnsafeBytes { raw in
-        unsafe checksum.add(UnsafeRawBufferPointer(rebasing: raw[start...]))
+        unsafe checksum.add(UnsafeRawBufferPointer(rebasing: raw[sumStart...]))
       }
       sum = checksum.value
     }

@@ -9,3 +9,10 @@ func withView<Value, Failure: Error>(
   unsafe copy.copyBytes(from: bytes)
   return try body(unsafe WireView(copy.baseAddress!, byteCount: bytes.count))
 }
+
+/// What `write` puts into `byteCount` bytes of noise.
+func written(_ byteCount: Int, _ write: (WireBuffer) -> Void) -> [UInt8] {
+  var bytes = [UInt8](repeating: 0xA5, count: byteCount)
+  unsafe bytes.withUnsafeMutableBytes { raw in write(unsafe WireBuffer(raw)) }
+  return bytes
+}
