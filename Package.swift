@@ -26,9 +26,11 @@ let package = Package(
     .library(name: "FabricIOUnit", targets: ["FabricIOUnit"]),
     .library(name: "FabricStorage", targets: ["FabricStorage"]),
     .library(name: "FabricVerbs", targets: ["FabricVerbs"]),
+    .library(name: "FabricAuthentication", targets: ["FabricAuthentication"]),
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+    .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
     .package(url: "https://github.com/HdrHistogram/hdrhistogram-swift", from: "0.2.0"),
   ],
   targets: [
@@ -83,6 +85,14 @@ let package = Package(
     // Floor 5: the block protocol
     .target(
       name: "FabricIOProtocol", dependencies: ["FabricStorage", "FabricVerbs", "FabricWire"],
+      swiftSettings: ours),
+
+    // Floor 5: keys, the only module that uses a library of cryptography
+    .target(
+      name: "FabricAuthentication",
+      dependencies: [
+        "FabricMessaging", "FabricPlatform", .product(name: "Crypto", package: "swift-crypto"),
+      ],
       swiftSettings: ours),
 
     // Floor 6: roles
@@ -154,10 +164,14 @@ let package = Package(
     .testTarget(
       name: "FabricMessagingTests",
       dependencies: [
-        "CAllocationCounter", "FabricCompletion", "FabricMessaging", "FabricPlatform",
-        "FabricSharedMemory", "FabricSimulated", "FabricVerbs", "FabricWire", "TestSupport",
+        "CAllocationCounter", "FabricAuthentication", "FabricCompletion", "FabricMessaging",
+        "FabricPlatform", "FabricSharedMemory", "FabricSimulated", "FabricVerbs", "FabricWire",
+        "TestSupport",
       ],
       swiftSettings: ours),
+    .testTarget(
+      name: "FabricAuthenticationTests",
+      dependencies: ["FabricAuthentication", "FabricMessaging"], swiftSettings: ours),
     .testTarget(
       name: "FabricPlatformTests", dependencies: ["FabricPlatform"], swiftSettings: ours),
     .testTarget(

@@ -75,7 +75,7 @@ public final class IOUnitServer: Subsystem, @unchecked Sendable {
       do throws(ChannelOpenError) {
         listener = try fabric.endpoint.listen(
           at: address, options: channel,
-          accept: { greeting, peer in shard.accept(greeting: greeting, peer: peer) },
+          accept: { greeting, peer in shard.accept(greeting: greeting, peer: "\(peer)") },
           opened: { channel in shard.opened(channel) })
         return nil
       } catch {

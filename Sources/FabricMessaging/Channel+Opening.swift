@@ -35,34 +35,47 @@ extension Channel {
     phase = .opening
     deadline = .now + Self.openingTimeout
     timer?.reschedule(self)
-    if case .initiator? = role { sendOpening(.open, greeting: options.greeting) }
+    guard case .initiator? = role else { return }
+    if let key = options.key {
+      sendHello(key)
+    } else {
+      sendOpening(.open, greeting: options.greeting)
+    }
   }
 
-  private func sendOpening(_ type: MessageType, greeting: [UInt8]) {
+  func sendOpening(_ type: MessageType, greeting: [UInt8]) {
     let opening = ownOpening(greeting: greeting)
-    queueControl(type) { opening.write(to: $0) }
-    flush()
+    let step: KeyExchange.Step = type == .open ? .open : .opened
+    sendProven(type, exchange == nil ? nil : step) { opening.write(to: $0) }
   }
 
-  func takeOpening(_ type: MessageType, _ view: WireView) {
-    switch (type, role) {
+  func takeOpening(_ header: MessageHeader, _ view: WireView) {
+    switch (header.type, role) {
     case (.refused, .initiator?):
       let bytes = view.slice(MessageHeader.byteCount, view.byteCount - MessageHeader.byteCount)
-      openFailure = .refused(String(decoding: bytes.array, as: UTF8.self))
+      let words = String(decoding: bytes.array, as: UTF8.self)
+      openFailure =
+        header.kind == Self.keyRefusalKind
+        ? .unproven("the peer refused: \(words)") : .refused(words)
       finish(.peer)
+    case (.refused, .acceptor?) where exchange != nil:
+      finish(.failure("the key was not proven: compare the keys of both sides"))
+    case (.hello, .acceptor?): takeHello(view)
+    case (.challenge, .initiator?): takeChallenge(view)
     case (.opened, .initiator(let completed)?):
-      guard adopt(view) else { return }
+      guard let answer = provenAnswer(view), adopt(answer) else { return }
       role = nil
       completed(.success(self))
-    case (.open, .acceptor(let decide, let opened)?):
-      answer(view, decide, opened)
+    case (.open, .acceptor(let decide, let opened, _)?):
+      if let opening = provenOpening(view) { answer(opening, decide, opened) }
     default:
       violation("an opening out of place")
     }
   }
 
   private func answer(
-    _ view: WireView, _ decide: ([UInt8], String) -> AcceptDecision, _ opened: (Channel) -> Void
+    _ view: WireView, _ decide: ([UInt8], ChannelPeer) -> AcceptDecision,
+    _ opened: (Channel) -> Void
   ) {
     let opening: Opening
     do {
@@ -70,7 +83,12 @@ extension Channel {
     } catch {
       return refuse(error.words)
     }
-    switch decide(opening.greeting, peerDescription) {
+    do {
+      try memory.makeBuffers(options)
+    } catch {
+      return refuse(error.description)
+    }
+    switch decide(opening.greeting, peer) {
     case .reject(let reason): refuse(reason)
     case .accept(let greeting, let handler):
       precondition(greeting.count <= Opening.maximumGreetingByteCount, "the greeting is too long")
@@ -83,8 +101,9 @@ extension Channel {
     }
   }
 
-  private func refuse(_ reason: String) {
-    queueControl(.refused) { buffer in
+  /// - Parameter kind: why, in a number. (MS-17)
+  func refuse(_ reason: String, kind: UInt16 = 0) {
+    queueControl(.refused, kind: kind) { buffer in
       let bytes = Array(reason.utf8.prefix(buffer.byteCount - MessageHeader.byteCount))
       buffer.copy(bytes, at: MessageHeader.byteCount)
       return MessageHeader.byteCount + bytes.count

@@ -232,8 +232,9 @@ extension Channel {
 
   private func takeControl(_ header: MessageHeader, _ view: WireView) -> IncomingMessage? {
     switch (header.type, phase) {
-    case (.open, .opening), (.opened, .opening), (.refused, .opening):
-      takeOpening(header.type, view)
+    case (.open, .opening), (.opened, .opening), (.refused, .opening), (.hello, .opening),
+      (.challenge, .opening):
+      takeOpening(header, view)
     case (.pushed, .open):
       return IncomingMessage(
         kind: 0, tag: header.tag, payload: view.slice(MessageHeader.byteCount, 0), buffer: nil,
@@ -264,7 +265,8 @@ extension Channel {
 
   /// The peer broke the protocol; that is data, and the end of this channel only.
   func violation(_ words: String) {
-    openFailure = .protocolMismatch("expected the messaging protocol, the peer sent \(words)")
+    let mismatch = "expected the messaging protocol, the peer sent \(words)"
+    openFailure = openFailure ?? .protocolMismatch(mismatch)
     finish(.failure("the peer sent \(words)"))
   }
 }

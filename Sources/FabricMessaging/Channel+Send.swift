@@ -220,11 +220,13 @@ extension Channel {
   /// Queues a message of the channel's own, from the reserve if need be; false when there is not
   /// even that.
   @discardableResult
-  func queueControl(_ type: MessageType, body: (WireBuffer) -> Int = { _ in 16 }) -> Bool {
+  func queueControl(
+    _ type: MessageType, kind: UInt16 = 0, body: (WireBuffer) -> Int = { _ in 16 }
+  ) -> Bool {
     guard credit.hasAnyCredit, sendsUnderWay < options.sendCount else { return false }
     let slot = nextSlot
     let buffer = memory.outgoing(slot)
-    header(type, kind: 0, tag: 0).write(to: buffer)
+    header(type, kind: kind, tag: 0).write(to: buffer)
     queueMessage(memory.outgoingElement(slot, byteCount: body(buffer)))
     return true
   }

@@ -29,7 +29,8 @@ public final class Channel: CompletionHandler, @unchecked Sendable {
   enum Role {
     case initiator((Result<Channel, ChannelOpenError>) -> Void)
     case acceptor(
-      decide: ([UInt8], String) -> AcceptDecision, opened: (Channel) -> Void)
+      decide: ([UInt8], ChannelPeer) -> AcceptDecision, opened: (Channel) -> Void,
+      refused: (ChannelPeer, String) -> Void)
   }
 
   let service: CompletionService
@@ -38,7 +39,8 @@ public final class Channel: CompletionHandler, @unchecked Sendable {
   let memory: ChannelMemory
   let hasImmediateWrite: Bool
   let inlineMessages: InlineMessages
-  let peerDescription: String
+  /// Who the other end is.
+  public internal(set) var peer: ChannelPeer
   var role: Role?
   var phase = Phase.connecting
   /// Who is called; nil once nobody is.
@@ -66,7 +68,7 @@ public final class Channel: CompletionHandler, @unchecked Sendable {
   // Sending. What is public is computed: a stored public property costs a check at each use.
   var payloadLimit = 0
   var bufferLimit = 0
-  let credit = SendCredit(initial: 1)
+  let credit: SendCredit
   var peerBuffers = PeerBuffers(count: 0, address: 0, byteCount: 0)
   var peerBufferKey = RemoteKey(rawValue: 0)
   var usesImmediate = false
@@ -107,6 +109,10 @@ public final class Channel: CompletionHandler, @unchecked Sendable {
   var deadline: MonotonicTime?
   /// Until the channel is finished; the timer keeps the channel alive as long.
   var timer: ChannelTimer?
+  /// What was said for the proofs of keys; nil without keys.
+  var exchange: KeyExchange?
+  /// The name that an initiator gave, before it is proven.
+  var claimedName: String?
   /// What a broken opening is told to the user with.
   var openFailure: ChannelOpenError?
 
@@ -127,7 +133,7 @@ public final class Channel: CompletionHandler, @unchecked Sendable {
 
   init(
     service: CompletionService, queuePair: any QueuePair, memory: ChannelMemory,
-    options: ChannelOptions, capabilities: AdapterCapabilities, peerDescription: String, role: Role,
+    options: ChannelOptions, capabilities: AdapterCapabilities, peer: ChannelPeer, role: Role,
     handler: (any ChannelHandler)?
   ) {
     self.service = service
@@ -136,7 +142,9 @@ public final class Channel: CompletionHandler, @unchecked Sendable {
     self.options = options
     hasImmediateWrite = capabilities.hasImmediateWrite
     inlineMessages = InlineMessages(fabricLimit: capabilities.maximumInlineByteCount)
-    self.peerDescription = peerDescription
+    self.peer = peer
+    // The opening, and with keys what goes before it.
+    credit = SendCredit(initial: options.key == nil && options.keys == nil ? 1 : 2)
     self.role = role
     ownBuffers = OwnBuffers(count: options.bufferCount)
     signalInterval = max(1, options.sendCount / 4)
@@ -202,6 +210,7 @@ public final class Channel: CompletionHandler, @unchecked Sendable {
   func finish(_ reason: ChannelCloseReason) {
     guard phase != .closed else { return }
     let wasOpen = phase == .open || phase == .closing
+    let wasOpening = phase == .opening
     phase = .closed
     let role = self.role
     self.role = nil
@@ -217,10 +226,15 @@ public final class Channel: CompletionHandler, @unchecked Sendable {
       queuePair.destroy()
       memory.release()
     }
-    if wasOpen {
-      handler?.channel(self, closed: reason)
-    } else if case .initiator(let completed)? = role {
+    switch role {
+    case .initiator(let completed)?:
       completed(.failure(openFailure ?? .lost(reason.description)))
+    case .acceptor(_, _, let refused)?:
+      if wasOpening, options.keys != nil, reason != .local {
+        refused(peer, told(reason.description))
+      }
+    case nil:
+      if wasOpen { handler?.channel(self, closed: reason) }
     }
   }
 }

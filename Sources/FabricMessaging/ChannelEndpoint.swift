@@ -12,13 +12,16 @@ public final class ChannelEndpoint: @unchecked Sendable {
   public let protectionDomain: any ProtectionDomain
   public let completionQueue: any CompletionQueue
   private let events: any ConnectionEventChannel
-  private let timer = ChannelTimer()
+  let timer = ChannelTimer()
   /// Channels by their queue pair's number, until they are finished.
   private var channels: [UInt32: Channel] = [:]
   /// Queue pairs of peers that have connected and not yet opened their channel.
   private var openings: Set<UInt32> = []
   /// A peer that only connects costs a channel's memory: so many may at once.
   static let openingLimit = 256
+  /// Where the requests of each listener come. They stay when it goes, for the sake of peers that
+  /// are at the door: these get a word.
+  private var requestChannels: [any ConnectionEventChannel] = []
   private var listeners: [ObjectIdentifier: ChannelListener] = [:]
 
   /// Requests that all channels of an endpoint may have outstanding together.
@@ -44,8 +47,7 @@ public final class ChannelEndpoint: @unchecked Sendable {
 
   /// Closes every channel and listener, then leaves the service.
   public func close() {
-    for listener in listeners.values { listener.fabricListener?.close() }
-    listeners = [:]
+    for listener in listeners.values { listener.close() }
     for channel in timer.all {
       channel.close()
       channel.finish(.local)
@@ -53,6 +55,7 @@ public final class ChannelEndpoint: @unchecked Sendable {
     service.execute { [self] in
       service.remove(completionQueue)
       service.remove(events)
+      for requests in requestChannels { service.remove(requests) }
       service.remove(timer)
     }
   }
@@ -60,34 +63,48 @@ public final class ChannelEndpoint: @unchecked Sendable {
   // MARK: Listening
 
   /// Takes channels from peers. Each is first put to `accept` with the peer's greeting, then, once
-  /// open, to `opened`.
+  /// open, to `opened`. Where keys are asked for (`ChannelOptions.keys`), only who has proven one
+  /// is; who has not is told to `refused`, with words for a log.
   public func listen(
     at address: FabricAddress, options: ChannelOptions = ChannelOptions(),
-    accept: @escaping (_ greeting: [UInt8], _ peer: String) -> AcceptDecision,
-    opened: @escaping (Channel) -> Void = { _ in }
+    accept: @escaping (_ greeting: [UInt8], _ peer: ChannelPeer) -> AcceptDecision,
+    opened: @escaping (Channel) -> Void = { _ in },
+    refused: @escaping (_ peer: ChannelPeer, _ reason: String) -> Void = { _, _ in }
   ) throws(ChannelOpenError) -> ChannelListener {
     try options.validate()
+    // A request does not say which listener it came to, but its event channel does.
+    let requests: any ConnectionEventChannel
+    do {
+      requests = try adapter.makeEventChannel()
+    } catch {
+      throw .resources(error.description)
+    }
     let fabricListener: any Listener
     do {
-      fabricListener = try adapter.listen(at: address, events: events)
+      fabricListener = try adapter.listen(at: address, events: requests)
     } catch {
       throw .connect(error)
     }
     let listener = ChannelListener(
-      fabricListener, options: options, accept: accept, opened: opened)
+      fabricListener, options: options, accept: accept, opened: opened, refused: refused)
     listeners[ObjectIdentifier(listener)] = listener
     listener.endpoint = self
+    requestChannels.append(requests)
+    service.add(requests) { [weak self, weak listener] event in
+      guard case .connectRequest(let request) = event else { return }
+      guard let self, let listener else {
+        return request.reject(privateData: Array("nobody listens here any more".utf8))
+      }
+      take(request, for: listener)
+      // That it is established is to be known before what the peer then says is polled.
+      while let event = events.poll() { handle(event) }
+    }
     return listener
   }
 
   func forget(_ listener: ChannelListener) { listeners[ObjectIdentifier(listener)] = nil }
 
-  private func take(_ request: any ConnectionRequest) {
-    // A fabric listener's requests do not say which listener they came to; one per endpoint and
-    // address suffices, and the only one there is takes them.
-    guard let listener = listeners.values.first else {
-      return request.reject(privateData: Array("nobody listens here any more".utf8))
-    }
+  private func take(_ request: any ConnectionRequest, for listener: ChannelListener) {
     guard openings.count < Self.openingLimit else {
       let words = "\(Self.openingLimit) channels are being opened here: try again later"
       return request.reject(privateData: Array(words.utf8))
@@ -100,7 +117,7 @@ public final class ChannelEndpoint: @unchecked Sendable {
           opened: { [weak self] channel in
             self?.openings.remove(channel.queuePair.number)
             listener.opened(channel)
-          }), handler: nil)
+          }, refused: listener.refused), handler: nil)
       let number = channel.queuePair.number
       do {
         try request.accept(channel.queuePair, privateData: [], events: events)
@@ -148,6 +165,14 @@ public final class ChannelEndpoint: @unchecked Sendable {
     } catch {
       throw .resources(error.description)
     }
+    if case .initiator = role {
+      do {
+        try memory.makeBuffers(options)
+      } catch {
+        memory.release()
+        throw .resources(error.description)
+      }
+    }
     let queuePair: any QueuePair
     do {
       queuePair = try adapter.makeQueuePair(
@@ -161,7 +186,7 @@ public final class ChannelEndpoint: @unchecked Sendable {
     }
     let channel = Channel(
       service: service, queuePair: queuePair, memory: memory, options: options,
-      capabilities: adapter.capabilities, peerDescription: peer,
+      capabilities: adapter.capabilities, peer: ChannelPeer(place: peer),
       role: role, handler: handler)
     do {
       try channel.postAllReceives()
@@ -180,7 +205,8 @@ public final class ChannelEndpoint: @unchecked Sendable {
 
   private func handle(_ event: ConnectionEvent) {
     switch event {
-    case .connectRequest(let request): take(request)
+    case .connectRequest(let request):
+      request.reject(privateData: Array("nobody listens here any more".utf8))
     case .established(let queuePair, _): channels[queuePair.number]?.connected()
     case .failed(let queuePair, let error):
       guard let channel = channels.removeValue(forKey: queuePair.number) else { return }
@@ -198,19 +224,22 @@ public final class ChannelEndpoint: @unchecked Sendable {
 /// Takes channels from peers until it is closed. Threads: as its endpoint.
 public final class ChannelListener: @unchecked Sendable {
   let options: ChannelOptions
-  let accept: ([UInt8], String) -> AcceptDecision
+  let accept: ([UInt8], ChannelPeer) -> AcceptDecision
   let opened: (Channel) -> Void
+  let refused: (ChannelPeer, String) -> Void
   private(set) var fabricListener: (any Listener)?
   weak var endpoint: ChannelEndpoint?
 
   init(
     _ fabricListener: any Listener, options: ChannelOptions,
-    accept: @escaping ([UInt8], String) -> AcceptDecision, opened: @escaping (Channel) -> Void
+    accept: @escaping ([UInt8], ChannelPeer) -> AcceptDecision,
+    opened: @escaping (Channel) -> Void, refused: @escaping (ChannelPeer, String) -> Void
   ) {
     self.fabricListener = fabricListener
     self.options = options
     self.accept = accept
     self.opened = opened
+    self.refused = refused
   }
 
   /// Where it listens.

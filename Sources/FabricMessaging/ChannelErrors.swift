@@ -47,6 +47,8 @@ public enum ChannelOpenError: Error, Equatable, Sendable, CustomStringConvertibl
   case connect(ConnectError)
   /// The peer refused, with its reason.
   case refused(String)
+  /// The two sides have not both proven a key that both have. Trying again does not help.
+  case unproven(String)
   /// The peer speaks another version or sent what cannot be understood.
   case protocolMismatch(String)
   /// The connection broke before the channel was open.
@@ -59,8 +61,8 @@ public enum ChannelOpenError: Error, Equatable, Sendable, CustomStringConvertibl
     switch self {
     case .connect(let error): error.description
     case .refused(let reason): "the peer refused: \(reason)"
-    case .protocolMismatch(let words), .lost(let words), .invalidOptions(let words),
-      .resources(let words):
+    case .unproven(let words), .protocolMismatch(let words), .lost(let words),
+      .invalidOptions(let words), .resources(let words):
       words
     case .timedOut: "expected the peer to open the channel in time, but it did not answer"
     }

@@ -12,7 +12,8 @@ final class ChannelMemory {
   let domain: any ProtectionDomain
   let receives: MemoryRegion
   let sends: MemoryRegion
-  let buffers: MemoryRegion?
+  /// What the peer may write to: an acceptor makes it when the peer has opened.
+  private(set) var buffers: MemoryRegion?
   let bufferByteCount: Int
   private let sendMessageByteCount: Int
 
@@ -30,19 +31,14 @@ final class ChannelMemory {
       domain.deregister(receives)
       throw error
     }
-    guard options.bufferCount > 0, options.bufferByteCount > 0 else {
-      buffers = nil
-      return
-    }
-    do {
-      buffers = try domain.allocate(
-        byteCount: options.bufferCount * (Self.headroomByteCount + options.bufferByteCount),
-        access: [.localWrite, .remoteWrite])
-    } catch {
-      domain.deregister(receives)
-      domain.deregister(sends)
-      throw error
-    }
+  }
+
+  /// Makes the buffers that `options` ask for.
+  func makeBuffers(_ options: ChannelOptions) throws(RegistrationError) {
+    guard options.bufferCount > 0, options.bufferByteCount > 0, buffers == nil else { return }
+    buffers = try domain.allocate(
+      byteCount: options.bufferCount * (Self.headroomByteCount + options.bufferByteCount),
+      access: [.localWrite, .remoteWrite])
   }
 
   func release() {

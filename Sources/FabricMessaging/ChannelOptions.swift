@@ -29,6 +29,11 @@ public struct ChannelOptions: Sendable {
   public var heartbeat: Duration = .seconds(2)
   /// Passed to the peer in the opening; at most 160 bytes.
   public var greeting: [UInt8] = []
+  /// For who connects: proves that it has this key, and opens nothing with a peer that does not
+  /// prove the same. (MS-14)
+  public var key: (any ChannelKey)?
+  /// For who listens: takes only peers that prove one of these keys. (MS-14)
+  public var keys: (any ChannelKeyring)?
 
   public init() {}
 
@@ -37,11 +42,13 @@ public struct ChannelOptions: Sendable {
       Self.messageByteCounts.contains(messageByteCount), messageByteCount % 8 == 0,
       Self.bufferCounts.contains(bufferCount), Self.bufferByteCounts.contains(bufferByteCount),
       bufferByteCount % 4096 == 0, 8...16384 ~= sendCount,
-      greeting.count <= Opening.maximumGreetingByteCount
+      greeting.count <= Opening.maximumGreetingByteCount,
+      key.map({ ChannelPeer.isKeyName($0.name) }) ?? true
     else {
       throw .invalidOptions(
         "expected 8 to 16384 receives and sends, messages of 256 to 65536 bytes, at most 4096 "
-          + "buffers of whole pages up to 16 MiB and a greeting of at most 160 bytes, got \(self)")
+          + "buffers of whole pages up to 16 MiB, a greeting of at most 160 bytes and a key's name "
+          + "of 1 to 64 bytes without white space, got \(self)")
     }
   }
 }

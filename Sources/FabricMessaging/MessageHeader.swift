@@ -14,6 +14,10 @@ enum MessageType: UInt8 {
   /// A list of buffers given back.
   case bufferReturn = 7
   case close = 8
+  /// The initiator names its key.
+  case hello = 9
+  /// The acceptor's nonce, and the proof that it has that key.
+  case challenge = 10
 }
 
 /// The first 16 bytes of every message, little-endian. (MS-1)

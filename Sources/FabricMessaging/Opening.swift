@@ -75,13 +75,7 @@ struct Opening: Equatable {
       throw Malformed(
         words: "expected at least \(Self.fixedByteCount) bytes of opening, got \(view.byteCount)")
     }
-    let low = view.uint16(at: 16)
-    let high = view.uint16(at: 18)
-    guard low <= high, low <= Self.currentVersion, high >= Self.currentVersion else {
-      throw Malformed(
-        words: "expected messaging version \(Self.currentVersion), the peer speaks \(low) to "
-          + "\(high): update the older side")
-    }
+    try Self.checkVersions(view.uint16(at: 16), view.uint16(at: 18))
     receiveCount = view.uint32(at: 20)
     messageByteCount = view.uint32(at: 24)
     bufferCount = view.uint32(at: 28)
@@ -99,5 +93,14 @@ struct Opening: Equatable {
       greetingCount == view.byteCount - Self.fixedByteCount
     else { throw Malformed(words: "the peer's opening has limits out of range") }
     greeting = view.slice(Self.fixedByteCount, greetingCount).array
+  }
+
+  /// Throws unless this side's version is between them.
+  static func checkVersions(_ low: UInt16, _ high: UInt16) throws(Malformed) {
+    guard low <= high, low <= currentVersion, high >= currentVersion else {
+      throw Malformed(
+        words: "expected messaging version \(currentVersion), the peer speaks \(low) to "
+          + "\(high): update the older side")
+    }
   }
 }

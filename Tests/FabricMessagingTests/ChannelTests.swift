@@ -56,7 +56,7 @@ final class Pair {
 
   init(
     _ options: ChannelOptions = ChannelOptions(), serverOptions: ChannelOptions? = nil,
-    decide: ((String) -> AcceptDecision?)? = nil
+    decide: ((String) -> AcceptDecision?)? = nil, refused: @escaping (String) -> Void = { _ in }
   ) throws {
     service = try CompletionService()
     server = try ChannelEndpoint(adapter: try SharedMemoryAdapter(), service: service)
@@ -71,7 +71,7 @@ final class Pair {
           ?? .accept(
             greeting: Array("welcome".utf8), handler: accepted == nil ? handler : nextHandler)
       },
-      opened: { [unowned self] in accepted = $0 })
+      opened: { [unowned self] in accepted = $0 }, refused: { refused("\($0): \($1)") })
     client.connect(to: address, options: options, handler: clientHandler) {
       [unowned self] in connected = $0
     }

@@ -23,7 +23,7 @@ struct ChannelAttack: Sendable, CustomTestStringConvertible {
   static let all: [ChannelAttack] = [
     ChannelAttack("an empty message", "malformed header") { try $0.send([]) },
     ChannelAttack("a cut header", "malformed header") { try $0.send(Array(message(4)[..<15])) },
-    ChannelAttack("an unknown type", "malformed header") { try $0.send(message(9)) },
+    ChannelAttack("an unknown type", "malformed header") { try $0.send(message(11)) },
     ChannelAttack("two buffers", "malformed header") { try $0.send(message(4, buffers: 2)) },
     ChannelAttack("a longer message than a receive", "lengthError") {
       try $0.send(message(4) + [UInt8](repeating: 0, count: 1000))
@@ -138,7 +138,7 @@ struct HostileChannelTests {
   func beforeTheOpening() throws {
     let pair = try Pair(hostileOptions)
     _ = try pair.opened()
-    for type in [2, 3, 4, 5, 6, 7, 8] as [UInt8] {
+    for type in [2, 3, 4, 5, 6, 7, 8, 10] as [UInt8] {
       let peer = try RawPeer(pair)
       #expect(pair.server.channelCount == 2)
       try peer.send(message(type))

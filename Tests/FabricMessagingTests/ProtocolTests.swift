@@ -40,7 +40,7 @@ struct ProtocolTests {
   func badHeaders() throws {
     var bytes = try golden("header")
     view(Array(bytes[..<15])) { #expect(MessageHeader($0) == nil) }
-    for type in [0, 9, 255] as [UInt8] {
+    for type in [0, 11, 255] as [UInt8] {
       bytes[0] = type
       view(bytes) { #expect(MessageHeader($0) == nil) }
     }

@@ -17,6 +17,8 @@ class RawEnd {
   let memory: MemoryRegion
   private(set) var isEstablished = false
   private(set) var isOver = false
+  /// Messages that came, whole.
+  private(set) var received: [[UInt8]] = []
 
   init() throws {
     adapter = try SharedMemoryAdapter()
@@ -42,6 +44,42 @@ class RawEnd {
   }
 
   func close() { queuePair.destroy() }
+
+  /// Posts 16 receives of 1024 bytes.
+  func postReceives() throws {
+    let receives = (0..<16).map {
+      ReceiveRequest(
+        id: UInt64($0),
+        elements: ScatterGatherList(memory.element(offset: $0 * 1024, byteCount: 1024)))
+    }
+    try queuePair.postReceive(receives.span)
+  }
+
+  /// Takes what has come.
+  func poll() {
+    pollEvents()
+    var completions = [WorkCompletion](repeating: WorkCompletion(), count: 64)
+    var space = completions.mutableSpan
+    let count = queue.poll(into: &space)
+    for completion in completions.prefix(count)
+    where completion.isReceive && completion.status == .success {
+      let start = Int(completion.id) * 1024
+      received.append(unsafe [UInt8](memory.bytes[start..<start + Int(completion.byteCount)]))
+    }
+  }
+
+  /// Puts bytes where sends may take them from.
+  func stage(_ bytes: [UInt8]) -> ScatterGatherElement {
+    let offset = 32 * 1024
+    for (index, byte) in bytes.enumerated() { unsafe memory.bytes[offset + index] = byte }
+    return memory.element(offset: offset, byteCount: bytes.count)
+  }
+
+  func send(_ bytes: [UInt8]) throws {
+    try post(SendRequest(id: 1, opcode: .send, elements: ScatterGatherList(stage(bytes))))
+  }
+
+  func post(_ request: SendRequest) throws { try queuePair.postSend([request].span) }
 }
 
 /// Takes a connection, and says nothing.
@@ -65,12 +103,7 @@ final class RawPeer: RawEnd {
 
   init(_ pair: Pair) throws {
     try super.init()
-    let receives = (0..<16).map {
-      ReceiveRequest(
-        id: UInt64($0),
-        elements: ScatterGatherList(memory.element(offset: $0 * 1024, byteCount: 1024)))
-    }
-    try queuePair.postReceive(receives.span)
+    try postReceives()
     let before = pair.server.channelCount
     try adapter.connect(
       queuePair, to: pair.address, privateData: [], timeout: .seconds(5), events: events)
@@ -81,15 +114,10 @@ final class RawPeer: RawEnd {
   }
 
   /// Reads what the peer answers to an opening.
-  func poll() {
-    pollEvents()
-    var completions = [WorkCompletion](repeating: WorkCompletion(), count: 64)
-    var space = completions.mutableSpan
-    let count = queue.poll(into: &space)
-    for completion in completions.prefix(count)
-    where completion.isReceive && completion.status == .success {
-      let start = Int(completion.id) * 1024
-      let bytes = unsafe [UInt8](memory.bytes[start..<start + Int(completion.byteCount)])
+  override func poll() {
+    let before = received.count
+    super.poll()
+    for bytes in received[before...] {
       if bytes[0] == MessageType.refused.rawValue {
         refusal = String(decoding: bytes[MessageHeader.byteCount...], as: UTF8.self)
       } else if bytes[0] == MessageType.opened.rawValue {
@@ -116,17 +144,6 @@ final class RawPeer: RawEnd {
     try send(bytes)
   }
 
-  /// Puts bytes where sends may take them from.
-  private func stage(_ bytes: [UInt8]) -> ScatterGatherElement {
-    let offset = 32 * 1024
-    for (index, byte) in bytes.enumerated() { unsafe memory.bytes[offset + index] = byte }
-    return memory.element(offset: offset, byteCount: bytes.count)
-  }
-
-  func send(_ bytes: [UInt8]) throws {
-    try post(SendRequest(id: 1, opcode: .send, elements: ScatterGatherList(stage(bytes))))
-  }
-
   /// Writes `front` where a transfer into buffer 0 has its header, and indicates what it likes.
   func transfer(_ front: [UInt8], immediate: UInt32, offset: UInt64 = 0) throws {
     let buffers = try #require(buffers)
@@ -137,6 +154,4 @@ final class RawPeer: RawEnd {
         immediate: immediate, remoteAddress: data - UInt64(front.count) + offset,
         remoteKey: buffers.key))
   }
-
-  private func post(_ request: SendRequest) throws { try queuePair.postSend([request].span) }
 }

@@ -62,7 +62,7 @@ struct TidinessTests {
     "FabricVerbs": 2, "FabricCompletion": 2.5, "FabricVerbsContract": 2.5,
     "FabricIWARP": 2.5, "FabricSharedMemory": 3, "FabricSimulated": 3,
     "FabricMessaging": 4, "FabricStorage": 4,
-    "FabricIOProtocol": 5,
+    "FabricIOProtocol": 5, "FabricAuthentication": 5,
     "FabricIOUnit": 6, "FabricHostDriver": 6, "FabricCommandLine": 6,
     "iounit": 7, "iohost": 7, "fabperf": 7, "PingPong": 7,
   ]
