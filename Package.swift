@@ -138,7 +138,8 @@ let package = Package(
     .executableTarget(
       name: "iounit",
       dependencies: [
-        "FabricCommandLine", "FabricIOUnit", "FabricMessaging", "FabricPlatform",
+        "FabricAuthentication", "FabricCommandLine", "FabricIOUnit", "FabricMessaging",
+        "FabricPlatform",
         "FabricSharedMemory", "FabricStorage", "FabricVerbs",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
@@ -146,7 +147,8 @@ let package = Package(
     .executableTarget(
       name: "iohost",
       dependencies: [
-        "FabricCommandLine", "FabricCompletion", "FabricHostDriver", "FabricIOProtocol",
+        "FabricAuthentication", "FabricCommandLine", "FabricCompletion", "FabricHostDriver",
+        "FabricIOProtocol",
         "FabricMessaging", "FabricPlatform", "FabricSharedMemory", "FabricStorage", "FabricVerbs",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "Histogram", package: "hdrhistogram-swift"),
@@ -206,7 +208,8 @@ let package = Package(
     .testTarget(
       name: "FabricIOUnitTests",
       dependencies: [
-        "FabricCompletion", "FabricHostDriver", "FabricIOProtocol", "FabricIOUnit",
+        "FabricAuthentication", "FabricCompletion", "FabricHostDriver", "FabricIOProtocol",
+        "FabricIOUnit",
         "FabricMessaging", "FabricPlatform", "FabricSharedMemory", "FabricStorage", "FabricVerbs",
         "FabricWire",
       ],

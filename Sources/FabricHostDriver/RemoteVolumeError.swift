@@ -11,6 +11,8 @@ public enum RemoteVolumeError: Error, Sendable, CustomStringConvertible {
   /// The unit was reached and refused: it has no such volume, or not for this host. Asking again
   /// does not help.
   case refused(address: VolumeAddress, reason: String)
+  /// The unit and this host have not both proven a key that both have. Asking again does not help.
+  case unproven(address: VolumeAddress, reason: String)
   /// No connection, or no answer, for as long as it was told to wait.
   case timedOut(address: VolumeAddress, after: Duration, reason: String)
   /// What answers now is not the volume that was attached.
@@ -25,7 +27,7 @@ public enum RemoteVolumeError: Error, Sendable, CustomStringConvertible {
   public var description: String {
     switch self {
     case .resource(let words): words
-    case .unreachable(_, let reason), .refused(_, let reason): reason
+    case .unreachable(_, let reason), .refused(_, let reason), .unproven(_, let reason): reason
     case .timedOut(let address, let after, let reason):
       "gave up on \(address) after \(Self.seconds(after)), because \(reason); "
         + "start the unit, or allow more time"
@@ -47,6 +49,7 @@ public enum RemoteVolumeError: Error, Sendable, CustomStringConvertible {
   static func opening(_ error: ChannelOpenError, of address: VolumeAddress) -> Self {
     switch error {
     case .refused(let reason): .refused(address: address, reason: "the unit refused: \(reason)")
+    case .unproven(let reason): .unproven(address: address, reason: "\(address): \(reason)")
     // Without a word it was no judgement, but an end in between.
     case .connect(.rejected(let words)) where !words.isEmpty:
       .refused(address: address, reason: error.description)

@@ -30,9 +30,10 @@ extension RemoteVolumeQueue {
   func connect() {
     epoch += 1
     let opening = HostOpening(
-      volumeName: address.volumeName, hostName: options.hostName, session: session, epoch: epoch,
-      access: options.access, depth: UInt16(options.depth))
+      volumeName: address.volumeName, hostName: options.key?.name ?? options.hostName,
+      session: session, epoch: epoch, access: options.access, depth: UInt16(options.depth))
     var channelOptions = ChannelOptions()
+    channelOptions.key = options.key
     // The unit writes into requests' own memory; nothing is transferred to the host.
     channelOptions.bufferCount = 0
     do throws(ProtocolFault) {
@@ -186,6 +187,7 @@ extension RemoteVolumeQueue {
     dropLink()
     let reason = error.description
     lossReason = reason
+    if case .unproven = error { return fail(error) }
     if info == nil {
       // Later a refusal may heal: the unit may be on its way to be what it was.
       if case .refused = error { return fail(error) }

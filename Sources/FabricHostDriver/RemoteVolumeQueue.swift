@@ -25,6 +25,9 @@ public final class RemoteVolumeQueue {
   public struct Options: Sendable {
     /// What this host calls itself, an NQN-style name of at most 64 bytes.
     public var hostName = "nqn.2024-01.org.channelfabric:host"
+    /// What this host proves to be itself with, and asks the unit to prove; the host's name is then
+    /// that of the key. nil: nothing is proven.
+    public var key: (any ChannelKey)?
     public var access = VolumeAccess.readWrite
     /// Requests that may be submitted and not ended.
     public var depth = 128

@@ -1,6 +1,6 @@
 import FabricCompletion
 public import FabricIOProtocol
-import FabricMessaging
+public import FabricMessaging
 import FabricStorage
 public import FabricVerbs
 import FabricWire
@@ -14,11 +14,14 @@ public enum VolumeDiscovery {
     public let volumes: [VolumeEntry.Volume]
   }
 
-  /// - Parameter timeout: for all of it.
+  /// - Parameters:
+  ///   - key: as in `RemoteVolumeQueue.Options`.
+  ///   - timeout: for all of it.
   /// - Throws: `RemoteVolumeError`.
   public static func list(
     _ address: VolumeAddress, adapter: any Adapter,
-    hostName: String = RemoteVolumeQueue.Options().hostName, timeout: Duration = .seconds(5)
+    hostName: String = RemoteVolumeQueue.Options().hostName, key: (any ChannelKey)? = nil,
+    timeout: Duration = .seconds(5)
   ) async throws(RemoteVolumeError) -> Listing {
     let service: CompletionService
     let endpoint: ChannelEndpoint
@@ -35,7 +38,9 @@ public enum VolumeDiscovery {
     }
     let result: Result<Listing, RemoteVolumeError> = await withCheckedContinuation { continuation in
       let inquiry = Inquiry(address) { continuation.resume(returning: $0) }
-      service.execute { inquiry.begin(endpoint, hostName: hostName, timeout: timeout) }
+      service.execute {
+        inquiry.begin(endpoint, hostName: key?.name ?? hostName, key: key, timeout: timeout)
+      }
     }
     await withCheckedContinuation { continuation in
       service.execute {
@@ -63,8 +68,11 @@ private final class Inquiry: ChannelHandler, @unchecked Sendable {
     self.completed = completed
   }
 
-  func begin(_ endpoint: ChannelEndpoint, hostName: String, timeout: Duration) {
+  func begin(
+    _ endpoint: ChannelEndpoint, hostName: String, key: (any ChannelKey)?, timeout: Duration
+  ) {
     var options = ChannelOptions()
+    options.key = key
     options.bufferCount = 0
     do {
       options.greeting = try HostOpening(

@@ -5,13 +5,17 @@ import FabricWire
 
 /// A channel that asks which volumes there are. Confined to its shard's thread. (IO-40)
 final class DiscoveryConnection: ChannelHandler {
-  private let layer: CommonLayer
+  /// What the host sees.
+  private let volumes: () -> [(volume: Volume, access: VolumeAccess)]
   private let didClose: (DiscoveryConnection) -> Void
   /// Answers that wait for the channel; a host that asks more before it has an answer is cut off.
   private var waiting: [(tag: UInt32, payload: [UInt8])] = []
 
-  init(layer: CommonLayer, didClose: @escaping (DiscoveryConnection) -> Void) {
-    self.layer = layer
+  init(
+    volumes: @escaping () -> [(volume: Volume, access: VolumeAccess)],
+    didClose: @escaping (DiscoveryConnection) -> Void
+  ) {
+    self.volumes = volumes
     self.didClose = didClose
   }
 
@@ -43,16 +47,15 @@ final class DiscoveryConnection: ChannelHandler {
 
   private func answer(_ query: VolumeQuery, tag: UInt32) {
     let previous = Array(query.previousName.utf8)
-    let next = layer.volumes.filter {
-      $0.name.utf8.count <= IOProtocol.maximumNameByteCount
-        && previous.lexicographicallyPrecedes(Array($0.name.utf8))
-    }.min { Array($0.name.utf8).lexicographicallyPrecedes(Array($1.name.utf8)) }
+    let next = volumes().filter {
+      $0.volume.name.utf8.count <= IOProtocol.maximumNameByteCount
+        && previous.lexicographicallyPrecedes(Array($0.volume.name.utf8))
+    }.min { Array($0.volume.name.utf8).lexicographicallyPrecedes(Array($1.volume.name.utf8)) }
     let entry = VolumeEntry(
-      next.map { volume in
+      next.map { volume, access in
         VolumeEntry.Volume(
           name: volume.name, identifier: volume.identifier,
-          blockByteCount: volume.blockByteCount, blockCount: volume.blockCount,
-          access: volume.access)
+          blockByteCount: volume.blockByteCount, blockCount: volume.blockCount, access: access)
       })
     if let payload = try? entry.encoded() { waiting.append((tag, payload)) }
   }

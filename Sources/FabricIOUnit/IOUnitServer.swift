@@ -1,11 +1,11 @@
 import FabricCompletion
-import FabricMessaging
+public import FabricMessaging
 import FabricPlatform
 public import FabricStorage
 public import FabricVerbs
 import Synchronization
 
-/// Serves the volumes of a common layer to hosts over one fabric. The protocol is in
+/// Serves the volumes of a common layer to hosts, at one or several addresses. The protocol is in
 /// `Specs/IOProtocol.md`.
 ///
 /// Threads: `init` and `stop` on any but the service's own; the work is done on one thread of a
@@ -24,6 +24,11 @@ public final class IOUnitServer: Subsystem, @unchecked Sendable {
     public var bufferCount = 32
     /// Elements of that size that reads from files go through, of all connections.
     public var readElementCount = 128
+    /// Takes only hosts that prove one of these keys; nil: any host.
+    public var keys: (any ChannelKeyring)?
+    /// Which hosts may use which volumes; nil: every host all of them. Rights of hosts that prove
+    /// no key are rights of whoever takes their name.
+    public var rights: VolumeRights?
     /// Told of what an operator might want to know: one line each.
     public var log: @Sendable (String) -> Void = { _ in }
 
@@ -31,24 +36,28 @@ public final class IOUnitServer: Subsystem, @unchecked Sendable {
   }
 
   public let name: String
-  public let address: FabricAddress
+  /// Where it listens, in the order given; where an address left the port open, with the port.
+  public private(set) var addresses: [FabricAddress]
+  /// The first of them.
+  public var address: FabricAddress { addresses[0] }
   private let fabric: UnitFabric
   private var registration: Registration!
   private var shard: UnitShard!
-  private var listener: ChannelListener?
+  private var listeners: [ChannelListener] = []
 
   /// Starts to serve.
   ///
   /// - Parameters:
   ///   - fabric: also the maker of memory volumes that are to be read directly. Serves one unit.
-  ///   - address: where to listen.
+  ///   - addresses: where to listen, at least one.
   /// - Throws: `IOUnitError`; nothing is left behind.
   public init(
-    layer: CommonLayer, fabric: UnitFabric, address: FabricAddress, options: Options = .init()
+    layer: CommonLayer, fabric: UnitFabric, addresses: [FabricAddress], options: Options = .init()
   ) throws(IOUnitError) {
-    self.address = address
+    precondition(!addresses.isEmpty, "a unit listens somewhere")
+    self.addresses = addresses
     self.fabric = fabric
-    name = "io-unit \(address)"
+    name = "io-unit \(addresses[0])"
     do throws(CommonLayerError) {
       registration = try layer.register(self)
     } catch { throw .subsystem(error.description) }
@@ -60,28 +69,53 @@ public final class IOUnitServer: Subsystem, @unchecked Sendable {
       registration.deregister()
       throw .registration(error)
     }
-    if let reason = listen(options) {
-      registration.deregister()
-      throw .listening(address: address, reason: reason)
+    for (index, address) in addresses.enumerated() {
+      do throws(ChannelOpenError) {
+        let listener = try listen(at: address, options).get()
+        listeners.append(listener)
+        self.addresses[index] = listener.address ?? address
+      } catch {
+        onThread { [self] _ in closeListeners() }
+        registration.deregister()
+        throw .listening(address: address, reason: error.description)
+      }
     }
   }
 
-  /// - Returns: why it cannot listen; nil when it does.
-  private func listen(_ options: Options) -> String? {
+  /// Serves at one address.
+  public convenience init(
+    layer: CommonLayer, fabric: UnitFabric, address: FabricAddress, options: Options = .init()
+  ) throws(IOUnitError) {
+    try self.init(layer: layer, fabric: fabric, addresses: [address], options: options)
+  }
+
+  private func listen(
+    at address: FabricAddress, _ options: Options
+  ) -> Result<ChannelListener, ChannelOpenError> {
+    guard let number = fabric.number(of: address.fabric) else {
+      return .failure(
+        .invalidOptions("expected an address of one of the unit's fabrics, got \(address)"))
+    }
     var channel = ChannelOptions()
     channel.bufferCount = options.bufferCount
     channel.bufferByteCount = options.maximumTransferByteCount
-    return onThread { [self, channel] shard in
-      do throws(ChannelOpenError) {
-        listener = try fabric.endpoint.listen(
+    channel.keys = options.keys
+    return onThread { [fabric, channel] shard in
+      Result { () throws(ChannelOpenError) in
+        try fabric.endpoints[number].listen(
           at: address, options: channel,
-          accept: { greeting, peer in shard.accept(greeting: greeting, peer: "\(peer)") },
-          opened: { channel in shard.opened(channel) })
-        return nil
-      } catch {
-        return error.description
+          accept: { greeting, peer in
+            shard.accept(greeting: greeting, peer: peer, endpoint: number)
+          },
+          opened: { channel in shard.opened(channel) },
+          refused: { peer, reason in shard.log("refused \(peer): \(reason)") })
       }
     }
+  }
+
+  private func closeListeners() {
+    for listener in listeners { listener.close() }
+    listeners = []
   }
 
   /// Hosts connected to volumes. Waits for the unit's thread.
@@ -94,13 +128,12 @@ public final class IOUnitServer: Subsystem, @unchecked Sendable {
   public func stop() {
     guard shard != nil else { return }
     onThread { [self] shard in
-      listener?.close()
-      listener = nil
+      closeListeners()
       shard.closeAll()
     }
     registration.deregister()
-    onThread { [self] _ in fabric.endpoint.close() }
-    // The endpoint leaves the service in a job of its own.
+    onThread { [self] _ in for endpoint in fabric.endpoints { endpoint.close() } }
+    // An endpoint leaves the service in a job of its own.
     onThread { shard in shard.leaveService() }
     fabric.service.stop()
     // These hold each other.

@@ -4,22 +4,17 @@ import FabricVerbs
 /// Registered memory that reads from a store go through, in elements of one size. Confined to its
 /// shard's thread.
 final class ReadPool {
-  private let region: MemoryRegion
-  private let protectionDomain: any ProtectionDomain
+  private let memory: UnitMemory
   private let free: IndexPool
   let elementByteCount: Int
 
   init(
-    protectionDomain: any ProtectionDomain, elementCount: Int, elementByteCount: Int
+    fabric: UnitFabric, elementCount: Int, elementByteCount: Int
   ) throws(RegistrationError) {
-    self.protectionDomain = protectionDomain
     self.elementByteCount = elementByteCount
-    region = try protectionDomain.allocate(
-      byteCount: elementCount * elementByteCount, access: [.localWrite])
+    memory = try fabric.allocate(byteCount: elementCount * elementByteCount)
     free = IndexPool(capacity: elementCount)
   }
-
-  deinit { protectionDomain.deregister(region) }
 
   var freeCount: Int { free.count }
   var capacity: Int { free.capacity }
@@ -28,11 +23,16 @@ final class ReadPool {
   func give(_ index: Int) { free.give(index) }
 
   func address(of index: Int) -> UInt64 {
-    region.address &+ UInt64(index &* elementByteCount)
+    memory.address &+ UInt64(index &* elementByteCount)
   }
 
+  /// What work requests of an endpoint name the pool's memory with.
+  func localKey(_ endpoint: Int) -> LocalKey { memory.localKey(endpoint) }
+
   /// The first `byteCount` bytes of an element, for a work request.
-  func element(_ index: Int, byteCount: Int) -> ScatterGatherElement {
-    region.element(offset: index &* elementByteCount, byteCount: byteCount)
+  func element(_ index: Int, byteCount: Int, key: LocalKey) -> ScatterGatherElement {
+    precondition(byteCount <= elementByteCount, "outside the element")
+    return ScatterGatherElement(
+      address: address(of: index), byteCount: UInt32(truncatingIfNeeded: byteCount), localKey: key)
   }
 }

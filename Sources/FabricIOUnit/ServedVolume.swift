@@ -10,7 +10,7 @@ final class ServedVolume: ProgressSource, VolumePortHandler {
   let access: VolumeAccess
   let blockByteCount: UInt64
   /// The fabric memory that the blocks lie in, where they do.
-  let directRegion: MemoryRegion?
+  let directMemory: UnitMemory?
   private(set) var port: VolumePort!
   /// Holds this object in turn until it is taken off the shard.
   private let shard: UnitShard
@@ -20,26 +20,27 @@ final class ServedVolume: ProgressSource, VolumePortHandler {
 
   init(
     _ volume: Volume, access: VolumeAccess, depth: Int, shard: UnitShard,
-    registration: Registration, directRegion: MemoryRegion?
+    registration: Registration, directMemory: UnitMemory?
   ) throws(CommonLayerError) {
     self.volume = volume
     self.access = access
     self.shard = shard
-    self.directRegion = directRegion
+    self.directMemory = directMemory
     blockByteCount = UInt64(volume.blockByteCount)
     port = try registration.openPort(on: volume, access: access, depth: depth, handler: self)
   }
 
   /// The blocks for a work request, where they lie in fabric memory and may be read there.
+  ///
+  /// - Parameter key: of `directMemory`, at the endpoint of the connection.
   @inline(__always)
   func directElement(
-    block: UInt64, blockCount: UInt32, byteCount: UInt32
+    block: UInt64, blockCount: UInt32, byteCount: UInt32, key: LocalKey
   ) -> ScatterGatherElement? {
-    guard let directRegion, UInt64(byteCount) == UInt64(blockCount) &* blockByteCount,
+    guard UInt64(byteCount) == UInt64(blockCount) &* blockByteCount,
       let address = port.directAddress(block: block, blockCount: blockCount)
     else { return nil }
-    return ScatterGatherElement(
-      address: address, byteCount: byteCount, localKey: directRegion.localKey)
+    return ScatterGatherElement(address: address, byteCount: byteCount, localKey: key)
   }
 
   // MARK: Progress

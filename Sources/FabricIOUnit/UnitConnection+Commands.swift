@@ -18,9 +18,10 @@ extension UnitConnection {
     guard command.tag.rawValue == message.tag, command.tag.isValid else {
       return violation("a command's tag differs from its message's, or has 32 bits")
     }
-    if command.opcode == .read, message.buffer == nil, isOrdinary(command),
+    if let directKey, command.opcode == .read, message.buffer == nil, isOrdinary(command),
       let data = served.directElement(
-        block: command.block, blockCount: command.blockCount, byteCount: command.byteCount),
+        block: command.block, blockCount: command.blockCount, byteCount: command.byteCount,
+        key: directKey),
       channel.push(
         data, to: command.remoteAddress, key: command.remoteKey,
         completing: command.tag.rawValue) == nil
@@ -137,7 +138,8 @@ extension UnitConnection {
     let entry = slots[slot]
     if entry.element >= 0, entry.transferredByteCount > 0 {
       let element = Int(entry.element)
-      let data = shard.readPool.element(element, byteCount: Int(entry.transferredByteCount))
+      let data = shard.readPool.element(
+        element, byteCount: Int(entry.transferredByteCount), key: readKey)
       let isWhole = entry.status == .success
       let refusal =
         isWhole

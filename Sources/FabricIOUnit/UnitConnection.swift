@@ -51,6 +51,10 @@ final class UnitConnection: ChannelHandler {
   let client: UInt32
   let depth: Int
   let maximumTransferByteCount: UInt32
+  /// Name memory at the endpoint that the host came to: elements of the read pool, and the volume
+  /// itself where it lies in fabric memory.
+  let readKey: LocalKey
+  let directKey: LocalKey?
   /// Holds this object in turn until it is taken off the shard.
   let shard: UnitShard
   let slots: FixedTable<Slot>
@@ -69,8 +73,7 @@ final class UnitConnection: ChannelHandler {
 
   init(
     number: Int, opening: HostOpening, peer: String, served: ServedVolume, session: UnitSession,
-    depth: Int,
-    maximumTransferByteCount: UInt32, shard: UnitShard
+    depth: Int, maximumTransferByteCount: UInt32, shard: UnitShard, endpoint: Int
   ) {
     self.number = number
     self.opening = opening
@@ -80,6 +83,8 @@ final class UnitConnection: ChannelHandler {
     self.depth = depth
     self.maximumTransferByteCount = maximumTransferByteCount
     self.shard = shard
+    readKey = shard.readPool.localKey(endpoint)
+    directKey = served.directMemory?.localKey(endpoint)
     client = served.port.attach(session.client)
     slots = FixedTable(repeating: Slot(), count: depth)
     freeSlots = IndexPool(capacity: depth)

@@ -4,21 +4,34 @@ public import FabricStorage
 public import FabricVerbs
 import Synchronization
 
-/// An adapter as a unit uses it: one thread, one protection domain, and the memory volumes that lie
-/// in it.
+/// Adapters as a unit uses them: one thread for all, and the memory that is registered with each:
+/// that of reads from files, and the memory volumes.
 ///
 /// Threads: any.
 public final class UnitFabric: Sendable {
   /// Carries the unit on, with a thread of its own.
   public let service: CompletionService
-  /// Used on the service's thread only.
-  let endpoint: ChannelEndpoint
-  private let regions = Mutex<[ObjectIdentifier: MemoryRegion]>([:])
+  /// One for each adapter. Used on the service's thread only.
+  let endpoints: [ChannelEndpoint]
+  private let memories = Mutex<[ObjectIdentifier: UnitMemory]>([:])
 
   /// - Parameter spin: time to look for work before sleeping.
-  public init(
+  public convenience init(
     _ adapter: any Adapter, spin: Duration = .microseconds(50)
   ) throws(ChannelOpenError) {
+    try self.init([adapter], spin: spin)
+  }
+
+  /// - Parameters:
+  ///   - adapters: at least one, of different fabrics, of which at most one cannot register memory
+  ///     that another made.
+  ///   - spin: time to look for work before sleeping.
+  public init(
+    _ adapters: [any Adapter], spin: Duration = .microseconds(50)
+  ) throws(ChannelOpenError) {
+    precondition(
+      !adapters.isEmpty && Set(adapters.map { $0.fabric }).count == adapters.count,
+      "adapters of different fabrics")
     do throws(ResourceError) {
       var options = CompletionService.Options()
       options.threadCount = 1
@@ -27,10 +40,26 @@ public final class UnitFabric: Sendable {
       options.budget = 8
       service = try CompletionService(options)
     } catch { throw .resources(error.description) }
-    endpoint = try ChannelEndpoint(adapter: adapter, service: service)
+    // The first one allocates what is registered with all.
+    let ordered =
+      adapters.filter { !$0.capabilities.hasForeignMemory }
+      + adapters.filter { $0.capabilities.hasForeignMemory }
+    var endpoints: [ChannelEndpoint] = []
+    for adapter in ordered {
+      endpoints.append(try ChannelEndpoint(adapter: adapter, service: service))
+    }
+    self.endpoints = endpoints
   }
 
-  var protectionDomain: any ProtectionDomain { endpoint.protectionDomain }
+  /// The number of the endpoint for addresses of a fabric; nil without an adapter for it.
+  func number(of fabric: String) -> Int? {
+    endpoints.firstIndex { $0.adapter.fabric == fabric }
+  }
+
+  /// Memory that every endpoint can send from and receive into.
+  func allocate(byteCount: Int) throws(RegistrationError) -> UnitMemory {
+    try UnitMemory(byteCount: byteCount, in: endpoints.map { $0.protectionDomain })
+  }
 
   /// A memory store whose blocks lie in fabric memory, so that reads go from there to the host
   /// without another copy. Lives as long as this object.
@@ -45,23 +74,58 @@ public final class UnitFabric: Sendable {
     guard byteCount > 0, byteCount.isMultiple(of: UInt64(blockByteCount)) else {
       throw .sizeNotWhole(byteCount: byteCount, blockByteCount: blockByteCount)
     }
-    let region: MemoryRegion
+    let memory: UnitMemory
     do throws(RegistrationError) {
-      region = try protectionDomain.allocate(
-        byteCount: Int(clamping: byteCount), access: [.localWrite])
+      memory = try allocate(byteCount: Int(clamping: byteCount))
     } catch {
       throw .noSpace(path: "memory", byteCount: byteCount)
     }
-    // The region keeps its memory mapped, and the store keeps the region.
+    // This keeps its memory mapped, and the store keeps this.
     let store = unsafe try MemoryStore(
-      address: region.address, byteCount: byteCount, owner: region,
+      address: memory.address, byteCount: byteCount, owner: memory,
       blockByteCount: blockByteCount, isReadOnly: isReadOnly)
-    regions.withLock { $0[ObjectIdentifier(store)] = region }
+    memories.withLock { $0[ObjectIdentifier(store)] = memory }
     return store
   }
 
   /// The fabric memory that holds a store's blocks; nil for any other store.
-  func region(of store: any Store) -> MemoryRegion? {
-    regions.withLock { $0[ObjectIdentifier(store)] }
+  func memory(of store: any Store) -> UnitMemory? {
+    memories.withLock { $0[ObjectIdentifier(store)] }
   }
+}
+
+/// Memory that is registered with each of a unit's endpoints, whichever made it. It goes with the
+/// object.
+final class UnitMemory: Sendable {
+  private let registrations: [(domain: any ProtectionDomain, region: MemoryRegion)]
+  let address: UInt64
+  let byteCount: Int
+
+  /// - Parameter domains: the first one makes the memory, the others take it as foreign.
+  init(
+    byteCount: Int, in domains: [any ProtectionDomain]
+  ) throws(RegistrationError) {
+    let own = try domains[0].allocate(byteCount: byteCount, access: [.localWrite])
+    var registrations = [(domain: domains[0], region: own)]
+    do {
+      for domain in domains.dropFirst() {
+        let region = try domain.register(
+          address: own.address, byteCount: own.byteCount, access: [.localWrite], owner: own)
+        registrations.append((domain, region))
+      }
+    } catch {
+      for (domain, region) in registrations.reversed() { domain.deregister(region) }
+      throw error
+    }
+    self.registrations = registrations
+    address = own.address
+    self.byteCount = byteCount
+  }
+
+  deinit {
+    for (domain, region) in registrations.reversed() { domain.deregister(region) }
+  }
+
+  /// What work requests of an endpoint name it with.
+  func localKey(_ endpoint: Int) -> LocalKey { registrations[endpoint].region.localKey }
 }

@@ -6,6 +6,8 @@ import FabricStorage
 final class UnitSession {
   struct Key: Hashable {
     let volume: VolumeIdentifier
+    /// So that no host can fence another's connections.
+    let host: String
     let session: HostOpening.SessionIdentifier
   }
 

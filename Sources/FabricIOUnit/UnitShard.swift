@@ -42,7 +42,7 @@ final class UnitShard {
     self.service = service
     self.registration = registration
     readPool = try ReadPool(
-      protectionDomain: fabric.protectionDomain, elementCount: options.readElementCount,
+      fabric: fabric, elementCount: options.readElementCount,
       elementByteCount: options.maximumTransferByteCount)
     pushes = FixedTable(repeating: Self.nobody, count: options.readElementCount)
   }
@@ -56,23 +56,50 @@ final class UnitShard {
   // MARK: Accepting
 
   /// Judges a host's opening; what it is given is taken by `opened`.
-  func accept(greeting: [UInt8], peer: String) -> AcceptDecision {
+  ///
+  /// - Parameter endpoint: the number of the one that it came to.
+  func accept(greeting: [UInt8], peer: ChannelPeer, endpoint: Int) -> AcceptDecision {
     do {
       let host = try HostOpening(decoding: greeting)
-      if host.volumeName.isEmpty { return try acceptDiscovery() }
-      let volume = try layer.volume(named: host.volumeName)
-      if host.access == .readWrite, volume.access == .readOnly {
+      if let name = peer.keyName, name != host.hostName {
+        throw ForeignName(name: host.hostName, keyName: name)
+      }
+      if host.volumeName.isEmpty { return try acceptDiscovery(of: host.hostName) }
+      let visible = volumes(for: host.hostName)
+      guard let (volume, access) = visible.first(where: { $0.volume.name == host.volumeName })
+      else {
+        throw CommonLayerError.noSuchVolume(
+          name: host.volumeName, available: visible.map { $0.volume.name })
+      }
+      if host.access == .readWrite, access == .readOnly {
         throw CommonLayerError.readOnlyVolume(name: volume.name)
       }
-      return try accept(host, greeting: greeting, volume: volume, peer: peer)
+      return try accept(host, greeting: greeting, volume: volume, peer: peer, endpoint: endpoint)
     } catch {
       log("refused \(peer): \(error)")
       return .reject(reason: "\(error)")
     }
   }
 
+  /// What a host sees, by name, and the most that it may do with each.
+  func volumes(for host: String) -> [(volume: Volume, access: VolumeAccess)] {
+    layer.volumes.compactMap { volume in
+      let access = options.rights.map { $0.access(of: host, to: volume) } ?? volume.access
+      return access.map { (volume, $0) }
+    }
+  }
+
+  /// A host with a key that gives another name.
+  private struct ForeignName: Error, CustomStringConvertible {
+    let name: String
+    let keyName: String
+    var description: String {
+      "expected the host to call itself as its key is called, \"\(keyName)\", got \"\(name)\""
+    }
+  }
+
   private func accept(
-    _ host: HostOpening, greeting: [UInt8], volume: Volume, peer: String
+    _ host: HostOpening, greeting: [UInt8], volume: Volume, peer: ChannelPeer, endpoint: Int
   ) throws -> AcceptDecision {
     let served = try served(volume, access: host.access)
     let depth = min(Int(host.depth), options.depth)
@@ -82,7 +109,8 @@ final class UnitShard {
       maximumTransferByteCount: UInt32(options.maximumTransferByteCount), depth: UInt16(depth)
     ).encoded()
     let session = sessions.session(
-      UnitSession.Key(volume: volume.identifier, session: host.session), volume: volume)
+      UnitSession.Key(volume: volume.identifier, host: host.hostName, session: host.session),
+      volume: volume)
     if let newest = session.newestEpoch, host.epoch <= newest {
       if session.connections.isEmpty { sessions.didBecomeIdle(session) }
       return .reject(
@@ -91,8 +119,9 @@ final class UnitShard {
     }
     let number = connections.firstIndex { $0 == nil } ?? connections.count
     let connection = UnitConnection(
-      number: number, opening: host, peer: peer, served: served, session: session, depth: depth,
-      maximumTransferByteCount: UInt32(options.maximumTransferByteCount), shard: self)
+      number: number, opening: host, peer: "\(peer)", served: served, session: session,
+      depth: depth, maximumTransferByteCount: UInt32(options.maximumTransferByteCount),
+      shard: self, endpoint: endpoint)
     if number == connections.count { connections.append(nil) }
     connections[number] = connection
     connectionCount += 1
@@ -105,14 +134,14 @@ final class UnitShard {
     return .accept(greeting: answer, handler: connection)
   }
 
-  private func acceptDiscovery() throws -> AcceptDecision {
+  private func acceptDiscovery(of host: String) throws -> AcceptDecision {
     let answer = try UnitOpening(
       unitName: options.unitName, volume: VolumeIdentifier(high: 0, low: 0), blockByteCount: 0,
       blockCount: 0, access: .readOnly, maximumTransferByteCount: 0, depth: 1
     ).encoded()
-    let connection = DiscoveryConnection(layer: layer) { [unowned self] closed in
-      discoveries.removeAll { $0 === closed }
-    }
+    let connection = DiscoveryConnection(
+      volumes: { [unowned self] in volumes(for: host) },
+      didClose: { [unowned self] closed in discoveries.removeAll { $0 === closed } })
     discoveries.append(connection)
     return .accept(greeting: answer, handler: connection)
   }
@@ -132,7 +161,7 @@ final class UnitShard {
     }
     let served = try ServedVolume(
       volume, access: access, depth: options.portDepth, shard: self, registration: registration,
-      directRegion: fabric.region(of: volume.store))
+      directMemory: fabric.memory(of: volume.store))
     volumes.append(served)
     service.add(served)
     return served

@@ -61,7 +61,7 @@ struct Bench: AsyncParsableCommand {
       let access: VolumeAccess = pattern.operation == .read ? .readOnly : .readWrite
       let load = try Load(
         address, adapter: try adapter(isDirect: connection.direct),
-        options: connection.options(access: access, depth: depth), bench: self)
+        options: try connection.options(access: access, depth: depth), bench: self)
       do { try load.run() } catch let error as RemoteVolumeError {
         throw await connection.refusal(error, wanted: access)
       }

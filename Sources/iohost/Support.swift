@@ -1,4 +1,5 @@
 import ArgumentParser
+import FabricAuthentication
 import FabricCommandLine
 import FabricHostDriver
 import FabricIOProtocol
@@ -15,6 +16,7 @@ extension ToolFailure {
       switch error {
       case .resource: 71
       case .unreachable, .refused, .volumeChanged: 69
+      case .unproven: 77
       case .timedOut: 75
       case .notWholeBlocks: 64
       case .closed, .failed: 74
@@ -78,8 +80,21 @@ struct ConnectionOptions: ParsableArguments {
       """)
   var timeout: Double?
 
-  @Option(name: .long, help: "What this host calls itself: at most 64 bytes.")
+  @Option(
+    name: .long,
+    help: "What this host calls itself: at most 64 bytes. With a key, as that is called.")
   var hostName: String?
+
+  @Option(
+    name: .long,
+    help: ArgumentHelp(
+      "Proves a key of this file, and has the unit prove it, too.",
+      discussion: """
+        Of several keys --host-name chooses one. Nobody but the owner may read the file. Without it \
+        the environment's CHANNELFABRIC_KEY_FILE names one.
+        """,
+      valueName: "FILE"))
+  var keyFile: String?
 
   @Flag(
     name: .long,
@@ -99,8 +114,29 @@ struct ConnectionOptions: ParsableArguments {
     }
   }
 
-  func options(access: VolumeAccess, depth: Int = 128) -> RemoteVolume.Options {
+  /// What this host proves; nil without a file of keys.
+  func key() throws(ToolFailure) -> PresharedKey? {
+    let variable = unsafe getenv("CHANNELFABRIC_KEY_FILE").map { unsafe String(cString: $0) }
+    guard let path = keyFile ?? variable, !path.isEmpty else { return nil }
+    let keys: [PresharedKey]
+    do throws(KeyFile.Refusal) {
+      keys = try KeyFile.read(path)
+    } catch { throw ToolFailure(66, error.description) }
+    if let key = keys.first(where: { hostName == nil ? keys.count == 1 : $0.name == hostName }) {
+      return key
+    }
+    let names = keys.map(\.name).joined(separator: ", ")
+    guard let hostName else {
+      throw ToolFailure(
+        64, "expected --host-name with one of the names in \(path), which are \(names)")
+    }
+    throw ToolFailure(
+      66, "expected a key of \"\(hostName)\" in \(path), found those of \(names)")
+  }
+
+  func options(access: VolumeAccess, depth: Int = 128) throws(ToolFailure) -> RemoteVolume.Options {
     var options = RemoteVolume.Options()
+    options.key = try key()
     options.access = access
     options.depth = depth
     if let timeout {
@@ -120,7 +156,7 @@ struct ConnectionOptions: ParsableArguments {
     do {
       return try await RemoteVolume.attach(
         address, adapter: try adapter(isDirect: direct),
-        options: options(access: access))
+        options: try options(access: access))
     } catch let error as RemoteVolumeError {
       throw await refusal(error, wanted: access)
     }
@@ -136,7 +172,7 @@ struct ConnectionOptions: ParsableArguments {
     return ToolFailure(
       77,
       "expected a volume that may be written, \(address) is read-only: have it served without "
-        + "readonly, or name another")
+        + "readonly, and to this host with --allow that says :rw, or name another")
   }
 
   /// What a unit serves. As when a volume is attached, `--timeout` makes it patient.
@@ -144,8 +180,9 @@ struct ConnectionOptions: ParsableArguments {
     let unit = VolumeAddress(unit: address.unit, volumeName: "")
     let adapter = try adapter(isDirect: direct)
     let host = hostName ?? RemoteVolume.Options().hostName
+    let key = try key()
     guard let timeout else {
-      return try await VolumeDiscovery.list(unit, adapter: adapter, hostName: host)
+      return try await VolumeDiscovery.list(unit, adapter: adapter, hostName: host, key: key)
     }
     let limit = Duration.seconds(timeout)
     let end = ContinuousClock.now + limit
@@ -155,7 +192,7 @@ struct ConnectionOptions: ParsableArguments {
       let rest = end - .now
       do throws(RemoteVolumeError) {
         return try await VolumeDiscovery.list(
-          unit, adapter: adapter, hostName: host, timeout: min(.seconds(5), rest))
+          unit, adapter: adapter, hostName: host, key: key, timeout: min(.seconds(5), rest))
       } catch {
         guard case .unreachable(_, let reason) = error else { throw error }
         let next = ContinuousClock.now + backoff.next(using: &random)
@@ -177,7 +214,7 @@ extension ConnectionOptions {
     let path = "\(address.unit.endpoint)/\(address.volumeName)"
     guard FileKind.isSocket(path) else { return address }
     let unit = try VolumeAddress(parsingUnit: text)
-    let listing = try await VolumeDiscovery.list(unit, adapter: try adapter(isDirect: direct))
+    let listing = try await listing(of: unit)
     let names = listing.volumes.map { $0.name }.joined(separator: ", ")
     throw ToolFailure(
       64,

@@ -1,5 +1,6 @@
 import ArgumentParser
 import FabricCommandLine
+import FabricAuthentication
 import FabricIOUnit
 import FabricMessaging
 import FabricPlatform
@@ -18,7 +19,7 @@ struct IOUnitTool: ParsableCommand {
       69 the address cannot be listened at, 71 the system lacks something.
       """,
     version: "iounit \(Release.version)",
-    subcommands: [Serve.self])
+    subcommands: [Serve.self, Key.self])
 
   static func main() {
     var command = commandFromArguments()
@@ -50,8 +51,32 @@ struct Serve: ParsableCommand {
       valueName: VolumeArgument.synopsis))
   var volume: [VolumeArgument] = []
 
-  @Option(name: .long, help: ArgumentHelp("Where to listen.", valueName: "shm:PATH"))
-  var listen: String
+  @Option(
+    name: .long,
+    help: ArgumentHelp("Where to listen; may be given several times.", valueName: "shm:PATH"))
+  var listen: [String]
+
+  @Option(
+    name: .long,
+    help: ArgumentHelp(
+      "Serves only hosts that prove a key of this file.",
+      discussion: """
+        A line for each host: what it calls itself, and its key in base64 or hexadecimal digits. \
+        iounit key NAME makes one. Nobody but the owner may read the file.
+        """,
+      valueName: "FILE"))
+  var keys: String?
+
+  @Option(
+    name: .long,
+    help: ArgumentHelp(
+      "What a host may use, with --keys; may be given several times.",
+      discussion: """
+        * stands for every host, or every volume; :ro lets it read only. Several add up, and what \
+        none allows is not there for a host. Without --allow every host with a key may use all.
+        """,
+      valueName: AllowArgument.synopsis))
+  var allow: [AllowArgument] = []
 
   @Option(name: .long, help: "What the unit calls itself: at most 64 bytes.")
   var name = IOUnitServer.Options().unitName
@@ -76,14 +101,15 @@ struct Serve: ParsableCommand {
     let server = try start()
     // Hosts are served also when nobody reads this.
     try? Output.write(
-      "ready: \(volume.count) volume\(volume.count == 1 ? "" : "s") at \(server.address)\n", to: 1)
+      "ready: \(volume.count) volume\(volume.count == 1 ? "" : "s") at "
+        + server.addresses.map { "\($0)" }.joined(separator: ", ") + "\n", to: 1)
     signals.wait()
     Output.error("stopping")
     server.stop()
   }
 
   private func start() throws(ToolFailure) -> IOUnitServer {
-    let address = try parseAddress()
+    let addresses = try parseAddresses()
     guard !volume.isEmpty else {
       throw ToolFailure(64, "expected at least one volume; add --volume NAME=PATH,size=1GiB")
     }
@@ -95,6 +121,10 @@ struct Serve: ParsableCommand {
     }
     for argument in volume { try argument.check() }
     try checkTwice()
+    var options = IOUnitServer.Options()
+    let keys = try readKeys()
+    options.keys = keys
+    options.rights = try readRights(keys)
     try checkMemory()
     let fabric: UnitFabric
     do {
@@ -105,7 +135,7 @@ struct Serve: ParsableCommand {
     do throws(ToolFailure) {
       let layer = CommonLayer()
       for argument in volume { opened.append(try open(argument, on: fabric, for: layer)) }
-      return try listen(at: address, layer, fabric)
+      return try listen(at: addresses, layer, fabric, options)
     } catch {
       // Files that were made for nothing would stand in the way, or be taken for volumes.
       for volume in opened { volume.file?.removeIfNew() }
@@ -178,34 +208,16 @@ struct Serve: ParsableCommand {
   }
 
   private func listen(
-    at address: FabricAddress, _ layer: CommonLayer, _ fabric: UnitFabric
+    at addresses: [FabricAddress], _ layer: CommonLayer, _ fabric: UnitFabric,
+    _ options: IOUnitServer.Options
   ) throws(ToolFailure) -> IOUnitServer {
-    var options = IOUnitServer.Options()
+    var options = options
     options.unitName = name
     options.depth = depth
     if !quiet { options.log = { Output.error($0) } }
     do {
-      return try IOUnitServer(layer: layer, fabric: fabric, address: address, options: options)
+      return try IOUnitServer(layer: layer, fabric: fabric, addresses: addresses, options: options)
     } catch { throw ToolFailure(69, "\(error)") }
-  }
-
-  private func parseAddress() throws(ToolFailure) -> FabricAddress {
-    let parts = listen.split(separator: ":", maxSplits: 1, omittingEmptySubsequences: false)
-    guard parts.count == 2, parts[0] == "shm", !parts[1].isEmpty else {
-      throw ToolFailure(
-        64,
-        "expected --listen shm:PATH, such as shm:/run/user/1000/unit.sock, got \"\(listen)\"")
-    }
-    // Hosts are told this path, and run elsewhere.
-    let path = FileKind.absolutePath(String(parts[1]))
-    let byteCount = path.utf8.count
-    guard byteCount <= SequencedSocket.maximumPathByteCount else {
-      throw ToolFailure(
-        64,
-        "expected --listen shm:PATH with a path of at most "
-          + "\(SequencedSocket.maximumPathByteCount) bytes, got \(byteCount); choose a shorter one")
-    }
-    return FabricAddress(fabric: "shm", endpoint: path)
   }
 }
 

@@ -20,12 +20,16 @@ final class RawHost: ChannelHandler {
   var closeReason: ChannelCloseReason?
 
   /// Connects with `greeting` and waits until that has ended.
-  init(_ unit: TestUnit, greeting: [UInt8], service shared: CompletionService? = nil) throws {
+  init(
+    _ unit: TestUnit, greeting: [UInt8], key: (any ChannelKey)? = nil,
+    service shared: CompletionService? = nil
+  ) throws {
     service = try shared ?? CompletionService()
     endpoint = try ChannelEndpoint(adapter: SharedMemoryAdapter(), service: service)
     var options = ChannelOptions()
     options.bufferCount = 0
     options.greeting = greeting
+    options.key = key
     endpoint.connect(to: unit.server.address, options: options, handler: self) { [weak self] in
       switch $0 {
       case .success(let channel): self?.channel = channel

@@ -9,114 +9,13 @@ import Testing
 
 @testable import FabricMessaging
 
-private let alice = key("alice", 1)
-
-private func key(_ name: String, _ byte: UInt8) -> PresharedKey {
-  do {
-    return try PresharedKey(name: name, secret: [UInt8](repeating: byte, count: 32))
-  } catch { fatalError("\(error)") }
-}
-
-private func options(key: PresharedKey? = nil, keys: [PresharedKey]? = nil) -> ChannelOptions {
-  var options = ChannelOptions()
-  options.key = key
-  options.keys = keys.map { Keyring($0) }
-  options.heartbeat = .seconds(60)
-  options.greeting = Array("secret volume".utf8)
-  return options
-}
-
-/// A key's side of what goes before an opening, by hand.
-private struct Exchange {
-  var transcript: [UInt8] = []
-  mutating func note(_ part: some Collection<UInt8>) {
-    let count = UInt32(part.count)
-    transcript += (0..<4).map { UInt8(truncatingIfNeeded: count >> (8 * $0)) } + part
-  }
-  func proof(_ step: UInt8, _ key: PresharedKey = alice) -> [UInt8] {
-    key.code(of: Array("ChannelFabric key 1".utf8) + [step] + transcript)
-  }
-}
-
-private func header(_ type: MessageType) -> [UInt8] {
-  [type.rawValue] + [UInt8](repeating: 0, count: 11) + [255, 255, 255, 255]
-}
-
-private func hello(_ name: String = "alice", nonce: UInt8 = 7) -> [UInt8] {
-  header(.hello) + [1, 0, 1, 0, UInt8(name.utf8.count), 0, 0, 0]
-    + [UInt8](repeating: nonce, count: 32) + Array(name.utf8)
-}
-
-/// An opening as an honest peer's.
-private func opening(_ type: MessageType, greeting: String = "") -> [UInt8] {
-  var bytes = [UInt8](repeating: 0, count: Opening.fixedByteCount + greeting.utf8.count)
-  let opening = Opening(
-    receiveCount: 16, messageByteCount: 1024, bufferCount: 0, bufferAddress: 0,
-    bufferKey: RemoteKey(rawValue: 0), bufferByteCount: 0, takesImmediate: true,
-    heartbeatMilliseconds: 60_000, greeting: Array(greeting.utf8))
-  unsafe bytes.withUnsafeMutableBytes { raw in
-    let buffer = unsafe WireBuffer(raw)
-    MessageHeader(type: type).write(to: buffer)
-    _ = opening.write(to: buffer)
-  }
-  return bytes
-}
-
-/// What an unproven initiator does once it has the acceptor's challenge.
-struct ProofAttack: Sendable, CustomTestStringConvertible {
-  let testDescription: String
-  /// From the challenge and the opening that is to be proven, the bytes to send.
-  let bytes: @Sendable (_ challenge: [UInt8], _ honest: [UInt8], _ proofs: [[UInt8]]) -> [UInt8]
-
-  static let all: [ProofAttack] = [
-    ProofAttack(testDescription: "no proof") { _, honest, _ in honest },
-    ProofAttack(testDescription: "zeroes") { _, honest, _ in
-      honest + [UInt8](repeating: 0, count: 32)
-    },
-    ProofAttack(testDescription: "the challenge's own proof sent back") { challenge, honest, _ in
-      honest + challenge[48...]
-    },
-    ProofAttack(testDescription: "the challenge's nonce") { challenge, honest, _ in
-      honest + challenge[16..<48]
-    },
-    ProofAttack(testDescription: "the proof of the challenge's direction") { _, honest, proofs in
-      honest + proofs[0]
-    },
-    ProofAttack(testDescription: "the proof of the other direction's opening") {
-      _, honest, proofs in
-      honest + proofs[2]
-    },
-    ProofAttack(testDescription: "the right proof cut short") { _, honest, proofs in
-      honest + proofs[1].dropLast()
-    },
-    ProofAttack(testDescription: "the right proof and more") { _, honest, proofs in
-      honest + proofs[1] + [0]
-    },
-    ProofAttack(testDescription: "the right proof of another receive count") { _, honest, proofs in
-      changed(honest, at: 20) + proofs[1]
-    },
-    ProofAttack(testDescription: "the right proof of another buffer key") { _, honest, proofs in
-      changed(honest, at: 40) + proofs[1]
-    },
-    ProofAttack(testDescription: "the right proof of another greeting") { _, honest, proofs in
-      changed(honest, at: honest.count - 1) + proofs[1]
-    },
-    ProofAttack(testDescription: "another key's proof") { _, honest, proofs in honest + proofs[3] },
-  ]
-
-  private static func changed(_ bytes: [UInt8], at index: Int) -> [UInt8] {
-    var bytes = bytes
-    bytes[index] ^= 1
-    return bytes
-  }
-}
-
 @Suite("Messaging: keys", .serialized, .timeLimit(.minutes(1)))
 struct KeyChannelTests {
   /// A pair whose server asks for alice's key; its own client has it.
   private func pair(_ told: @escaping (String) -> Void = { _ in }) throws -> Pair {
     try Pair(
-      options(key: alice), serverOptions: options(keys: [alice, key("bob", 2)]), refused: told)
+      keyOptions(key: alice), serverOptions: keyOptions(keys: [alice, key("bob", 2)]), refused: told
+    )
   }
 
   @Test("MS-14, MS-16: who proves the key is in, by its name, and everything goes both ways")
@@ -162,8 +61,8 @@ struct KeyChannelTests {
     var lines: [String] = []
     var asked = 0
     let pair = try Pair(
-      options(key: name.map { key($0, 1) }),
-      serverOptions: options(keys: keys?.map { key("alice", $0) }),
+      keyOptions(key: name.map { key($0, 1) }),
+      serverOptions: keyOptions(keys: keys?.map { key("alice", $0) }),
       decide: { _ in
         asked += 1
         return nil
@@ -196,15 +95,15 @@ struct KeyChannelTests {
     let peer = try RawPeer(pair)
     let answer = try challenge(peer, of: pair, hello())
     #expect(answer.count == 80 && answer[0] == MessageType.challenge.rawValue)
-    var exchange = Exchange()
+    var exchange = HandExchange()
     exchange.note(hello()[16...])
     exchange.note(answer[16..<48])
     #expect(Array(answer[48...]) == exchange.proof(1))
     // So far it has cost no buffers and learnt of none.
     let unopened = pair.server.timer.all.filter { !$0.isOpen }
     #expect(unopened.count == 1 && unopened[0].memory.buffers == nil)
-    exchange.note(opening(.open)[16...])
-    let proven = opening(.open) + exchange.proof(2)
+    exchange.note(openingMessage(.open)[16...])
+    let proven = openingMessage(.open) + exchange.proof(2)
     try peer.send(proven)
     try pair.run {
       peer.poll()
@@ -237,11 +136,11 @@ struct KeyChannelTests {
     let bystander = try pair.opened()
     let peer = try RawPeer(pair)
     let answer = try challenge(peer, of: pair, hello())
-    var exchange = Exchange()
+    var exchange = HandExchange()
     exchange.note(hello()[16...])
     exchange.note(answer[16..<48])
     let first = exchange.proof(1)
-    let honest = opening(.open, greeting: "x")
+    let honest = openingMessage(.open, greeting: "x")
     exchange.note(honest[16...])
     let bytes = attack.bytes(
       answer, honest,
@@ -307,7 +206,7 @@ struct KeyChannelTests {
     try acceptor.postReceives()
     var result: Result<Channel, ChannelOpenError>?
     endpoint.connect(
-      to: acceptor.address, options: options(key: alice), handler: Recorder()
+      to: acceptor.address, options: keyOptions(key: alice), handler: Recorder()
     ) { result = $0 }
     var answered = 0
     let end = MonotonicTime.now + .seconds(10)
@@ -333,19 +232,19 @@ struct KeyChannelTests {
     let nonce = [UInt8](repeating: 3, count: 32)
     let (result, received) = try connect { acceptor, message in
       guard message[0] == MessageType.hello.rawValue else { return }
-      var exchange = Exchange()
+      var exchange = HandExchange()
       exchange.note(message[16...])
       exchange.note(nonce)
       switch way {
       case "zeroes":
-        try acceptor.send(header(.challenge) + nonce + [UInt8](repeating: 0, count: 32))
+        try acceptor.send(keyHeader(.challenge) + nonce + [UInt8](repeating: 0, count: 32))
       case "reflected":
-        try acceptor.send(header(.challenge) + message[24..<56] + message[24..<56])
-      case "another step": try acceptor.send(header(.challenge) + nonce + exchange.proof(2))
+        try acceptor.send(keyHeader(.challenge) + message[24..<56] + message[24..<56])
+      case "another step": try acceptor.send(keyHeader(.challenge) + nonce + exchange.proof(2))
       case "another key":
-        try acceptor.send(header(.challenge) + nonce + exchange.proof(1, key("alice", 9)))
-      case "short": try acceptor.send(header(.challenge) + exchange.proof(1))
-      default: try acceptor.send(opening(.opened) + exchange.proof(3))
+        try acceptor.send(keyHeader(.challenge) + nonce + exchange.proof(1, key("alice", 9)))
+      case "short": try acceptor.send(keyHeader(.challenge) + exchange.proof(1))
+      default: try acceptor.send(openingMessage(.opened) + exchange.proof(3))
       }
     }
     guard case .failure(let error)? = result else {
@@ -363,16 +262,16 @@ struct KeyChannelTests {
   @Test("MS-15: what the acceptor opens with is proven, too", arguments: [nil, 20, 40, 63, 70])
   func changedAnswer(_ offset: Int?) throws {
     let nonce = [UInt8](repeating: 3, count: 32)
-    var exchange = Exchange()
+    var exchange = HandExchange()
     let (result, _) = try connect { acceptor, message in
       if message[0] == MessageType.hello.rawValue {
         exchange.note(message[16...])
         exchange.note(nonce)
-        try acceptor.send(header(.challenge) + nonce + exchange.proof(1))
+        try acceptor.send(keyHeader(.challenge) + nonce + exchange.proof(1))
       } else if message[0] == MessageType.open.rawValue {
         exchange.note(message[16..<message.count - 32])
         #expect(Array(message[(message.count - 32)...]) == exchange.proof(2))
-        let honest = opening(.opened, greeting: "welcome")
+        let honest = openingMessage(.opened, greeting: "welcome")
         exchange.note(honest[16...])
         var bytes = honest + exchange.proof(3)
         if let offset { bytes[offset] ^= 1 }
@@ -395,11 +294,11 @@ struct KeyChannelTests {
       #expect(
         (try? KeyHello($0)) == KeyHello(name: "alice", nonce: [UInt8](repeating: 7, count: 32)))
     }
-    var exchange = Exchange()
+    var exchange = HandExchange()
     exchange.note(bytes[16...])
     exchange.note([UInt8](repeating: 3, count: 32))
     #expect(
-      header(.challenge) + [UInt8](repeating: 3, count: 32) + exchange.proof(1)
+      keyHeader(.challenge) + [UInt8](repeating: 3, count: 32) + exchange.proof(1)
         == (try #require(vectors["challenge message"])))
   }
 }

@@ -139,11 +139,13 @@ final class Place {
   func url(_ volume: String) -> String { "fabric+shm://\(path)/u.sock/\(volume)" }
 
   /// Starts a unit and waits until it is ready.
-  func serve(_ volumes: String..., listen: String? = nil) throws -> Tool {
+  func serve(
+    _ volumes: String..., listen: String? = nil, options: [String] = []
+  ) throws -> Tool {
     let unit = try Tool(
       "iounit",
       ["serve", "--listen", listen ?? "shm:\(path)/u.sock"]
-        + volumes.flatMap { ["--volume", $0] })
+        + volumes.flatMap { ["--volume", $0] } + options)
     #expect(unit.waits(for: "ready: "), "\(unit.errors)")
     return unit
   }

@@ -22,8 +22,10 @@ public enum CommonLayerError: Error, Equatable, Sendable, CustomStringConvertibl
     case .duplicateSubsystem(let name):
       "expected a new subsystem name, \"\(name)\" is registered; deregister that one first"
     case .noSuchVolume(let name, let available):
-      "expected one of the volumes \(available.joined(separator: ", ")), got \"\(name)\"; "
-        + "correct the name"
+      available.isEmpty
+        ? "expected volume \"\(name)\" to be served here, no volume is: check the address"
+        : "expected one of the volumes \(available.joined(separator: ", ")), got \"\(name)\"; "
+          + "correct the name"
     case .volumeInUse(let name, let portCount):
       "expected volume \"\(name)\" to be idle, \(portCount) ports are open on it; close them first"
     case .readOnlyVolume(let name):

@@ -1,0 +1,91 @@
+import ArgumentParser
+import FabricAuthentication
+import FabricCommandLine
+import FabricIOUnit
+import FabricStorage
+
+/// What a host may do with a volume, as it is written on the command line. A host's name may hold
+/// "=", a volume's may not.
+struct AllowArgument: ExpressibleByArgument {
+  static let synopsis = "HOST=VOLUME[:ro|:rw]"
+
+  let text: String
+  private(set) var rule: VolumeRights.Rule?
+
+  init?(argument: String) {
+    text = argument
+    guard let equals = argument.lastIndex(of: "=") else { return }
+    let host = String(argument[..<equals])
+    var volume = argument[argument.index(after: equals)...]
+    var access = VolumeAccess.readWrite
+    if volume.hasSuffix(":ro") || volume.hasSuffix(":rw") {
+      access = volume.hasSuffix(":ro") ? .readOnly : .readWrite
+      volume = volume.dropLast(3)
+    }
+    guard !host.isEmpty, !volume.isEmpty else { return }
+    rule = VolumeRights.Rule(
+      host: host == "*" ? nil : host, volume: volume == "*" ? nil : String(volume), access: access)
+  }
+}
+
+extension Serve {
+  /// The keys of `--keys`; nil without it.
+  func readKeys() throws(ToolFailure) -> Keyring? {
+    guard let keys else { return nil }
+    do throws(KeyFile.Refusal) {
+      return Keyring(try KeyFile.read(keys))
+    } catch { throw ToolFailure(66, error.description) }
+  }
+
+  /// What `--allow` says; nil without any. Names that nobody has are mistakes.
+  func readRights(_ keys: Keyring?) throws(ToolFailure) -> VolumeRights? {
+    if allow.isEmpty { return nil }
+    guard let keys else {
+      throw ToolFailure(
+        64,
+        "expected --keys FILE beside --allow: without keys a host may call itself what it likes")
+    }
+    var rules: [VolumeRights.Rule] = []
+    for argument in allow {
+      guard let rule = argument.rule else {
+        throw ToolFailure(
+          64,
+          "expected --allow \(AllowArgument.synopsis), where * stands for all, got "
+            + "\"\(argument.text)\"")
+      }
+      if let host = rule.host, !keys.names.contains(host) {
+        throw ToolFailure(
+          64,
+          "--allow \(argument.text): expected a host with a key, which are "
+            + "\(keys.names.joined(separator: ", ")), got \"\(host)\"")
+      }
+      if let name = rule.volume, !volume.contains(where: { $0.name == name }) {
+        let names = volume.map { $0.name }.joined(separator: ", ")
+        throw ToolFailure(
+          64, "--allow \(argument.text): expected one of the volumes \(names), got \"\(name)\"")
+      }
+      rules.append(rule)
+    }
+    return VolumeRights(rules)
+  }
+}
+
+/// Makes keys.
+struct Key: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Prints a new key for a host: a line for the key files of both sides.",
+    discussion: """
+      The unit's file has a line for each host, the host's file its own. Only their owners may read \
+      them. The host calls itself as its key is called.
+
+      Example: (umask 077; iounit key nqn.2024-01.org.example:web1 >>unit.keys)
+      """)
+
+  @Argument(help: "What the host calls itself: 1 to 64 bytes without white space.") var name: String
+
+  func run() throws {
+    do throws(PresharedKey.Refusal) {
+      Output.line(try KeyFile.freshLine(name: name))
+    } catch { throw ToolFailure(64, "\(error), got \"\(name)\"") }
+  }
+}
