@@ -22,6 +22,7 @@ let package = Package(
   products: [
     .library(name: "FabricMessaging", targets: ["FabricMessaging"]),
     .library(name: "FabricSharedMemory", targets: ["FabricSharedMemory"]),
+    .library(name: "FabricTCP", targets: ["FabricTCP"]),
     .library(name: "FabricHostDriver", targets: ["FabricHostDriver"]),
     .library(name: "FabricIOUnit", targets: ["FabricIOUnit"]),
     .library(name: "FabricStorage", targets: ["FabricStorage"]),
@@ -54,16 +55,28 @@ let package = Package(
       name: "FabricVerbsContract", dependencies: ["FabricPlatform", "FabricVerbs"],
       swiftSettings: ours),
 
-    // Floor 3: adapters
     .target(
-      name: "FabricSharedMemory", dependencies: ["FabricVerbs", "FabricPlatform", "FabricWire"],
-      swiftSettings: ours),
-    .target(
-      name: "FabricSimulated", dependencies: ["FabricPlatform", "FabricVerbs"],
+      name: "FabricAdapterParts", dependencies: ["FabricPlatform", "FabricVerbs"],
       swiftSettings: ours),
 
     .target(
       name: "FabricIWARP", dependencies: ["FabricPlatform", "FabricVerbs", "FabricWire"],
+      swiftSettings: ours),
+
+    // Floor 3: adapters
+    .target(
+      name: "FabricSharedMemory",
+      dependencies: ["FabricAdapterParts", "FabricVerbs", "FabricPlatform", "FabricWire"],
+      swiftSettings: ours),
+    .target(
+      name: "FabricSimulated", dependencies: ["FabricAdapterParts", "FabricPlatform", "FabricVerbs"],
+      swiftSettings: ours),
+    .target(
+      name: "FabricTCP",
+      dependencies: [
+        "CFabricLinux", "FabricAdapterParts", "FabricIWARP", "FabricPlatform", "FabricVerbs",
+        "FabricWire",
+      ],
       swiftSettings: ours),
 
     // Floor 4: messaging
@@ -159,8 +172,8 @@ let package = Package(
     .testTarget(
       name: "FabricSharedMemoryTests",
       dependencies: [
-        "CFabricLinux", "CSanitizedMutex", "ContractPeer", "FabricPlatform", "FabricSharedMemory",
-        "FabricVerbs", "FabricVerbsContract", "FabricWire", "TestSupport",
+        "CFabricLinux", "CSanitizedMutex", "ContractPeer", "FabricAdapterParts", "FabricPlatform",
+        "FabricSharedMemory", "FabricVerbs", "FabricVerbsContract", "FabricWire", "TestSupport",
       ],
       swiftSettings: ours),
     .testTarget(
@@ -179,6 +192,13 @@ let package = Package(
     .testTarget(
       name: "FabricIWARPTests",
       dependencies: ["FabricIWARP", "FabricPlatform", "FabricVerbs", "FabricWire", "TestSupport"],
+      swiftSettings: ours),
+    .testTarget(
+      name: "FabricTCPTests",
+      dependencies: [
+        "FabricAdapterParts", "FabricIWARP", "FabricPlatform", "FabricTCP", "FabricVerbs",
+        "FabricVerbsContract", "FabricWire", "TestSupport",
+      ],
       swiftSettings: ours),
     .testTarget(
       name: "FabricSimulatedTests",

@@ -27,22 +27,22 @@ public final class StreamReceiver {
   static let headByteCount = 2 + SegmentHeader.untaggedByteCount
   static let immediateByteCount = 8
 
-  private let options: Options
+  let options: Options
   private var reader: FPDUReader
   /// What the next message of each queue is numbered.
-  private var nextSend: UInt32 = 1
-  private var nextReadRequest: UInt32 = 1
+  var nextSend: UInt32 = 1
+  var nextReadRequest: UInt32 = 1
   /// The send under way: its bytes so far, and what it is.
-  private var sendOffset: UInt32 = 0
-  private var isSendOpen = false
-  private var sendOpcode = MessageOpcode.send
+  var sendOffset: UInt32 = 0
+  var isSendOpen = false
+  var sendOpcode = MessageOpcode.send
   /// The write under way, and the one that has just ended.
-  private var writeByteCount = 0
-  private var isWriteOpen = false
-  private var lastWriteByteCount: Int?
-  private var reads = ReadsUnderWay()
+  var writeByteCount = 0
+  var isWriteOpen = false
+  var lastWriteByteCount: Int?
+  var reads = ReadsUnderWay()
   /// Requests of the peer that are not answered yet.
-  private var unansweredReadCount = 0
+  var unansweredReadCount = 0
   /// A segment of which only a part has come.
   private var open: OpenSegment?
   /// The segment at hand, for a terminate message.
@@ -220,123 +220,6 @@ public final class StreamReceiver {
     return event
   }
 
-  private func takeTagged(
-    _ header: SegmentHeader, _ event: inout StreamEvent
-  ) throws(StreamViolation) {
-    let byteCount = event.segmentByteCount
-    guard !event.target.addingReportingOverflow(UInt64(byteCount)).overflow else {
-      throw StreamViolation(TerminateCause.DDP.offsetWraps)
-    }
-    if header.opcode == .readResponse {
-      event.kind = .readResponse
-      event.isFirst = reads.isAtBeginning
-      event.messageOffset = UInt32(truncatingIfNeeded: reads.doneByteCount)
-      guard
-        reads.take(key: event.key, offset: event.target, byteCount: byteCount, header.isLast)
-      else { throw StreamViolation(TerminateCause.DDP.invalidKey) }
-      return
-    }
-    event.isFirst = !isWriteOpen
-    writeByteCount = (isWriteOpen ? writeByteCount : 0) + byteCount
-    isWriteOpen = !header.isLast
-    lastWriteByteCount = header.isLast ? writeByteCount : nil
-  }
-
-  /// - Returns: false when nothing is to be consumed yet.
-  private func takeUntagged(
-    _ header: SegmentHeader, queue: UInt32, sequence: UInt32, isWhole: Bool, canReceive: Bool,
-    _ event: inout StreamEvent
-  ) throws(StreamViolation) -> Bool {
-    guard queue == header.opcode.queue?.rawValue else {
-      throw StreamViolation(TerminateCause.DDP.invalidQueue)
-    }
-    switch header.opcode {
-    case .readRequest:
-      try requireControl(header, sequence, nextReadRequest, event, ReadRequestHeader.byteCount)
-      guard isWhole else { return later(.needsMore, &event) }
-      guard unansweredReadCount < options.inboundReadDepth else {
-        throw StreamViolation(TerminateCause.DDP.noReceive)
-      }
-      rememberReadRequest(event.payload)
-      unansweredReadCount += 1
-      nextReadRequest &+= 1
-      event.kind = .readRequest
-    case .terminate:
-      try requireControl(header, sequence, 1, event, nil)
-      guard isWhole else { return later(.needsMore, &event) }
-      event.kind = .terminate
-    case .immediate, .immediateWithSolicitedEvent:
-      guard options.takesImmediate, !isSendOpen else {
-        throw StreamViolation(TerminateCause.RDMAP.unexpectedOpcode)
-      }
-      try requireControl(header, sequence, nextSend, event, Self.immediateByteCount)
-      guard isWhole else { return later(.needsMore, &event) }
-      guard canReceive else { return later(.needsReceive, &event) }
-      event.kind = .immediate
-      event.immediate = event.payload.bigUInt64(at: 0)
-      event.writeByteCount = lastWriteByteCount
-      lastWriteByteCount = nil
-      nextSend &+= 1
-    default:
-      return try takeSend(header, sequence, canReceive: canReceive, &event)
-    }
-    event.isFirst = true
-    return true
-  }
-
-  private func takeSend(
-    _ header: SegmentHeader, _ sequence: UInt32, canReceive: Bool, _ event: inout StreamEvent
-  ) throws(StreamViolation) -> Bool {
-    guard sequence == nextSend else {
-      throw StreamViolation(TerminateCause.DDP.sequenceOutOfRange)
-    }
-    guard event.messageOffset == (isSendOpen ? sendOffset : 0) else {
-      throw StreamViolation(TerminateCause.DDP.invalidOffset)
-    }
-    if isSendOpen {
-      guard header.opcode == sendOpcode else {
-        throw StreamViolation(TerminateCause.RDMAP.unexpectedOpcode)
-      }
-    } else {
-      guard canReceive else { return later(.needsReceive, &event) }
-      event.isFirst = true
-      sendOpcode = header.opcode
-      sendOffset = 0
-    }
-    let (end, wraps) = sendOffset.addingReportingOverflow(UInt32(event.segmentByteCount))
-    guard !wraps else { throw StreamViolation(TerminateCause.DDP.messageTooLong) }
-    event.kind = .send
-    lastWriteByteCount = nil
-    isSendOpen = !header.isLast
-    sendOffset = end
-    if header.isLast { nextSend &+= 1 }
-    return true
-  }
-
-  /// What a message of one segment and, mostly, one length must be.
-  private func requireControl(
-    _ header: SegmentHeader, _ sequence: UInt32, _ expected: UInt32, _ event: StreamEvent,
-    _ byteCount: Int?
-  ) throws(StreamViolation) {
-    guard sequence == expected else {
-      throw StreamViolation(TerminateCause.DDP.sequenceOutOfRange)
-    }
-    guard event.messageOffset == 0, header.isLast else {
-      throw StreamViolation(TerminateCause.DDP.invalidOffset)
-    }
-    guard event.segmentByteCount <= byteCount ?? TerminateMessage.maximumByteCount else {
-      throw StreamViolation(TerminateCause.DDP.messageTooLong)
-    }
-    guard event.segmentByteCount == byteCount ?? event.segmentByteCount else {
-      throw StreamViolation(TerminateCause.RDMAP.unspecifiedOperation)
-    }
-  }
-
-  private func later(_ kind: StreamEvent.Kind, _ event: inout StreamEvent) -> Bool {
-    event.kind = kind
-    return false
-  }
-
   // MARK: A segment that comes in pieces
 
   private func advance(_ segment: inout OpenSegment, _ byteCount: Int) {
@@ -396,7 +279,7 @@ public final class StreamReceiver {
     unsafe faultHeader.append(contentsOf: here.slice(0, byteCount).rawBytes)
   }
 
-  private func rememberReadRequest(_ payload: WireView) { faultReadRequest = payload.array }
+  func rememberReadRequest(_ payload: WireView) { faultReadRequest = payload.array }
 }
 
 extension MessageOpcode {

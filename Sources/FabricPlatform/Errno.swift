@@ -41,6 +41,12 @@ public struct Errno: Error, Hashable, Sendable, CustomStringConvertible {
   public static let connectionRefused = Errno(rawValue: ECONNREFUSED)
   public static let timedOut = Errno(rawValue: ETIMEDOUT)
   public static let protocolWrongTypeForSocket = Errno(rawValue: EPROTOTYPE)
+  public static let inProgress = Errno(rawValue: EINPROGRESS)
+  public static let addressNotAvailable = Errno(rawValue: EADDRNOTAVAIL)
+  public static let networkUnreachable = Errno(rawValue: ENETUNREACH)
+  public static let hostUnreachable = Errno(rawValue: EHOSTUNREACH)
+  public static let tooManyOpenFilesInSystem = Errno(rawValue: ENFILE)
+  public static let noBufferSpace = Errno(rawValue: ENOBUFS)
   public static let notSocket = Errno(rawValue: ENOTSOCK)
 
   /// Runs a call that returns a negative number on failure, again after EINTR.

@@ -15,6 +15,31 @@ public struct Poller: ~Copyable, Sendable {
     guard result == 0 else { throw Errno.current }
   }
 
+  /// Watches `number` for input and hang-up, each told once when it comes: whoever is told reads
+  /// until there is no more.
+  public borrowing func addEdges(_ number: CInt, tag: UInt64) throws(Errno) {
+    let result = fabric_epoll_edges(
+      descriptor.rawValue, fabric_epoll_operation_add, number, tag, false)
+    guard result == 0 else { throw Errno.current }
+  }
+
+  /// Whether room for output is told as well; what is there already is told again.
+  public borrowing func wantOutputEdges(_ wants: Bool, _ number: CInt, tag: UInt64) {
+    _ = fabric_epoll_edges(
+      descriptor.rawValue, fabric_epoll_operation_change, number, tag, wants)
+  }
+
+  /// Watches `number` for room for output only.
+  public borrowing func addOutput(_ number: CInt, tag: UInt64) throws(Errno) {
+    let result = fabric_epoll_add_output(descriptor.rawValue, number, tag)
+    guard result == 0 else { throw Errno.current }
+  }
+
+  /// From output to input and hang-up.
+  public borrowing func wantInput(_ number: CInt, tag: UInt64) {
+    _ = fabric_epoll_want_input(descriptor.rawValue, number, tag)
+  }
+
   /// Stops watching `number`; no effect when it is not watched.
   public borrowing func remove(_ number: CInt) {
     _ = epoll_ctl(descriptor.rawValue, EPOLL_CTL_DEL, number, nil)

@@ -1,3 +1,4 @@
+import FabricAdapterParts
 import FabricPlatform
 import FabricVerbs
 import FabricWire
@@ -10,7 +11,7 @@ import Synchronization
 final class Connection: EventSource, @unchecked Sendable {
   private struct State {
     var socket: SequencedSocket?
-    var events: SharedMemoryEventChannel?
+    var events: EventChannel?
     var tag: UInt64 = 0
     /// Waiting for the listener's answer until then.
     var answerDeadline: MonotonicTime?
@@ -45,7 +46,7 @@ final class Connection: EventSource, @unchecked Sendable {
 
   /// Takes over a connected socket.
   func open(
-    _ socket: SequencedSocket, events: SharedMemoryEventChannel,
+    _ socket: SequencedSocket, events: EventChannel,
     answerDeadline: MonotonicTime?
   ) throws(Errno) {
     let raw = socket.descriptor.rawValue

@@ -1,3 +1,4 @@
+import FabricAdapterParts
 import FabricPlatform
 public import FabricVerbs
 import Synchronization
@@ -59,8 +60,9 @@ public final class SharedMemoryAdapter: Adapter {
 
   public var capabilities: AdapterCapabilities {
     AdapterCapabilities(
-      hasImmediateWrite: true, hasRemoteRead: true, hasSharedReceiveQueue: true,
-      hasForeignMemory: false, maximumInlineByteCount: Record.maximumInlineByteCount,
+      hasImmediateWrite: true, hasImmediateSend: true, hasRemoteRead: true,
+      hasSharedReceiveQueue: true, hasForeignMemory: false, hasAcknowledgements: true,
+      maximumInlineByteCount: Record.maximumInlineByteCount,
       maximumPrivateDataByteCount: ControlMessage.maximumPrivateDataByteCount,
       maximumMessageByteCount: Record.maximumByteCount)
   }
@@ -92,7 +94,7 @@ public final class SharedMemoryAdapter: Adapter {
     guard let domain = protectionDomain as? SharedMemoryProtectionDomain else {
       throw .foreignParts
     }
-    return ReceiveQueue(domain: domain, capacity: capacity)
+    return ReceiveQueue(localKeys: domain.localKeys, capacity: capacity)
   }
 
   public func makeQueuePair(
@@ -109,7 +111,7 @@ public final class SharedMemoryAdapter: Adapter {
       queue = shared
     } else {
       try check(attributes.receiveCapacity, "receive queue")
-      queue = ReceiveQueue(domain: domain, capacity: attributes.receiveCapacity)
+      queue = ReceiveQueue(localKeys: domain.localKeys, capacity: attributes.receiveCapacity)
     }
     do {
       return try SharedMemoryQueuePair(
@@ -130,7 +132,7 @@ public final class SharedMemoryAdapter: Adapter {
 
   public func makeEventChannel() throws(ResourceError) -> any ConnectionEventChannel {
     do {
-      return try SharedMemoryEventChannel()
+      return try EventChannel()
     } catch {
       throw .system(error, doing: "making an event channel")
     }
@@ -139,7 +141,7 @@ public final class SharedMemoryAdapter: Adapter {
   public func listen(
     at address: FabricAddress, events: any ConnectionEventChannel
   ) throws(ConnectError) -> any Listener {
-    guard address.fabric == fabric, let events = events as? SharedMemoryEventChannel else {
+    guard address.fabric == fabric, let events = events as? EventChannel else {
       throw .invalidAddress("expected an address shm:PATH, got \(address)")
     }
     return try SharedMemoryListener(at: address, options: options, events: events)
@@ -149,7 +151,7 @@ public final class SharedMemoryAdapter: Adapter {
     _ queuePair: any QueuePair, to address: FabricAddress, privateData: [UInt8],
     timeout: Duration, events: any ConnectionEventChannel
   ) throws(ConnectError) {
-    guard address.fabric == fabric, let events = events as? SharedMemoryEventChannel else {
+    guard address.fabric == fabric, let events = events as? EventChannel else {
       throw .invalidAddress("expected an address shm:PATH, got \(address)")
     }
     guard let queuePair = queuePair as? SharedMemoryQueuePair, queuePair.state == .initialized

@@ -1,3 +1,4 @@
+import FabricAdapterParts
 import FabricPlatform
 import FabricVerbs
 import FabricWire
@@ -14,7 +15,7 @@ final class SharedMemoryConnectionRequest: ConnectionRequest, EventSource, @unch
   }
 
   let peer: SequencedSocket.PeerCredentials
-  private let events: SharedMemoryEventChannel
+  private let events: EventChannel
   private let door: Door
   private let number: CInt
   private let state: Mutex<State>
@@ -24,7 +25,7 @@ final class SharedMemoryConnectionRequest: ConnectionRequest, EventSource, @unch
 
   private init(
     _ socket: SequencedSocket, peer: SequencedSocket.PeerCredentials, door: Door,
-    events: SharedMemoryEventChannel
+    events: EventChannel
   ) {
     self.peer = peer
     self.door = door
@@ -35,7 +36,7 @@ final class SharedMemoryConnectionRequest: ConnectionRequest, EventSource, @unch
 
   static func wait(
     on socket: SequencedSocket, peer: SequencedSocket.PeerCredentials, at door: Door,
-    events: SharedMemoryEventChannel
+    events: EventChannel
   ) {
     let request = SharedMemoryConnectionRequest(socket, peer: peer, door: door, events: events)
     guard let tag = try? events.add(request, descriptor: request.number) else { return }
@@ -105,7 +106,7 @@ final class SharedMemoryConnectionRequest: ConnectionRequest, EventSource, @unch
     _ queuePair: any QueuePair, privateData: [UInt8], events: any ConnectionEventChannel
   ) throws(ConnectError) {
     guard let queuePair = queuePair as? SharedMemoryQueuePair,
-      let events = events as? SharedMemoryEventChannel, queuePair.state == .initialized
+      let events = events as? EventChannel, queuePair.state == .initialized
     else { throw .invalidState }
     guard privateData.count <= ControlMessage.maximumPrivateDataByteCount else {
       throw .privateDataTooLong

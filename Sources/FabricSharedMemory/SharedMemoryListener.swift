@@ -1,3 +1,4 @@
+import FabricAdapterParts
 import FabricPlatform
 import FabricVerbs
 import FabricWire
@@ -10,7 +11,7 @@ final class SharedMemoryListener: Listener {
   private let socket: ListeningSocket
 
   init(
-    at address: FabricAddress, options: SharedMemoryOptions, events: SharedMemoryEventChannel
+    at address: FabricAddress, options: SharedMemoryOptions, events: EventChannel
   ) throws(ConnectError) {
     self.address = address
     socket = try ListeningSocket(at: address, options: options, events: events)
@@ -29,7 +30,7 @@ private final class ListeningSocket: EventSource, @unchecked Sendable {
   private let socket: SequencedSocket
   /// Which file the socket is: as long as it is open, no other has this identity.
   private let identity: FileIdentity?
-  private let events: SharedMemoryEventChannel
+  private let events: EventChannel
   private let tag = Atomic<UInt64>(0)
   private let isClosed = Atomic<Bool>(false)
   private let door = Door()
@@ -38,7 +39,7 @@ private final class ListeningSocket: EventSource, @unchecked Sendable {
   private let pausedUntil = Mutex<MonotonicTime?>(nil)
 
   init(
-    at address: FabricAddress, options: SharedMemoryOptions, events: SharedMemoryEventChannel
+    at address: FabricAddress, options: SharedMemoryOptions, events: EventChannel
   ) throws(ConnectError) {
     self.address = address
     self.options = options

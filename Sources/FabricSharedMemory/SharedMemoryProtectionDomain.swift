@@ -1,3 +1,4 @@
+import FabricAdapterParts
 import FabricPlatform
 import FabricVerbs
 import Synchronization
@@ -181,11 +182,6 @@ final class SharedMemoryProtectionDomain: ProtectionDomain {
   /// Whether an element lies in a living region with the rights that its use needs.
   @inline(__always)
   func covers(_ element: ScatterGatherElement, writing: Bool) -> Bool {
-    if element.byteCount == 0 { return true }
-    guard let record = localKeys.record(for: RemoteKey(rawValue: element.localKey.rawValue)) else {
-      return false
-    }
-    return record.covers(element.address, UInt64(element.byteCount))
-      && (!writing || record.access.contains(.localWrite))
+    localKeys.covers(element, writing: writing)
   }
 }

@@ -1,3 +1,4 @@
+import FabricAdapterParts
 import FabricPlatform
 import FabricVerbs
 import Synchronization
@@ -200,9 +201,4 @@ final class SharedMemoryQueuePair: QueuePair, @unchecked Sendable {
     let wasAnnounced = announced.withLock { $0.remove(region.localKey) != nil }
     if wasAnnounced { connection.withdraw(region) }
   }
-}
-
-/// The smallest power of two that is not less.
-func nextPowerOfTwo(_ count: Int) -> Int {
-  count <= 1 ? 1 : 1 << (Int.bitWidth - (count - 1).leadingZeroBitCount)
 }

@@ -30,9 +30,10 @@ public final class SimulatedAdapter: Adapter, @unchecked Sendable {
     self.network = network
     self.name = name
     capabilities = AdapterCapabilities(
-      hasImmediateWrite: options.hasImmediateWrite, hasRemoteRead: options.hasRemoteRead,
+      hasImmediateWrite: options.hasImmediateWrite, hasImmediateSend: true,
+      hasRemoteRead: options.hasRemoteRead,
       hasSharedReceiveQueue: options.hasSharedReceiveQueue,
-      hasForeignMemory: options.hasForeignMemory,
+      hasForeignMemory: options.hasForeignMemory, hasAcknowledgements: true,
       maximumInlineByteCount: options.maximumInlineByteCount,
       maximumPrivateDataByteCount: options.maximumPrivateDataByteCount,
       maximumMessageByteCount: options.maximumMessageByteCount)

@@ -1,3 +1,4 @@
+import FabricAdapterParts
 import FabricPlatform
 import FabricVerbs
 

@@ -1,10 +1,16 @@
 /// What an adapter can and cannot do; the contract suite asks.
 public struct AdapterCapabilities: Equatable, Sendable {
   public var hasImmediateWrite: Bool
+  /// Sends may carry immediate data; iWARP's cannot.
+  public var hasImmediateSend: Bool
   public var hasRemoteRead: Bool
   public var hasSharedReceiveQueue: Bool
   /// Memory that the protection domain did not allocate may be registered.
   public var hasForeignMemory: Bool
+  /// The success of a send or write tells that the peer's adapter has taken it. Without, it tells
+  /// that the memory may be used again: the peer may still refuse, and then the connection ends
+  /// with its reason. (iWARP: RFC 5040 section 5.5)
+  public var hasAcknowledgements: Bool
   /// Bytes of a request with `.inline`.
   public var maximumInlineByteCount: Int
   /// Bytes of private data in connect, accept and reject.
@@ -13,14 +19,16 @@ public struct AdapterCapabilities: Equatable, Sendable {
   public var maximumMessageByteCount: Int
 
   public init(
-    hasImmediateWrite: Bool, hasRemoteRead: Bool, hasSharedReceiveQueue: Bool,
-    hasForeignMemory: Bool, maximumInlineByteCount: Int, maximumPrivateDataByteCount: Int,
-    maximumMessageByteCount: Int
+    hasImmediateWrite: Bool, hasImmediateSend: Bool, hasRemoteRead: Bool,
+    hasSharedReceiveQueue: Bool, hasForeignMemory: Bool, hasAcknowledgements: Bool,
+    maximumInlineByteCount: Int, maximumPrivateDataByteCount: Int, maximumMessageByteCount: Int
   ) {
     self.hasImmediateWrite = hasImmediateWrite
+    self.hasImmediateSend = hasImmediateSend
     self.hasRemoteRead = hasRemoteRead
     self.hasSharedReceiveQueue = hasSharedReceiveQueue
     self.hasForeignMemory = hasForeignMemory
+    self.hasAcknowledgements = hasAcknowledgements
     self.maximumInlineByteCount = maximumInlineByteCount
     self.maximumPrivateDataByteCount = maximumPrivateDataByteCount
     self.maximumMessageByteCount = maximumMessageByteCount

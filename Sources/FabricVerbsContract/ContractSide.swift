@@ -119,6 +119,11 @@ final class ContractSide {
     }
   }
 
+  var capabilities: AdapterCapabilities { adapter.capabilities }
+
+  /// `value` where sends carry immediates; else nil.
+  func immediate(_ value: UInt32) -> UInt32? { capabilities.hasImmediateSend ? value : nil }
+
   // MARK: Memory
 
   /// The bytes of a region of this side.

@@ -45,6 +45,13 @@ public struct WireBuffer: @unchecked Sendable {
       .copyBytes(from: bytes)
   }
 
+  /// The `count` bytes from `offset`.
+  @inlinable
+  public func slice(_ offset: Int, _ count: Int) -> WireBuffer {
+    precondition(offset >= 0 && count >= 0 && offset &+ count <= byteCount, "outside the buffer")
+    return unsafe WireBuffer(base + offset, byteCount: count)
+  }
+
   /// Sets every byte to zero.
   @inlinable
   public func clear() {

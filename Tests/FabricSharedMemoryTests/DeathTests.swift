@@ -1,3 +1,4 @@
+import FabricAdapterParts
 import FabricPlatform
 import FabricVerbs
 import Foundation
@@ -64,7 +65,7 @@ struct DeathTests {
     let path = "/tmp/fabric-door-\(getpid())-\(bytes.count)"
     let listener = try server.adapter.listen(
       at: FabricAddress(fabric: "shm", endpoint: path), events: server.events)
-    let events = try #require(server.events as? SharedMemoryEventChannel)
+    let events = try #require(server.events as? EventChannel)
     #expect(events.sourceCount == 1)
     for _ in 0..<100 {
       let socket = try SequencedSocket.connect(to: path)

@@ -1,3 +1,4 @@
+import FabricAdapterParts
 import FabricPlatform
 import FabricVerbs
 import Foundation
@@ -11,7 +12,7 @@ struct DoorTests {
   func silentPeers() throws {
     let pair = try ConnectedPair()
     defer { pair.close() }
-    let events = try #require(pair.server.events as? SharedMemoryEventChannel)
+    let events = try #require(pair.server.events as? EventChannel)
     let known = events.sourceCount
     let silent = try (0..<300).map { _ in
       let socket = try SequencedSocket.connect(to: pair.path)

@@ -1,4 +1,5 @@
 public import FabricPlatform
+public import FabricVerbs
 public import Synchronization
 
 /// What a remote key opens: a range, the rights, and who may use it.

@@ -1,9 +1,9 @@
-import FabricPlatform
-import FabricVerbs
+public import FabricPlatform
+public import FabricVerbs
 import Synchronization
 
 /// Something with a descriptor that an event channel looks after.
-protocol EventSource: AnyObject, Sendable {
+public protocol EventSource: AnyObject, Sendable {
   /// The descriptor has something.
   func ready()
   /// Called now and then, for time-outs.
@@ -11,7 +11,7 @@ protocol EventSource: AnyObject, Sendable {
 }
 
 /// Gathers what happens on sockets into connection events.
-final class SharedMemoryEventChannel: ConnectionEventChannel, @unchecked Sendable {
+public final class EventChannel: ConnectionEventChannel, @unchecked Sendable {
   private struct State {
     var sources: [UInt64: any EventSource] = [:]
     var nextTag: UInt64 = 1
@@ -25,18 +25,18 @@ final class SharedMemoryEventChannel: ConnectionEventChannel, @unchecked Sendabl
   /// Kept, so that a look at the time-outs allocates nothing.
   private var looked: [any EventSource] = []
 
-  init() throws(Errno) {
+  public init() throws(Errno) {
     poller = try Poller()
     wakeUp = try EventDescriptor()
     try poller.add(wakeUp.descriptor.rawValue, tag: 0)
   }
 
-  var descriptor: CInt? { poller.descriptor.rawValue }
+  public var descriptor: CInt? { poller.descriptor.rawValue }
 
   /// Listeners, connections and peers at the door that it looks after.
-  var sourceCount: Int { state.withLock { $0.sources.count } }
+  public var sourceCount: Int { state.withLock { $0.sources.count } }
 
-  func poll() -> ConnectionEvent? {
+  public func poll() -> ConnectionEvent? {
     if let event = takeEvent() { return event }
     poller.wait(timeout: .zero) { tag in
       if tag == 0 {
@@ -70,19 +70,14 @@ final class SharedMemoryEventChannel: ConnectionEventChannel, @unchecked Sendabl
     state.withLock { $0.events.isEmpty ? nil : $0.events.removeFirst() }
   }
 
-  func post(_ event: ConnectionEvent) {
+  public func post(_ event: ConnectionEvent) {
     state.withLock { $0.events.append(event) }
     wakeUp.signal()
   }
 
   /// Looks after a source from now on; the tag ends it.
-  func add(_ source: any EventSource, descriptor: CInt) throws(Errno) -> UInt64 {
-    let tag = state.withLock { state in
-      let tag = state.nextTag
-      state.nextTag += 1
-      state.sources[tag] = source
-      return tag
-    }
+  public func add(_ source: any EventSource, descriptor: CInt) throws(Errno) -> UInt64 {
+    let tag = enter(source)
     do {
       try poller.add(descriptor, tag: tag)
     } catch {
@@ -92,17 +87,43 @@ final class SharedMemoryEventChannel: ConnectionEventChannel, @unchecked Sendabl
     return tag
   }
 
+  /// As `add`, for a descriptor that is waited for until it has room for output.
+  public func addOutput(_ source: any EventSource, descriptor: CInt) throws(Errno) -> UInt64 {
+    let tag = enter(source)
+    do {
+      try poller.addOutput(descriptor, tag: tag)
+    } catch {
+      state.withLock { _ = $0.sources.removeValue(forKey: tag) }
+      throw error
+    }
+    return tag
+  }
+
+  /// From output to input, for a source that `addOutput` has added.
+  public func wantInput(tag: UInt64, descriptor: CInt) {
+    poller.wantInput(descriptor, tag: tag)
+  }
+
+  private func enter(_ source: any EventSource) -> UInt64 {
+    state.withLock { state in
+      let tag = state.nextTag
+      state.nextTag += 1
+      state.sources[tag] = source
+      return tag
+    }
+  }
+
   /// Wakes nobody for a descriptor for a while; its source stays.
-  func unwatch(descriptor: CInt) { poller.remove(descriptor) }
+  public func unwatch(descriptor: CInt) { poller.remove(descriptor) }
 
   /// Ends `unwatch`, unless the source has gone: nobody would answer its descriptor.
-  func watch(tag: UInt64, descriptor: CInt) throws(Errno) {
+  public func watch(tag: UInt64, descriptor: CInt) throws(Errno) {
     try state.withLock { state throws(Errno) in
       if state.sources[tag] != nil { try poller.add(descriptor, tag: tag) }
     }
   }
 
-  func remove(tag: UInt64, descriptor: CInt) {
+  public func remove(tag: UInt64, descriptor: CInt) {
     let wasThere = state.withLock { $0.sources.removeValue(forKey: tag) != nil }
     if wasThere { poller.remove(descriptor) }
   }

@@ -1,26 +1,31 @@
-import FabricPlatform
-import Synchronization
+public import Synchronization
 
 /// A lock that may be taken in one function and given back in another, and tried without waiting.
-struct FutexLock: ~Copyable, Sendable {
+public struct FutexLock: ~Copyable, Sendable {
   /// 0 free, 1 taken, 2 taken and somebody may sleep.
-  private let word = Atomic<UInt32>(0)
+  @usableFromInline let word = Atomic<UInt32>(0)
 
   /// Sequentially consistent: who fails may rely on the holder's look at what was stored before.
-  borrowing func tryLock() -> Bool {
+  @inlinable
+  public borrowing func tryLock() -> Bool {
     word.compareExchange(expected: 0, desired: 1, ordering: .sequentiallyConsistent).exchanged
   }
 
-  borrowing func lock() {
+  public init() {}
+
+  @inlinable
+  public borrowing func lock() {
     if tryLock() { return }
     while word.exchange(2, ordering: .acquiring) != 0 { Futex.wait(word, while: 2) }
   }
 
-  borrowing func unlock() {
+  @inlinable
+  public borrowing func unlock() {
     if word.exchange(0, ordering: .sequentiallyConsistent) == 2 { Futex.wake(word, count: 1) }
   }
 
-  borrowing func withLock<Result>(_ body: () -> Result) -> Result {
+  @inlinable
+  public borrowing func withLock<Result>(_ body: () -> Result) -> Result {
     lock()
     defer { unlock() }
     return body()

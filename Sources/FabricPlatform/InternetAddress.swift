@@ -1,0 +1,101 @@
+import CFabricLinux
+
+/// An IPv4 or IPv6 address with a port. The corresponding C types are `sockaddr_in` and
+/// `sockaddr_in6`.
+public struct InternetAddress: Hashable, Sendable, CustomStringConvertible {
+  /// 4 bytes, or 16.
+  public let host: [UInt8]
+  public let port: UInt16
+  /// The interface of a link-local IPv6 address; else 0.
+  let scope: UInt32
+
+  init(_ raw: fabric_internet_address) {
+    var raw = raw
+    let isV4 = unsafe fabric_address_family(&raw) == fabric_family_v4
+    host = unsafe [UInt8](unsafeUninitializedCapacity: 16) { buffer, count in
+      unsafe fabric_address_host(&raw, buffer.baseAddress!)
+      count = isV4 ? 4 : 16
+    }
+    port = unsafe fabric_address_port(&raw)
+    scope = isV4 ? 0 : unsafe fabric_address_scope(&raw)
+  }
+
+  var raw: fabric_internet_address {
+    host.count == 4
+      ? unsafe fabric_make_address_v4(host, port) : unsafe fabric_make_address_v6(host, port, scope)
+  }
+
+  var family: CInt { host.count == 4 ? fabric_family_v4 : fabric_family_v6 }
+
+  /// Whether it is this machine talking to itself: 127.0.0.0/8, ::1, or the former within IPv6.
+  public var isLoopback: Bool {
+    if host.count == 4 { return host[0] == 127 }
+    if host.prefix(10).allSatisfy({ $0 == 0 }) {
+      if host[10] == 0xff && host[11] == 0xff { return host[12] == 127 }
+      return host[10..<15].allSatisfy { $0 == 0 } && host[15] == 1
+    }
+    return false
+  }
+
+  /// The host alone, as text.
+  public var hostDescription: String {
+    unsafe withUnsafeTemporaryAllocation(of: CChar.self, capacity: Int(INET6_ADDRSTRLEN)) { text in
+      guard
+        unsafe inet_ntop(family, host, text.baseAddress!, socklen_t(INET6_ADDRSTRLEN)) != nil
+      else { return "?" }
+      return unsafe String(cString: text.baseAddress!)
+    }
+  }
+
+  /// `1.2.3.4:5`, `[::1]:5`.
+  public var description: String {
+    host.count == 4 ? "\(hostDescription):\(port)" : "[\(hostDescription)]:\(port)"
+  }
+
+  /// Why text is no address.
+  public struct Malformed: Error, Equatable, Sendable, CustomStringConvertible {
+    public let description: String
+  }
+
+  /// Splits HOST:PORT or [IPv6]:PORT.
+  public static func split(_ text: String) throws(Malformed) -> (host: String, port: UInt16) {
+    let form = "expected HOST:PORT or [IPv6]:PORT, got \"\(text)\""
+    guard let colon = text.lastIndex(of: ":") else { throw Malformed(description: form) }
+    var host = text[..<colon]
+    let digits = text[text.index(after: colon)...]
+    guard !digits.isEmpty, digits.allSatisfy({ $0.isASCII && $0.isNumber }),
+      let port = UInt16(digits)
+    else {
+      throw Malformed(
+        description: "expected a port of 0 to 65535 behind the last colon, got \"\(text)\"")
+    }
+    if host.hasPrefix("[") && host.hasSuffix("]") {
+      host = host.dropFirst().dropLast()
+      guard host.contains(":") else { throw Malformed(description: form) }
+    } else if host.contains(where: { ":[]".contains($0) }) {
+      throw Malformed(
+        description: "expected an IPv6 address in brackets, as [::1]:4420, got \"\(text)\"")
+    }
+    guard !host.isEmpty else { throw Malformed(description: form) }
+    return (String(host), port)
+  }
+
+  /// The addresses that HOST:PORT stands for, at most 8. Names are asked for, which may take the
+  /// resolver's time.
+  public static func resolve(_ text: String) throws(Malformed) -> [InternetAddress] {
+    let (host, port) = try split(text)
+    let found: Result<[InternetAddress], Malformed> = unsafe withUnsafeTemporaryAllocation(
+      of: fabric_internet_address.self, capacity: 8
+    ) { raw in
+      let count = unsafe fabric_resolve(host, "\(port)", raw.baseAddress!, 8)
+      guard count > 0 else {
+        var words = "no address"
+        if count < 0, let text = unsafe gai_strerror(count) { words = unsafe String(cString: text) }
+        return .failure(
+          Malformed(description: "expected a host that can be found, got \"\(host)\": \(words)"))
+      }
+      return .success((0..<Int(count)).map { unsafe InternetAddress(raw[$0]) })
+    }
+    return try found.get()
+  }
+}

@@ -1,0 +1,205 @@
+import CFabricLinux
+import FabricIWARP
+import FabricPlatform
+import FabricWire
+
+/// FPDUs that go out together: headers and small payloads side by side in memory of its own, large
+/// payloads where they lie, all in one system call.
+///
+/// Threads: under the queue pair's transmit lock.
+@safe
+final class OutputTrain {
+  private static let scratchByteCount = 12 << 10
+  private static let pieceLimit = 96
+  /// Payload bytes that a train carries, so that the first ones' ends are not long in coming.
+  private static let byteLimit = 256 << 10
+  /// Up to so many bytes a copy costs less than a piece of their own.
+  private static let copyLimit = 512
+
+  private let hasChecksums: Bool
+  /// Markers go into the bytes themselves: such FPDUs are made whole, one by one.
+  private var marked: FPDUWriter?
+  private let scratch: UnsafeMutableRawPointer
+  private let pieces: UnsafeMutablePointer<iovec>
+  private var scratchCount = 0
+  private var pieceCount = 0
+  private var firstPiece = 0
+  private var byteCount = 0
+  /// The last piece lies in `scratch` and ends where that ends.
+  private var endsInScratch = false
+
+  init(checksums: Bool, markers: Bool) {
+    hasChecksums = checksums
+    marked = markers ? FPDUWriter(markers: true, checksums: checksums) : nil
+    unsafe scratch = .allocate(byteCount: Self.scratchByteCount, alignment: 64)
+    unsafe pieces = .allocate(capacity: Self.pieceLimit)
+  }
+
+  deinit {
+    unsafe scratch.deallocate()
+    unsafe pieces.deallocate()
+  }
+
+  var isEmpty: Bool { pieceCount == 0 }
+
+  /// The longest payload of one segment.
+  var segmentLimit: Int { marked == nil ? FPDUWriter.maximumSegmentByteCount : 8192 }
+
+  /// Whether a segment more may go along.
+  var hasRoom: Bool {
+    pieceCount + 4 <= Self.pieceLimit && byteCount < Self.byteLimit
+      && scratchCount + (marked == nil ? 2 * Self.copyLimit + 64 : 9000) <= Self.scratchByteCount
+  }
+
+  /// Adds the FPDU of one segment; there must be room.
+  ///
+  /// - Parameters:
+  ///   - first, second: the payload; stays where it is until the train is out, unless it is short.
+  ///   - header: written to the buffer it is given, of `headerByteCount` bytes.
+  func append(
+    headerByteCount: Int, _ first: Piece = Piece(), _ second: Piece = Piece(),
+    header: (WireBuffer) -> Void
+  ) {
+    precondition(hasRoom, "the train is full")
+    if marked != nil { return appendMarked(headerByteCount, first, second, header) }
+    let segmentByteCount = headerByteCount + first.byteCount + second.byteCount
+    let front = unsafe scratch + scratchCount
+    let length = UInt16(truncatingIfNeeded: segmentByteCount).bigEndian
+    unsafe front.storeBytes(of: length, as: UInt16.self)
+    header(unsafe WireBuffer(front + 2, byteCount: headerByteCount))
+    var checksum = Checksum()
+    if hasChecksums {
+      unsafe checksum.add(UnsafeRawBufferPointer(start: front, count: 2 + headerByteCount))
+    }
+    var count = 2 + headerByteCount
+    addPayload(first, &count, &checksum)
+    addPayload(second, &count, &checksum)
+    addTrailer(behind: count, padding: -(2 + segmentByteCount) & 3, &checksum)
+  }
+
+  /// - Parameter count: bytes of `scratch` that do not go along yet.
+  private func addPayload(_ piece: Piece, _ count: inout Int, _ checksum: inout Checksum) {
+    guard piece.byteCount > 0,
+      let source = unsafe UnsafeMutableRawPointer(bitPattern: UInt(piece.address))
+    else { return }
+    if hasChecksums {
+      unsafe checksum.add(UnsafeRawBufferPointer(start: source, count: piece.byteCount))
+    }
+    if piece.byteCount <= Self.copyLimit {
+      unsafe copyShort(
+        to: scratch + scratchCount + count, from: source, byteCount: piece.byteCount)
+      count += piece.byteCount
+    } else {
+      addScratch(count)
+      unsafe addPiece(source, piece.byteCount)
+      count = 0
+    }
+  }
+
+  private func addTrailer(behind count: Int, padding: Int, _ checksum: inout Checksum) {
+    let end = unsafe scratch + scratchCount + count
+    unsafe end.storeBytes(of: 0, as: UInt32.self)
+    if hasChecksums {
+      unsafe checksum.add(UnsafeRawBufferPointer(start: end, count: padding))
+    }
+    // The sum goes out with its low byte first.
+    let sum = hasChecksums ? checksum.value.littleEndian : 0
+    unsafe (end + padding).storeBytes(of: sum, as: UInt32.self)
+    addScratch(count + padding + 4)
+  }
+
+  /// The next `count` bytes of `scratch` go along.
+  private func addScratch(_ count: Int) {
+    if endsInScratch {
+      unsafe pieces[pieceCount - 1].iov_len += count
+    } else {
+      unsafe pieces[pieceCount] = iovec(iov_base: scratch + scratchCount, iov_len: count)
+      pieceCount += 1
+      endsInScratch = true
+    }
+    scratchCount += count
+    byteCount += count
+  }
+
+  private func addPiece(_ bytes: UnsafeMutableRawPointer, _ count: Int) {
+    unsafe pieces[pieceCount] = iovec(iov_base: bytes, iov_len: count)
+    pieceCount += 1
+    endsInScratch = false
+    byteCount += count
+  }
+
+  private func appendMarked(
+    _ headerByteCount: Int, _ first: Piece, _ second: Piece, _ header: (WireBuffer) -> Void
+  ) {
+    var segment = [UInt8](repeating: 0, count: headerByteCount + 1)
+    unsafe segment.withUnsafeMutableBytes { raw in
+      header(unsafe WireBuffer(raw.baseAddress!, byteCount: headerByteCount))
+    }
+    segment.removeLast()
+    for piece in [first, second] where piece.byteCount > 0 {
+      unsafe segment.append(
+        contentsOf: UnsafeRawBufferPointer(
+          start: UnsafeRawPointer(bitPattern: UInt(piece.address)), count: piece.byteCount))
+    }
+    let count = segment.count
+    // A byte behind, so that there is an address for no bytes at all.
+    segment.append(0)
+    var bytes: [UInt8] = []
+    unsafe segment.withUnsafeBytes { raw in
+      marked?.append(unsafe WireView(raw.baseAddress!, byteCount: count), to: &bytes)
+    }
+    unsafe bytes.withUnsafeBytes { raw in
+      unsafe (scratch + scratchCount).copyMemory(from: raw.baseAddress!, byteCount: raw.count)
+    }
+    addScratch(bytes.count)
+  }
+
+  /// An FPDU without a segment.
+  func appendEmpty() {
+    precondition(hasRoom, "the train is full")
+    if marked != nil { return appendMarked(0, Piece(), Piece(), { _ in }) }
+    unsafe (scratch + scratchCount).storeBytes(of: 0, as: UInt16.self)
+    var checksum = Checksum()
+    if hasChecksums {
+      unsafe checksum.add(UnsafeRawBufferPointer(start: scratch + scratchCount, count: 2))
+    }
+    addTrailer(behind: 2, padding: 2, &checksum)
+  }
+
+  /// Hands as much as possible to the socket.
+  ///
+  /// - Returns: `.bytes` once the train is out, and empty again.
+  func send(over socket: StreamSocket) -> StreamSocket.Transfer {
+    while firstPiece < pieceCount {
+      switch unsafe socket.send(pieces + firstPiece, count: pieceCount - firstPiece) {
+      case .bytes(let count): skip(count)
+      case let other: return other
+      }
+    }
+    reset()
+    return .bytes(byteCount)
+  }
+
+  private func skip(_ count: Int) {
+    var left = count
+    while left > 0 {
+      let piece = unsafe pieces[firstPiece]
+      if unsafe left < piece.iov_len {
+        unsafe pieces[firstPiece] = iovec(
+          iov_base: piece.iov_base + left, iov_len: piece.iov_len - left)
+        return
+      }
+      left -= unsafe piece.iov_len
+      firstPiece += 1
+    }
+  }
+
+  /// Forgets what is not out.
+  func reset() {
+    scratchCount = 0
+    pieceCount = 0
+    firstPiece = 0
+    byteCount = 0
+    endsInScratch = false
+  }
+}

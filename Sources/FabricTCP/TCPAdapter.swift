@@ -1,0 +1,148 @@
+import FabricAdapterParts
+import FabricIWARP
+import FabricPlatform
+public import FabricVerbs
+import Synchronization
+
+/// A fabric between any two machines that can reach each other by TCP: iWARP in user space, the
+/// same on the wire as the Linux kernel's `siw` and iWARP cards. (Specs/IWARP.md)
+///
+/// Addresses are HOST:PORT or [IPv6]:PORT. A send or write that has succeeded was handed to the
+/// operating system; see `AdapterCapabilities.hasAcknowledgements`.
+public final class TCPAdapter: Adapter {
+  public let fabric = "tcp"
+  let options: TCPOptions
+  private static let nextNumber = Atomic<UInt32>(1)
+  private struct Weak { weak var domain: TCPProtectionDomain? }
+  private let domains = Mutex<[Weak]>([])
+
+  public init(_ options: TCPOptions = TCPOptions()) throws(ResourceError) {
+    guard 512...65000 ~= options.segmentByteCount else {
+      throw .invalidCapacity(
+        "expected segments of 512 to 65000 bytes, got \(options.segmentByteCount)")
+    }
+    self.options = options
+  }
+
+  public var capabilities: AdapterCapabilities {
+    AdapterCapabilities(
+      hasImmediateWrite: options.hasImmediateData, hasImmediateSend: false, hasRemoteRead: true,
+      hasSharedReceiveQueue: true, hasForeignMemory: true, hasAcknowledgements: false,
+      maximumInlineByteCount: SendEntry.maximumInlineByteCount,
+      maximumPrivateDataByteCount: options.maximumPrivateDataByteCount,
+      maximumMessageByteCount: 1 << 30)
+  }
+
+  public func makeProtectionDomain() throws(ResourceError) -> any ProtectionDomain {
+    let domain = TCPProtectionDomain()
+    domains.withLock { domains in
+      domains.removeAll { $0.domain == nil }
+      domains.append(Weak(domain: domain))
+    }
+    return domain
+  }
+
+  /// Ends all connections as the death of the process does.
+  func die() {
+    for domain in domains.withLock({ $0.compactMap(\.domain) }) { domain.hangUp() }
+  }
+
+  public func makeCompletionQueue(capacity: Int) throws(ResourceError) -> any CompletionQueue {
+    guard 1...(1 << 24) ~= capacity else {
+      throw .invalidCapacity(
+        "expected a completion queue for 1 to 16777216 requests, got \(capacity)")
+    }
+    do {
+      return try TCPCompletionQueue(capacity: capacity)
+    } catch {
+      throw .system(error, doing: "making a completion queue")
+    }
+  }
+
+  public func makeSharedReceiveQueue(
+    in protectionDomain: any ProtectionDomain, capacity: Int
+  ) throws(ResourceError) -> any SharedReceiveQueue {
+    try check(capacity, "shared receive queue")
+    guard let domain = protectionDomain as? TCPProtectionDomain else { throw .foreignParts }
+    return ReceiveQueue(localKeys: domain.localKeys, capacity: capacity)
+  }
+
+  public func makeQueuePair(
+    _ attributes: QueuePairAttributes
+  ) throws(ResourceError) -> any QueuePair {
+    try check(attributes.sendCapacity, "send queue")
+    guard let domain = attributes.protectionDomain as? TCPProtectionDomain,
+      let sends = attributes.sendCompletionQueue as? TCPCompletionQueue,
+      let receives = attributes.receiveCompletionQueue as? TCPCompletionQueue
+    else { throw .foreignParts }
+    let queue: ReceiveQueue
+    if let shared = attributes.sharedReceiveQueue {
+      guard let shared = shared as? ReceiveQueue else { throw .foreignParts }
+      queue = shared
+    } else {
+      try check(attributes.receiveCapacity, "receive queue")
+      queue = ReceiveQueue(localKeys: domain.localKeys, capacity: attributes.receiveCapacity)
+    }
+    return TCPQueuePair(
+      number: Self.nextNumber.add(1, ordering: .relaxed).oldValue, options: options,
+      domain: domain, sendCompletionQueue: sends, receiveCompletionQueue: receives,
+      receiveQueue: queue, usesSharedReceiveQueue: attributes.sharedReceiveQueue != nil,
+      sendCapacity: attributes.sendCapacity)
+  }
+
+  private func check(_ capacity: Int, _ what: String) throws(ResourceError) {
+    guard 1...65536 ~= capacity else {
+      throw .invalidCapacity("expected a \(what) for 1 to 65536 requests, got \(capacity)")
+    }
+  }
+
+  public func makeEventChannel() throws(ResourceError) -> any ConnectionEventChannel {
+    do {
+      return try EventChannel()
+    } catch {
+      throw .system(error, doing: "making an event channel")
+    }
+  }
+
+  public func listen(
+    at address: FabricAddress, events: any ConnectionEventChannel
+  ) throws(ConnectError) -> any Listener {
+    guard address.fabric == fabric, let events = events as? EventChannel else {
+      throw .invalidAddress("expected an address tcp:HOST:PORT, got \(address)")
+    }
+    return try TCPListener(at: address, options: options, events: events)
+  }
+
+  public func connect(
+    _ queuePair: any QueuePair, to address: FabricAddress, privateData: [UInt8],
+    timeout: Duration, events: any ConnectionEventChannel
+  ) throws(ConnectError) {
+    guard address.fabric == fabric, let events = events as? EventChannel else {
+      throw .invalidAddress("expected an address tcp:HOST:PORT, got \(address)")
+    }
+    guard let queuePair = queuePair as? TCPQueuePair, queuePair.state == .initialized else {
+      throw .invalidState
+    }
+    guard privateData.count <= capabilities.maximumPrivateDataByteCount else {
+      throw .privateDataTooLong
+    }
+    let addresses = try Self.resolve(address)
+    guard addresses.allSatisfy({ $0.port != 0 }) else {
+      throw .invalidAddress("expected a port of 1 to 65535 to connect to, got \(address)")
+    }
+    guard queuePair.transition(from: .initialized, to: .readyToReceive) else {
+      throw .invalidState
+    }
+    OutgoingConnection.start(
+      queuePair, to: address, addresses, privateData: privateData, deadline: .now + timeout,
+      options: options, events: events)
+  }
+
+  static func resolve(_ address: FabricAddress) throws(ConnectError) -> [InternetAddress] {
+    do {
+      return try InternetAddress.resolve(address.endpoint)
+    } catch {
+      throw .invalidAddress("\(address): \(error)")
+    }
+  }
+}

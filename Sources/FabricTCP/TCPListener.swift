@@ -1,0 +1,141 @@
+import FabricAdapterParts
+import FabricPlatform
+import FabricVerbs
+import Synchronization
+
+/// Listens at an address; port 0 chooses one, which `address` then tells.
+final class TCPListener: Listener {
+  let address: FabricAddress
+  private let socket: ListeningStream
+
+  init(
+    at address: FabricAddress, options: TCPOptions, events: EventChannel
+  ) throws(ConnectError) {
+    socket = try ListeningStream(at: address, options: options, events: events)
+    self.address = FabricAddress(
+      fabric: address.fabric, endpoint: socket.ownAddress?.description ?? address.endpoint)
+  }
+
+  func close() { socket.close() }
+
+  // The event channel holds the socket, not the listener: who drops the listener stops listening.
+  deinit { close() }
+}
+
+/// A listener's socket, looked after by its event channel.
+private final class ListeningStream: EventSource, @unchecked Sendable {
+  private let options: TCPOptions
+  private let events: EventChannel
+  private let limits: AddressLimits
+  private let door = Door()
+  private let tag = Atomic<UInt64>(0)
+
+  private struct State {
+    var socket: StreamSocket?
+    /// When to listen again, after the process had no descriptor left for a peer.
+    var pausedUntil: MonotonicTime?
+  }
+  private let state: Mutex<State>
+  let ownAddress: InternetAddress?
+
+  init(
+    at address: FabricAddress, options: TCPOptions, events: EventChannel
+  ) throws(ConnectError) {
+    self.options = options
+    self.events = events
+    limits = AddressLimits(options)
+    let socket = try Self.listen(at: address)
+    state = Mutex(State(socket: socket))
+    ownAddress = socket.ownAddress
+    do {
+      tag.store(try events.add(self, descriptor: socket.number), ordering: .relaxed)
+    } catch {
+      throw .system(error, doing: "listening at \(address.endpoint)")
+    }
+  }
+
+  private static func listen(at address: FabricAddress) throws(ConnectError) -> StreamSocket {
+    let place = try TCPAdapter.resolve(address)[0]
+    do {
+      return try StreamSocket.listen(at: place)
+    } catch .addressInUse {
+      throw .addressInUse(
+        "expected a free port at \(address.endpoint), but somebody listens there already: stop it "
+          + "or choose another port")
+    } catch .addressNotAvailable {
+      throw .invalidAddress(
+        "expected an address of this machine, got \(address.endpoint): see \"ip address\"")
+    } catch .permissionDenied {
+      throw .invalidAddress(
+        "expected a port that user \(CallingUser.id) may listen at, got \(address.endpoint): choose "
+          + "one above 1023")
+    } catch {
+      throw .system(error, doing: "listening at \(address.endpoint)")
+    }
+  }
+
+  func ready() {
+    // A flood of peers does not keep this thread: the rest is there at the next look.
+    for _ in 0..<64 {
+      let accepted: (StreamSocket, InternetAddress)?
+      do {
+        accepted = try state.withLock { state throws(Errno) in try state.socket?.accept() }
+      } catch {
+        return pause()
+      }
+      guard let (socket, peer) = accepted else { return }
+      // Who has too many is hung up on.
+      guard let ticket = limits.enter(peer) else { continue }
+      socket.prepare(silence: options.silence)
+      IncomingConnection.wait(
+        on: socket, from: peer, ticket: ticket, at: door, options: options, events: events)
+    }
+  }
+
+  private func pause() {
+    state.withLock { state in
+      state.pausedUntil = .now + .milliseconds(100)
+      if let socket = state.socket { events.unwatch(descriptor: socket.number) }
+    }
+  }
+
+  func expire(at now: MonotonicTime) {
+    let isStuck = state.withLock { state in
+      guard let end = state.pausedUntil, end <= now, let socket = state.socket else {
+        return false
+      }
+      state.pausedUntil = nil
+      do {
+        try events.watch(tag: tag.load(ordering: .relaxed), descriptor: socket.number)
+      } catch {
+        return true
+      }
+      return false
+    }
+    if isStuck { pause() }
+  }
+
+  func close() {
+    state.withLock { state in
+      guard let socket = state.socket.take() else { return }
+      events.remove(tag: tag.load(ordering: .relaxed), descriptor: socket.number)
+    }
+  }
+}
+
+/// Peers of one listener whose request is awaited: so many at most, the oldest making room.
+final class Door: Sendable {
+  private let waiting = Mutex<[IncomingConnection]>([])
+
+  /// Lets a peer wait; returns the one to be turned away for it.
+  func enter(_ peer: IncomingConnection, limit: Int) -> IncomingConnection? {
+    waiting.withLock { waiting in
+      waiting.append(peer)
+      return waiting.count > limit ? waiting.removeFirst() : nil
+    }
+  }
+
+  func leave(_ peer: IncomingConnection) {
+    waiting.withLock { waiting in waiting.removeAll { $0 === peer } }
+  }
+}

@@ -1,0 +1,124 @@
+import FabricAdapterParts
+import FabricPlatform
+import FabricVerbs
+import Synchronization
+
+/// Memory of this process, and the keys to it; nobody else sees it but through its connections.
+final class TCPProtectionDomain: ProtectionDomain {
+  private struct State {
+    var regions: [LocalKey: MemoryRegion] = [:]
+    var queuePairs: [UInt32: Weak] = [:]
+  }
+  private struct Weak { weak var queuePair: TCPQueuePair? }
+
+  /// Keys that peers name.
+  let remoteKeys = RemoteKeyTable()
+  /// Keys that requests of this process name.
+  let localKeys = RemoteKeyTable()
+  private let state = Mutex(State())
+
+  func allocate(byteCount: Int, access: AccessRights) throws(RegistrationError) -> MemoryRegion {
+    guard byteCount > 0 else { throw .emptyOrWrapping }
+    let mapping: Mapping
+    do {
+      mapping = try Mapping.anonymous(byteCount: wholePages(byteCount))
+    } catch { throw .system(error, doing: "mapping \(byteCount) bytes") }
+    return try enter(mapping.address, byteCount, access, owner: mapping)
+  }
+
+  func register(
+    address: UInt64, byteCount: Int, access: AccessRights, owner: AnyObject?
+  ) throws(RegistrationError) -> MemoryRegion {
+    guard byteCount > 0, address != 0,
+      !address.addingReportingOverflow(UInt64(byteCount)).overflow
+    else { throw .emptyOrWrapping }
+    return try enter(address, byteCount, access, owner: owner)
+  }
+
+  private func enter(
+    _ address: UInt64, _ byteCount: Int, _ access: AccessRights, owner: AnyObject?
+  ) throws(RegistrationError) -> MemoryRegion {
+    var record = RemoteKeyRecord(address: address, byteCount: UInt64(byteCount), access: access)
+    guard let local = localKeys.insert(record) else {
+      throw .tooManyKeys(limit: RemoteKeyTable.limit)
+    }
+    record.context = UInt64(local.rawValue)
+    var remote: RemoteKey?
+    if !access.isDisjoint(with: [.remoteRead, .remoteWrite]) {
+      remote = remoteKeys.insert(record)
+      if remote == nil {
+        localKeys.remove(local)
+        throw .tooManyKeys(limit: RemoteKeyTable.limit)
+      }
+    }
+    let region = MemoryRegion(
+      address: address, byteCount: byteCount, access: access,
+      localKey: LocalKey(rawValue: local.rawValue), remoteKey: remote, owner: owner)
+    state.withLock { $0.regions[region.localKey] = region }
+    return region
+  }
+
+  func deregister(_ region: MemoryRegion) {
+    let wasThere = state.withLock { $0.regions.removeValue(forKey: region.localKey) != nil }
+    guard wasThere else { return }
+    localKeys.remove(RemoteKey(rawValue: region.localKey.rawValue))
+    // Granted keys of the region go with it.
+    let context = UInt64(region.localKey.rawValue)
+    remoteKeys.removeAll { $0.context == context }
+    waitForPlacement(of: nil)
+  }
+
+  func grant(
+    _ access: AccessRights, to region: MemoryRegion, offset: Int, byteCount: Int,
+    only queuePair: (any QueuePair)?
+  ) throws(RegistrationError) -> RemoteKey {
+    guard byteCount > 0, offset >= 0, offset <= region.byteCount,
+      byteCount <= region.byteCount - offset, region.access.isSuperset(of: access)
+    else { throw .notWithinRegion }
+    let record = RemoteKeyRecord(
+      address: region.address + UInt64(offset), byteCount: UInt64(byteCount), access: access,
+      queuePairNumber: queuePair?.number ?? 0, context: UInt64(region.localKey.rawValue))
+    guard let key = remoteKeys.insert(record) else {
+      throw .tooManyKeys(limit: RemoteKeyTable.limit)
+    }
+    return key
+  }
+
+  func revoke(_ key: RemoteKey) {
+    let number = remoteKeys.record(for: key)?.queuePairNumber ?? 0
+    guard remoteKeys.remove(key) else { return }
+    waitForPlacement(of: number == 0 ? nil : number)
+  }
+
+  /// Returns when no placement that began before is still under way.
+  private func waitForPlacement(of number: UInt32?) {
+    if let number {
+      state.withLock { $0.queuePairs[number]?.queuePair }?.waitForPlacement()
+      return
+    }
+    let all = state.withLock { $0.queuePairs.values.compactMap(\.queuePair) }
+    for queuePair in all { queuePair.waitForPlacement() }
+  }
+
+  /// The living region that a remote key's record belongs to.
+  func region(of record: RemoteKeyRecord) -> MemoryRegion? {
+    state.withLock {
+      $0.regions[LocalKey(rawValue: UInt32(truncatingIfNeeded: record.context))]
+    }
+  }
+
+  /// Ends all connections as the death of the process does.
+  func hangUp() {
+    for queuePair in state.withLock({ $0.queuePairs.values.compactMap(\.queuePair) }) {
+      queuePair.hangUp()
+    }
+  }
+
+  func attach(_ queuePair: TCPQueuePair) {
+    state.withLock { $0.queuePairs[queuePair.number] = Weak(queuePair: queuePair) }
+  }
+
+  func detach(_ queuePair: TCPQueuePair) {
+    state.withLock { _ = $0.queuePairs.removeValue(forKey: queuePair.number) }
+  }
+}

@@ -1,0 +1,244 @@
+import CFabricLinux
+import FabricAdapterParts
+import FabricIWARP
+import FabricPlatform
+import FabricVerbs
+import Synchronization
+
+/// One end of an iWARP connection.
+///
+/// The initiator composes FPDUs and hands them to the socket at the post; what there is no room for
+/// goes out when a completion queue is polled. The target reads the socket when its receive
+/// completion queue is polled, checks what came and places it.
+///
+/// Locks: `receiving` before `transmitting`.
+@safe
+final class TCPQueuePair: QueuePair, @unchecked Sendable {
+  let number: UInt32
+  let options: TCPOptions
+  let domain: TCPProtectionDomain
+  let sendCompletionQueue: TCPCompletionQueue
+  let receiveCompletionQueue: TCPCompletionQueue
+  let receiveQueue: ReceiveQueue
+  let usesSharedReceiveQueue: Bool
+  private(set) var sendMember: CompletionQueueMember!
+  private(set) var receiveMember: CompletionQueueMember!
+
+  private let stateWord = Atomic<UInt8>(QueuePairState.initialized.rawValue)
+  /// The end of the connection, announced once.
+  private let link = Mutex(Link())
+
+  struct Link {
+    var socket: StreamSocket?
+    var events: EventChannel?
+    /// Given back with the connection.
+    var ticket: AddressTicket?
+  }
+
+  // The send queue. Counts of requests since the beginning:
+  let sendCapacity: Int
+  let entryMask: Int
+  let entries: UnsafeMutablePointer<SendEntry>
+  /// Posted; by the poster, under `transmitting`.
+  let postedCount = Atomic<UInt64>(0)
+  /// Handed to the socket; under `transmitting`.
+  let sentCount = Atomic<UInt64>(0)
+  /// Ended and told; by the polling thread of the send completion queue.
+  let retiredCount = Atomic<UInt64>(0)
+  /// RDMA reads among them: sent, and answered.
+  let readsIssued = Atomic<UInt64>(0)
+  let readsAnswered = Atomic<UInt64>(0)
+  var readsRetired: UInt64 = 0
+  var hasReportedFailure = false
+  /// How the oldest unanswered read ends when the peer has refused it.
+  let readFailure = Atomic<UInt8>(WorkCompletionStatus.flushed.rawValue)
+
+  /// Guards `output`.
+  let transmitting = FutexLock()
+  let output: Output
+  /// Work for `transmit` when a completion queue is polled.
+  let hasOutput = Atomic<Bool>(false)
+
+  /// Guards `inbound`, and the placement of bytes: whoever has revoked a key takes it once, and
+  /// every older use of the key is over.
+  let receiving = FutexLock()
+  let inbound: Inbound
+  /// The socket may have something to read.
+  let mayHaveInput = Atomic<Bool>(false)
+  /// Times that a message had to wait for a receive.
+  let receiverNotReadyCount = Atomic<UInt64>(0)
+
+  init(
+    number: UInt32, options: TCPOptions, domain: TCPProtectionDomain,
+    sendCompletionQueue: TCPCompletionQueue, receiveCompletionQueue: TCPCompletionQueue,
+    receiveQueue: ReceiveQueue, usesSharedReceiveQueue: Bool, sendCapacity: Int
+  ) {
+    self.number = number
+    self.options = options
+    self.domain = domain
+    self.sendCompletionQueue = sendCompletionQueue
+    self.receiveCompletionQueue = receiveCompletionQueue
+    self.receiveQueue = receiveQueue
+    self.usesSharedReceiveQueue = usesSharedReceiveQueue
+    self.sendCapacity = sendCapacity
+    let slots = nextPowerOfTwo(sendCapacity)
+    entryMask = slots - 1
+    unsafe entries = .allocate(capacity: slots)
+    output = Output(entryCount: slots)
+    inbound = Inbound()
+    attach()
+    domain.attach(self)
+  }
+
+  deinit { unsafe entries.deallocate() }
+
+  // MARK: Completion queues
+
+  private var receivePossible: Int { usesSharedReceiveQueue ? 0 : receiveQueue.capacity }
+
+  private func attach() {
+    if sendCompletionQueue === receiveCompletionQueue {
+      let member = CompletionQueueMember(self, in: sendCompletionQueue, sends: true, receives: true)
+      sendMember = member
+      receiveMember = member
+      sendCompletionQueue.attach(member, possible: sendCapacity + receivePossible)
+    } else {
+      sendMember = CompletionQueueMember(
+        self, in: sendCompletionQueue, sends: true, receives: false)
+      receiveMember = CompletionQueueMember(
+        self, in: receiveCompletionQueue, sends: false, receives: true)
+      sendCompletionQueue.attach(sendMember, possible: sendCapacity)
+      receiveCompletionQueue.attach(receiveMember, possible: receivePossible)
+    }
+  }
+
+  private func detach() {
+    if sendMember === receiveMember {
+      sendCompletionQueue.detach(sendMember, possible: sendCapacity + receivePossible)
+    } else {
+      sendCompletionQueue.detach(sendMember, possible: sendCapacity)
+      receiveCompletionQueue.detach(receiveMember, possible: receivePossible)
+    }
+  }
+
+  /// Requests that a member's queues hold.
+  func outstandingCount(for member: CompletionQueueMember) -> Int {
+    let sends = postedCount.load(ordering: .relaxed) &- retiredCount.load(ordering: .relaxed)
+    return (member.sends ? Int(truncatingIfNeeded: sends) : 0)
+      + (member.receives && !usesSharedReceiveQueue ? receiveQueue.count : 0)
+  }
+
+  /// Whether polling this member's part would do anything.
+  func hasWork(for member: CompletionQueueMember) -> Bool {
+    if hasOutput.load(ordering: .sequentiallyConsistent) { return true }
+    if member.receives && hasInboundWork { return true }
+    return member.sends && hasEndedSends
+  }
+
+  /// A look at one queue pair: output that waits, then input, then the ends of sends.
+  func poll(
+    _ member: CompletionQueueMember, into completions: inout MutableSpan<WorkCompletion>,
+    from start: Int
+  ) -> Int {
+    var count = start
+    if hasOutput.load(ordering: .acquiring) {
+      transmitAgain()
+    } else if output.hasSentSincePoll.load(ordering: .relaxed) {
+      output.hasSentSincePoll.store(false, ordering: .relaxed)
+    }
+    if member.receives { count = receive(into: &completions, from: count) }
+    if member.sends { count = retireSends(into: &completions, from: count) }
+    return count
+  }
+
+  /// The socket is to be read at the next poll.
+  func expectInput() {
+    mayHaveInput.store(true, ordering: .relaxed)
+    if output.isBlocked.load(ordering: .relaxed) { hasOutput.store(true, ordering: .relaxed) }
+  }
+
+  func raise() {
+    sendMember.raise()
+    if receiveMember !== sendMember { receiveMember.raise() }
+  }
+
+  // MARK: State
+
+  var state: QueuePairState {
+    @inline(__always) get { QueuePairState(rawValue: stateWord.load(ordering: .acquiring))! }
+  }
+
+  /// Goes from one state to another; false when it was not in the first.
+  func transition(from old: QueuePairState, to new: QueuePairState) -> Bool {
+    stateWord.compareExchange(
+      expected: old.rawValue, desired: new.rawValue, ordering: .acquiringAndReleasing
+    ).exchanged
+  }
+
+  /// Takes over a socket whose start-up is over; false when the queue pair has ended meanwhile.
+  ///
+  /// - Parameter early: what has come behind the start-up.
+  func join(
+    _ socket: StreamSocket, _ agreement: StartUp.Agreement, early: [UInt8],
+    ticket: AddressTicket?, events: EventChannel
+  ) -> Bool {
+    link.withLock { $0 = Link(socket: socket, events: events, ticket: ticket) }
+    receiving.withLock { inbound.begin(socket, agreement, early: early, options) }
+    transmitting.withLock { output.begin(socket, agreement, options) }
+    // Pairs with the acquire in `state`: whoever sees the state sees the socket.
+    guard transition(from: .readyToReceive, to: .readyToSend) else { return false }
+    do {
+      try receiveCompletionQueue.watch(socket.number, number: number)
+      if sendCompletionQueue !== receiveCompletionQueue {
+        try sendCompletionQueue.watch(socket.number, number: number)
+      }
+    } catch {
+      fail(.failure("watching a socket failed: \(error)"))
+    }
+    expectInput()
+    transmitNow()
+    raise()
+    return true
+  }
+
+  // MARK: Ending
+
+  /// Enters the error state; the first caller's reason is announced.
+  func fail(_ reason: DisconnectReason) {
+    let old = stateWord.exchange(QueuePairState.error.rawValue, ordering: .acquiringAndReleasing)
+    guard old != QueuePairState.error.rawValue else { return }
+    let link = self.link.withLock { $0 }
+    if let socket = link.socket {
+      receiveCompletionQueue.unwatch(socket.number)
+      sendCompletionQueue.unwatch(socket.number)
+      socket.endInOrder()
+      if reason != .peer && reason != .peerDied, let events = link.events {
+        // Closing with something unread would reset the connection, and the peer lose what it
+        // has not read yet.
+        LingeringSocket.wait(on: socket, ticket: link.ticket, events: events)
+      }
+    }
+    self.link.withLock { $0.ticket = nil }
+    if old == QueuePairState.readyToSend.rawValue {
+      link.events?.post(.disconnected(self, reason))
+    }
+    raise()
+  }
+
+  func disconnect() { fail(.local) }
+
+  func destroy() {
+    fail(.local)
+    detach()
+    domain.detach(self)
+  }
+
+  /// Ends the connection as the death of the process does.
+  func hangUp() {
+    link.withLock { $0.socket }?.reset()
+    stateWord.store(QueuePairState.error.rawValue, ordering: .releasing)
+  }
+
+  /// Returns when no placement that began before is still under way.
+  func waitForPlacement() { receiving.withLock {} }
+}
