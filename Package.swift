@@ -249,3 +249,17 @@ let package = Package(
 )
 
 if hasURCU { package.targets.append(.systemLibrary(name: "CFabricURCU")) }
+
+// The fuzzers need flags that every module is built with: `Tests/fuzz.sh` sets this.
+if Context.environment["FABRIC_FUZZ"] != nil {
+  package.targets += [
+    .systemLibrary(name: "CFuzzer", path: "Tests/Fuzz/CFuzzer"),
+    .executableTarget(
+      name: "Fuzz",
+      dependencies: [
+        "CFuzzer", "FabricCompletion", "FabricIOProtocol", "FabricIWARP", "FabricMessaging",
+        "FabricPlatform", "FabricSimulated", "FabricVerbs", "FabricWire",
+      ],
+      path: "Tests/Fuzz", exclude: ["CFuzzer", "Corpus"], swiftSettings: ours),
+  ]
+}

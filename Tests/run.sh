@@ -43,13 +43,28 @@ fi
 # Without arguments, which choose tests, the libraries' tests also run under the thread sanitizer.
 [ $# = 0 ] && step Tests/sanitize.sh
 
+# And what reads bytes of peers gets bytes that nobody thought of, each part for a short while.
+fuzzing() {
+  local status
+  Tests/fuzz.sh 10 | tee "$fuzz_log"
+  status=${PIPESTATUS[0]}
+  [ "$status" = 77 ] && { fuzz_skipped="the fuzzers: this toolchain has no libFuzzer"; return 0; }
+  return "$status"
+}
+fuzz_skipped=
+fuzz_log=.build/fuzz-output.txt
+: > "$fuzz_log"
+[ $# = 0 ] && step fuzzing
+
 # One line for the end of each test, as Swift Testing prints them; a suite's and the run's own
 # lines begin otherwise. A name may hold anything, hence the anchors at both ends.
 ended() { grep -aE "^[^[:alnum:]]+ Test (case )?.* $1" "$log" | grep -avcE '^[^[:alnum:]]+ Test (run|case) '; }
-passed=$(ended 'passed after [0-9.]+ seconds')
+fuzzed=$(grep -c '^fuzz [a-z-]*: passed' "$fuzz_log")
+passed=$(($(ended 'passed after [0-9.]+ seconds') + fuzzed))
 failed=$(ended 'failed after [0-9.]+ seconds')
 skips=$(grep -aE '^[^[:alnum:]]+ (Test|Suite) .* skipped(:|\.|$)' "$log" | sed -E 's/^[^[:alnum:]]+ //')
 [ -n "$models_skipped" ] && skips=${skips:+$skips$'\n'}$models_skipped
+[ -n "$fuzz_skipped" ] && skips=${skips:+$skips$'\n'}$fuzz_skipped
 skipped=$(printf '%s' "$skips" | grep -c '^')
 
 none_ran=

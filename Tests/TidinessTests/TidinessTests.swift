@@ -70,7 +70,7 @@ struct TidinessTests {
 
   /// Modules that only tests use stand on no floor.
   static let testSupport: Set = [
-    "CAllocationCounter", "CSanitizedMutex", "ContractPeer", "TestSupport",
+    "CAllocationCounter", "CFuzzer", "CSanitizedMutex", "ContractPeer", "Fuzz", "TestSupport",
   ]
 
   @Test("modules use only modules of lower floors")

@@ -1,0 +1,7 @@
+// The entry to libFuzzer for programs with a main of their own, as its documentation has it.
+#pragma once
+#include <stddef.h>
+#include <stdint.h>
+
+int LLVMFuzzerRunDriver(int *argc, char ***argv,
+                        int (*callback)(const uint8_t *data, size_t size));
