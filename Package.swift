@@ -258,7 +258,7 @@ if Context.environment["FABRIC_FUZZ"] != nil {
       name: "Fuzz",
       dependencies: [
         "CFuzzer", "FabricCompletion", "FabricIOProtocol", "FabricIWARP", "FabricMessaging",
-        "FabricPlatform", "FabricSimulated", "FabricVerbs", "FabricWire",
+        "FabricPlatform", "FabricSharedMemory", "FabricSimulated", "FabricVerbs", "FabricWire",
       ],
       path: "Tests/Fuzz", exclude: ["CFuzzer", "Corpus"], swiftSettings: ours),
   ]

@@ -2,16 +2,19 @@ import FabricVerbs
 import FabricWire
 
 @testable import FabricMessaging
+@testable import FabricSharedMemory
 
-/// What channels read and count. Offset 0: which; then its bytes.
+/// What channels and sockets read, and what channels count. Offset 0: which; then its bytes.
 func fuzzMessages(_ input: FuzzInput) {
   var input = input
-  switch input.number(below: 5) {
+  switch input.number(below: 7) {
   case 0: headers(input.remainder())
   case 1: openings(input.remainder())
   case 2: creditIsBounded(&input)
   case 3: peerBuffersAreTakenOnce(&input)
-  default: ownBuffersAreHeldOnce(&input)
+  case 4: ownBuffersAreHeldOnce(&input)
+  case 5: hellos(input.remainder())
+  default: controlMessages(input.remainder())
   }
 }
 
@@ -45,6 +48,23 @@ private func openings(_ bytes: [UInt8]) {
   // What is written is what this side speaks.
   expected.versions = other.versions
   require(other == expected, "an opening came back otherwise")
+}
+
+/// What is read is written back as it was, but for the header and the versions.
+private func hellos(_ bytes: [UInt8]) {
+  withExactView(bytes) { view in
+    guard let hello = try? KeyHello(view) else { return }
+    let again = written(bytes.count) { _ = hello.write(to: $0) }
+    require(again[20...] == bytes[20...], "a hello came back otherwise")
+  }
+}
+
+private func controlMessages(_ bytes: [UInt8]) {
+  let read: (([UInt8]) -> ControlMessage?) = { bytes in
+    withExactView(bytes) { try? ControlMessage($0) }
+  }
+  guard let message = read(bytes) else { return }
+  require(read(message.bytes) == message, "\(message) came back otherwise")
 }
 
 // MARK: Counts
