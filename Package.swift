@@ -172,7 +172,7 @@ let package = Package(
     .testTarget(
       name: "FabricSharedMemoryTests",
       dependencies: [
-        "CFabricLinux", "CSanitizedMutex", "ContractPeer", "FabricAdapterParts", "FabricPlatform",
+        "CFabricLinux", "CSanitizedMutex", "FabricAdapterParts", "FabricPlatform",
         "FabricSharedMemory", "FabricVerbs", "FabricVerbsContract", "FabricWire", "TestSupport",
       ],
       swiftSettings: ours),
@@ -211,12 +211,21 @@ let package = Package(
         "FabricPlatform", "FabricSimulated", "FabricVerbs",
       ],
       swiftSettings: ours),
-    .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: ours),
+    .target(
+      name: "TestSupport", dependencies: ["FabricPlatform"], path: "Tests/TestSupport",
+      swiftSettings: ours),
     .target(name: "CAllocationCounter", path: "Tests/CAllocationCounter"),
     .target(name: "CSanitizedMutex", path: "Tests/CSanitizedMutex"),
     .executableTarget(
-      name: "ContractPeer", dependencies: ["FabricPlatform", "FabricSharedMemory", "FabricVerbs"],
+      name: "ContractPeer",
+      dependencies: ["FabricPlatform", "FabricSharedMemory", "FabricTCP", "FabricVerbs"],
       path: "Tests/ContractPeer", swiftSettings: ours),
+    .testTarget(
+      name: "FabricVerbsContractTests",
+      dependencies: [
+        "ContractPeer", "FabricPlatform", "FabricVerbs", "FabricVerbsContract", "TestSupport",
+      ],
+      swiftSettings: ours),
     .testTarget(name: "TidinessTests", swiftSettings: ours),
     .testTarget(
       name: "ToolTests",

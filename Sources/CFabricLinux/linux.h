@@ -31,6 +31,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -201,6 +202,9 @@ static inline int fabric_lock_whole_file(int fd) {
   lock.l_whence = SEEK_SET;
   return fcntl(fd, F_OFD_SETLK, &lock);
 }
+
+/// getrandom(2).
+static inline long fabric_random(void *bytes, size_t count) { return getrandom(bytes, count, 0); }
 
 static inline int fabric_errno(void) { return errno; }
 

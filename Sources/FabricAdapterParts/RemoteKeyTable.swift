@@ -45,7 +45,12 @@ public final class RemoteKeyTable: @unchecked Sendable {
 
   @usableFromInline let keys: UnsafeMutablePointer<Atomic<UInt32>>
   @usableFromInline let records: UnsafeMutablePointer<RemoteKeyRecord>
-  private let count = Mutex(0)
+  private struct Drawing {
+    var count = 0
+    /// Drawn ahead: the system is asked for many at a time.
+    var random: [UInt32] = []
+  }
+  private let drawing = Mutex(Drawing())
   /// Where the table lies when others read it as well.
   private let mapping: Mapping?
 
@@ -83,45 +88,51 @@ public final class RemoteKeyTable: @unchecked Sendable {
 
   /// Draws a key for `record`; nil when `limit` keys exist.
   public func insert(_ record: RemoteKeyRecord) -> RemoteKey? {
-    count.withLock { count in
-      guard count < Self.limit else { return nil }
-      var random = SystemRandomNumberGenerator()
+    drawing.withLock { drawing in
+      guard drawing.count < Self.limit else { return nil }
       while true {
-        let key = UInt32.random(in: 1 ... .max, using: &random)
+        let key = Self.draw(&drawing.random)
         let slot = Int(key) & (Self.slotCount - 1)
-        guard unsafe keys[slot].load(ordering: .relaxed) == 0 else { continue }
+        guard key != 0, unsafe keys[slot].load(ordering: .relaxed) == 0 else { continue }
         unsafe records[slot] = record
         // Pairs with the acquire in `record(for:)`.
         unsafe keys[slot].store(key, ordering: .releasing)
-        count += 1
+        drawing.count += 1
         return RemoteKey(rawValue: key)
       }
     }
   }
 
+  private static func draw(_ random: inout [UInt32]) -> UInt32 {
+    if let next = random.popLast() { return next }
+    random = [UInt32](repeating: 0, count: 1024)
+    unsafe random.withUnsafeMutableBytes { unsafe SystemRandom.fill($0) }
+    return random.removeLast()
+  }
+
   /// Forgets a key; false when there is none.
   @discardableResult
   public func remove(_ key: RemoteKey) -> Bool {
-    count.withLock { count in
+    drawing.withLock { drawing in
       let slot = Int(key.rawValue) & (Self.slotCount - 1)
       guard key.rawValue != 0, unsafe keys[slot].load(ordering: .relaxed) == key.rawValue else {
         return false
       }
       unsafe keys[slot].store(0, ordering: .sequentiallyConsistent)
-      count -= 1
+      drawing.count -= 1
       return true
     }
   }
 
   /// Forgets every key whose record matches. Slow: it looks at every slot.
   public func removeAll(where matches: (RemoteKeyRecord) -> Bool) {
-    count.withLock { count in
+    drawing.withLock { drawing in
       for slot in 0..<Self.slotCount {
         guard unsafe keys[slot].load(ordering: .relaxed) != 0, unsafe matches(records[slot]) else {
           continue
         }
         unsafe keys[slot].store(0, ordering: .sequentiallyConsistent)
-        count -= 1
+        drawing.count -= 1
       }
     }
   }

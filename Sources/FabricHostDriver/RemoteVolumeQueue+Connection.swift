@@ -175,6 +175,7 @@ extension RemoteVolumeQueue {
     unsent.removeAll()
     doomed.removeAll()
     for index in 0..<slots.count where slots[index].isTaken {
+      takeBackLoan(index)
       slots[index].isSent = false
       slots[index].generation = (slots[index].generation &+ 1) & 0x7FFF
       unsent.push(index)

@@ -16,7 +16,8 @@ extension RemoteVolumeQueue {
       byteCount: request.data.byteCount, flags: request.flags)
     if request.operation == .read {
       command.remoteAddress = request.data.address
-      command.remoteKey = request.remoteKey
+      guard let key = key(for: index, over: channel) else { return false }
+      command.remoteKey = key
     }
     let refusal = unsafe withUnsafeTemporaryAllocation(
       byteCount: CommandCapsule.byteCount, alignment: 8
@@ -39,6 +40,23 @@ extension RemoteVolumeQueue {
     doomed.push(index)
     timer?.hasEnds = true
     return true
+  }
+
+  /// What the unit is to write a read's data with; nil while all keys are in use.
+  private func key(for index: Int, over channel: Channel) -> RemoteKey? {
+    guard lendsKeys else { return slots[index].request.remoteKey }
+    takeBackLoan(index)
+    guard let key = try? channel.lend(slots[index].request.data) else { return nil }
+    slots[index].loan = key
+    return key
+  }
+
+  /// The unit may not write to a request's data any more.
+  func takeBackLoan(_ index: Int) {
+    let key = slots[index].loan
+    guard key.rawValue != 0 else { return }
+    slots[index].loan = RemoteKey(rawValue: 0)
+    endpoint.protectionDomain.revoke(key)
   }
 
   /// Hands over what waits, until something is short again.
@@ -79,6 +97,7 @@ extension RemoteVolumeQueue {
 
   /// Puts a request's end into the batch.
   func end(_ index: Int, _ status: BlockStatus, _ transferredByteCount: UInt32) {
+    takeBackLoan(index)
     if slots[index].isSent {
       sentCount &-= 1
       if !isProven && isReady { hasProven() }

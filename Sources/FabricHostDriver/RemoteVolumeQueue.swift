@@ -58,6 +58,8 @@ public final class RemoteVolumeQueue {
   /// A request's place in the table.
   struct Slot: BitwiseCopyable {
     var request = RemoteRequest(.flush)
+    /// Lent to the unit for this request's data; 0: none.
+    var loan = RemoteKey(rawValue: 0)
     /// Nanoseconds on the monotonic clock, coarse.
     var submitted: UInt64 = 0
     var generation: UInt16 = 0
@@ -154,9 +156,15 @@ public final class RemoteVolumeQueue {
 
   /// Memory for requests of this queue, zeroed and page-aligned. Lives as long as the region.
   public func allocate(byteCount: Int) throws(RegistrationError) -> MemoryRegion {
-    try endpoint.protectionDomain.allocate(
+    let region = try endpoint.protectionDomain.allocate(
       byteCount: byteCount, access: [.localWrite, .remoteWrite])
+    // Strangers get a key for each read, and nothing that outlives it.
+    if lendsKeys, let key = region.remoteKey { endpoint.protectionDomain.revoke(key) }
+    return region
   }
+
+  /// Whether the unit gets a key for one read at a time, and for no more than that.
+  var lendsKeys: Bool { endpoint.adapter.capabilities.peersAreStrangers }
 
   /// Requests that may be submitted now.
   public var freeCount: Int { freeSlots.count }

@@ -22,7 +22,7 @@ extension Channel {
       messageByteCount: UInt32(options.messageByteCount),
       bufferCount: UInt32(memory.buffers == nil ? 0 : options.bufferCount),
       bufferAddress: memory.buffers?.address ?? 0,
-      bufferKey: memory.buffers?.remoteKey ?? RemoteKey(rawValue: 0),
+      bufferKey: memory.bufferKey,
       bufferByteCount: UInt32(options.bufferByteCount),
       takesImmediate: hasImmediateWrite && options.indication == .automatic,
       heartbeatMilliseconds: UInt32(clamping: options.heartbeat.nanoseconds / 1_000_000),
@@ -84,7 +84,7 @@ extension Channel {
       return refuse(error.words)
     }
     do {
-      try memory.makeBuffers(options)
+      try memory.makeBuffers(options, for: queuePair)
     } catch {
       return refuse(error.description)
     }

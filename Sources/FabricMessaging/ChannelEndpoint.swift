@@ -165,14 +165,6 @@ public final class ChannelEndpoint: @unchecked Sendable {
     } catch {
       throw .resources(error.description)
     }
-    if case .initiator = role {
-      do {
-        try memory.makeBuffers(options)
-      } catch {
-        memory.release()
-        throw .resources(error.description)
-      }
-    }
     let queuePair: any QueuePair
     do {
       queuePair = try adapter.makeQueuePair(
@@ -183,6 +175,15 @@ public final class ChannelEndpoint: @unchecked Sendable {
     } catch {
       memory.release()
       throw .resources(error.description)
+    }
+    if case .initiator = role {
+      do {
+        try memory.makeBuffers(options, for: queuePair)
+      } catch {
+        queuePair.destroy()
+        memory.release()
+        throw .resources(error.description)
+      }
     }
     let channel = Channel(
       service: service, queuePair: queuePair, memory: memory, options: options,

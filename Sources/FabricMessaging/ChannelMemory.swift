@@ -14,6 +14,8 @@ final class ChannelMemory {
   let sends: MemoryRegion
   /// What the peer may write to: an acceptor makes it when the peer has opened.
   private(set) var buffers: MemoryRegion?
+  /// Opens the buffers, to this channel's peer only.
+  private(set) var bufferKey = RemoteKey(rawValue: 0)
   let bufferByteCount: Int
   private let sendMessageByteCount: Int
 
@@ -33,12 +35,23 @@ final class ChannelMemory {
     }
   }
 
-  /// Makes the buffers that `options` ask for.
-  func makeBuffers(_ options: ChannelOptions) throws(RegistrationError) {
+  /// Makes the buffers that `options` ask for, for the peer of `queuePair`.
+  func makeBuffers(
+    _ options: ChannelOptions, for queuePair: any QueuePair
+  ) throws(RegistrationError) {
     guard options.bufferCount > 0, options.bufferByteCount > 0, buffers == nil else { return }
-    buffers = try domain.allocate(
+    let region = try domain.allocate(
       byteCount: options.bufferCount * (Self.headroomByteCount + options.bufferByteCount),
       access: [.localWrite, .remoteWrite])
+    do {
+      bufferKey = try domain.grant(
+        .remoteWrite, to: region, offset: 0, byteCount: region.byteCount, only: queuePair)
+    } catch {
+      domain.deregister(region)
+      throw error
+    }
+    if let key = region.remoteKey { domain.revoke(key) }
+    buffers = region
   }
 
   func release() {

@@ -62,6 +62,7 @@ public final class SharedMemoryAdapter: Adapter {
     AdapterCapabilities(
       hasImmediateWrite: true, hasImmediateSend: true, hasRemoteRead: true,
       hasSharedReceiveQueue: true, hasForeignMemory: false, hasAcknowledgements: true,
+      peersAreStrangers: false,
       maximumInlineByteCount: Record.maximumInlineByteCount,
       maximumPrivateDataByteCount: ControlMessage.maximumPrivateDataByteCount,
       maximumMessageByteCount: Record.maximumByteCount)

@@ -153,6 +153,22 @@ final class SharedMemoryProtectionDomain: ProtectionDomain {
     return key
   }
 
+  func lend(
+    _ element: ScatterGatherElement, for access: AccessRights, to queuePairNumber: UInt32
+  ) throws(RegistrationError) -> RemoteKey {
+    guard let record = localKeys.record(for: RemoteKey(rawValue: element.localKey.rawValue)),
+      record.covers(element.address, UInt64(element.byteCount)),
+      record.access.isSuperset(of: access)
+    else { throw .notWithinRegion }
+    let part = RemoteKeyRecord(
+      address: element.address, byteCount: UInt64(element.byteCount), access: access,
+      queuePairNumber: queuePairNumber)
+    guard let key = remoteKeys.insert(part) else {
+      throw .tooManyKeys(limit: RemoteKeyTable.limit)
+    }
+    return key
+  }
+
   func revoke(_ key: RemoteKey) {
     guard remoteKeys.remove(key) else { return }
     let peers = state.withLock { $0.queuePairs.values.compactMap(\.queuePair) }

@@ -34,6 +34,7 @@ public final class SimulatedAdapter: Adapter, @unchecked Sendable {
       hasRemoteRead: options.hasRemoteRead,
       hasSharedReceiveQueue: options.hasSharedReceiveQueue,
       hasForeignMemory: options.hasForeignMemory, hasAcknowledgements: true,
+      peersAreStrangers: true,
       maximumInlineByteCount: options.maximumInlineByteCount,
       maximumPrivateDataByteCount: options.maximumPrivateDataByteCount,
       maximumMessageByteCount: options.maximumMessageByteCount)

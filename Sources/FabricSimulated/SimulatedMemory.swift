@@ -84,6 +84,20 @@ final class SimulatedProtectionDomain: ProtectionDomain, @unchecked Sendable {
     return key
   }
 
+  func lend(
+    _ element: ScatterGatherElement, for access: AccessRights, to queuePairNumber: UInt32
+  ) throws(RegistrationError) -> RemoteKey {
+    guard let region = regions[element.localKey.rawValue],
+      covers(ScatterGatherList(element), isWritten: false), region.access.isSuperset(of: access)
+    else { throw .notWithinRegion }
+    let key = try insert(
+      RemoteKeyRecord(
+        address: element.address, byteCount: UInt64(element.byteCount), access: access,
+        queuePairNumber: queuePairNumber))
+    keysOfRegions[region.localKey.rawValue, default: []].insert(key)
+    return key
+  }
+
   func revoke(_ key: RemoteKey) {
     remoteKeys.remove(key)
     for localKey in keysOfRegions.keys { keysOfRegions[localKey]?.remove(key) }

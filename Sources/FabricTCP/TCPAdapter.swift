@@ -28,6 +28,7 @@ public final class TCPAdapter: Adapter {
     AdapterCapabilities(
       hasImmediateWrite: options.hasImmediateData, hasImmediateSend: false, hasRemoteRead: true,
       hasSharedReceiveQueue: true, hasForeignMemory: true, hasAcknowledgements: false,
+      peersAreStrangers: true,
       maximumInlineByteCount: SendEntry.maximumInlineByteCount,
       maximumPrivateDataByteCount: options.maximumPrivateDataByteCount,
       maximumMessageByteCount: 1 << 30)

@@ -84,6 +84,22 @@ final class TCPProtectionDomain: ProtectionDomain {
     return key
   }
 
+  func lend(
+    _ element: ScatterGatherElement, for access: AccessRights, to queuePairNumber: UInt32
+  ) throws(RegistrationError) -> RemoteKey {
+    guard let record = localKeys.record(for: RemoteKey(rawValue: element.localKey.rawValue)),
+      record.covers(element.address, UInt64(element.byteCount)),
+      record.access.isSuperset(of: access)
+    else { throw .notWithinRegion }
+    let part = RemoteKeyRecord(
+      address: element.address, byteCount: UInt64(element.byteCount), access: access,
+      queuePairNumber: queuePairNumber, context: UInt64(element.localKey.rawValue))
+    guard let key = remoteKeys.insert(part) else {
+      throw .tooManyKeys(limit: RemoteKeyTable.limit)
+    }
+    return key
+  }
+
   func revoke(_ key: RemoteKey) {
     let number = remoteKeys.record(for: key)?.queuePairNumber ?? 0
     guard remoteKeys.remove(key) else { return }

@@ -11,6 +11,8 @@ public struct AdapterCapabilities: Equatable, Sendable {
   /// that the memory may be used again: the peer may still refuse, and then the connection ends
   /// with its reason. (iWARP: RFC 5040 section 5.5)
   public var hasAcknowledgements: Bool
+  /// Peers may be of other users and machines: keys are best lent for a transfer at a time.
+  public var peersAreStrangers: Bool
   /// Bytes of a request with `.inline`.
   public var maximumInlineByteCount: Int
   /// Bytes of private data in connect, accept and reject.
@@ -21,7 +23,8 @@ public struct AdapterCapabilities: Equatable, Sendable {
   public init(
     hasImmediateWrite: Bool, hasImmediateSend: Bool, hasRemoteRead: Bool,
     hasSharedReceiveQueue: Bool, hasForeignMemory: Bool, hasAcknowledgements: Bool,
-    maximumInlineByteCount: Int, maximumPrivateDataByteCount: Int, maximumMessageByteCount: Int
+    peersAreStrangers: Bool, maximumInlineByteCount: Int, maximumPrivateDataByteCount: Int,
+    maximumMessageByteCount: Int
   ) {
     self.hasImmediateWrite = hasImmediateWrite
     self.hasImmediateSend = hasImmediateSend
@@ -29,6 +32,7 @@ public struct AdapterCapabilities: Equatable, Sendable {
     self.hasSharedReceiveQueue = hasSharedReceiveQueue
     self.hasForeignMemory = hasForeignMemory
     self.hasAcknowledgements = hasAcknowledgements
+    self.peersAreStrangers = peersAreStrangers
     self.maximumInlineByteCount = maximumInlineByteCount
     self.maximumPrivateDataByteCount = maximumPrivateDataByteCount
     self.maximumMessageByteCount = maximumMessageByteCount

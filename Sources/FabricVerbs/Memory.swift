@@ -74,7 +74,15 @@ public protocol ProtectionDomain: AnyObject, Sendable {
     only queuePair: (any QueuePair)?
   ) throws(RegistrationError) -> RemoteKey
 
-  /// Ends a remote key, granted or the region's own. After the return no peer changes a byte
+  /// A remote key for one transfer: to the bytes of an element, for the peer of one queue pair
+  /// only. Cheap enough for each request; `revoke` ends it.
+  ///
+  /// - Throws: `.notWithinRegion` when the element's key does not cover it with this right.
+  func lend(
+    _ element: ScatterGatherElement, for access: AccessRights, to queuePairNumber: UInt32
+  ) throws(RegistrationError) -> RemoteKey
+
+  /// Ends a remote key, granted, lent or the region's own. After the return no peer changes a byte
   /// with it; requests in flight that name it fail with `remoteAccessError`.
   func revoke(_ key: RemoteKey)
 }

@@ -13,6 +13,8 @@ enum Command: Codable {
   case register(domain: Int, address: UInt64, byteCount: Int)
   case deregister(domain: Int, region: Int)
   case grant(domain: Int, region: Int, access: UInt8, offset: Int, byteCount: Int, only: Int?)
+  case lend(
+    domain: Int, address: UInt64, byteCount: UInt32, key: UInt32, access: UInt8, number: UInt32)
   case revoke(domain: Int, key: UInt32)
   case load(address: UInt64, byteCount: Int)
   case store(address: UInt64, Data)

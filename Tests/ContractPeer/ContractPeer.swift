@@ -1,5 +1,4 @@
 import FabricPlatform
-import FabricSharedMemory
 import FabricVerbs
 import Foundation
 
@@ -13,7 +12,8 @@ struct ContractPeer {
     let socket = try SequencedSocket.connect(to: arguments[1])
     let poller = try Poller()
     try poller.add(socket.descriptor.rawValue, tag: 0)
-    let worker = try Worker(arguments[2] == "direct" ? .direct : .isolated)
+    guard let kind = AdapterKind(rawValue: arguments[2]) else { exit(64) }
+    let worker = try Worker(kind.makeAdapter())
     while let command = try receive(Command.self, from: socket, poller) {
       let reply: Reply
       do { reply = try worker.carryOut(command) } catch { reply = .refused(Refusal(error)) }

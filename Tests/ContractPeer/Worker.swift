@@ -1,17 +1,14 @@
-import FabricSharedMemory
 import FabricVerbs
 import Foundation
 
 /// Carries out commands with an adapter of this process.
 final class Worker {
-  private let adapter: SharedMemoryAdapter
+  private let adapter: any Adapter
   private var objects: [Int: AnyObject] = [:]
   private var nextObject = 1
   private var descriptors: [CInt] = []
 
-  init(_ mode: SharedMemoryOptions.Mode) throws {
-    adapter = try SharedMemoryAdapter(SharedMemoryOptions(mode: mode))
-  }
+  init(_ adapter: any Adapter) { self.adapter = adapter }
 
   /// What goes with the next reply.
   func takeDescriptors() -> [CInt] {
@@ -61,6 +58,12 @@ final class Worker {
       let key = try domain(number).grant(
         AccessRights(rawValue: access), to: object(region), offset: offset, byteCount: byteCount,
         only: only.map { queuePair($0) })
+      return .number(key.rawValue)
+    case .lend(let number, let address, let byteCount, let localKey, let access, let queuePair):
+      let element = ScatterGatherElement(
+        address: address, byteCount: byteCount, localKey: LocalKey(rawValue: localKey))
+      let key = try domain(number).lend(
+        element, for: AccessRights(rawValue: access), to: queuePair)
       return .number(key.rawValue)
     case .revoke(let number, let key): domain(number).revoke(RemoteKey(rawValue: key))
     case .load(let address, let byteCount):

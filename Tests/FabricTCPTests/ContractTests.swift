@@ -1,6 +1,7 @@
 import FabricPlatform
 import FabricVerbs
 import FabricVerbsContract
+import TestSupport
 import Testing
 
 @testable import FabricTCP
@@ -45,12 +46,9 @@ final class TCPFixture: ContractFixture {
 
   func makePair() throws -> ContractPair {
     let host = way == .v6 ? "[::1]" : "127.0.0.1"
-    // A port that was free a moment ago.
-    let probe = try StreamSocket.listen(at: InternetAddress.resolve("\(host):0")[0])
-    let port = probe.ownAddress?.port ?? 0
     return ContractPair(
       client: try TCPAdapter(way.options), server: try TCPAdapter(way.options),
-      address: FabricAddress(fabric: "tcp", endpoint: "\(host):\(port)"))
+      address: FabricAddress(fabric: "tcp", endpoint: try FreePort.endpoint(host: host)))
   }
 
   func pump() {}

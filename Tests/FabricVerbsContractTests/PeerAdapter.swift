@@ -1,5 +1,4 @@
 import FabricPlatform
-import FabricSharedMemory
 import FabricVerbs
 import FabricVerbsContract
 import Foundation
@@ -10,13 +9,14 @@ import Synchronization
 /// An adapter whose every call is carried out by another process, by an adapter there.
 final class PeerAdapter: DistantAdapter {
   let process: PeerProcess
-  let fabric = "shm"
+  let fabric: String
   let capabilities: AdapterCapabilities
   private let queuePairs = Mutex<[Int: PeerQueuePair]>([:])
 
   /// - Parameter twin: an adapter of the same kind here.
-  init(_ mode: SharedMemoryOptions.Mode, twin: any Adapter) throws {
-    process = try PeerProcess(mode)
+  init(_ kind: AdapterKind, twin: any Adapter) throws {
+    process = try PeerProcess(kind)
+    fabric = twin.fabric
     capabilities = twin.capabilities
   }
 

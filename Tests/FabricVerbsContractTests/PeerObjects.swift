@@ -63,6 +63,18 @@ final class PeerDomain: PeerObject, ProtectionDomain, @unchecked Sendable {
     throw .system(.brokenPipe, doing: "asking the other process")
   }
 
+  func lend(
+    _ element: ScatterGatherElement, for access: AccessRights, to queuePairNumber: UInt32
+  ) throws(RegistrationError) -> RemoteKey {
+    let command = Command.lend(
+      domain: object, address: element.address, byteCount: element.byteCount,
+      key: element.localKey.rawValue, access: access.rawValue, number: queuePairNumber)
+    do {
+      if case .number(let key) = try process.ask(command) { return RemoteKey(rawValue: key) }
+    } catch { throw RegistrationError(error) }
+    throw .system(.brokenPipe, doing: "asking the other process")
+  }
+
   func revoke(_ key: RemoteKey) {
     _ = try? process.ask(.revoke(domain: object, key: key.rawValue))
   }

@@ -1,5 +1,4 @@
 import FabricPlatform
-import FabricSharedMemory
 import Foundation
 import Synchronization
 import TestSupport
@@ -7,7 +6,7 @@ import Testing
 
 @testable import ContractPeer
 
-/// A process that carries out commands with a shared-memory adapter of its own.
+/// A process that carries out commands with an adapter of its own.
 final class PeerProcess: @unchecked Sendable {
   private struct Line: ~Copyable {
     let socket: SequencedSocket
@@ -19,7 +18,7 @@ final class PeerProcess: @unchecked Sendable {
   private let isEnded = Atomic(false)
   private let line: Mutex<Line>
 
-  init(_ mode: SharedMemoryOptions.Mode) throws {
+  init(_ kind: AdapterKind) throws {
     let place = SocketPlace()
     let path = place.freshPath()
     let listener = try SequencedSocket.listen(at: path)
@@ -27,7 +26,7 @@ final class PeerProcess: @unchecked Sendable {
     let door = try Poller()
     try door.add(listener.descriptor.rawValue, tag: 0)
     process = try Self.spawn(
-      Self.directory.appending(path: "ContractPeer").path, [path, "\(mode)"])
+      Self.directory.appending(path: "ContractPeer").path, [path, kind.rawValue])
     // A signal, of a child's end, say, cuts a wait short.
     let deadline = MonotonicTime.now + .seconds(30)
     var accepted = try listener.accept()
