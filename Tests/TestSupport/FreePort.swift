@@ -14,7 +14,7 @@ public enum FreePort {
       do {
         _ = try StreamSocket.listen(at: InternetAddress.resolve(endpoint)[0])
         return endpoint
-      } catch Errno.addressInUse { continue }
+      } catch let error as Errno where error == .addressInUse { continue }
     }
   }
 }
