@@ -1,0 +1,125 @@
+import FabricIWARP
+import FabricPlatform
+import FabricTCP
+import FabricVerbs
+import Testing
+
+/// Peers that come, and do not do what they should.
+@Suite("TCP adapter: the door")
+struct DoorTests {
+  private func isHungUpOn(_ peer: RawPeer) -> Bool {
+    var bytes: [UInt8] = []
+    switch peer.socket.receive(into: &bytes, limit: 64) {
+    case .end, .failed: return true
+    default: return false
+    }
+  }
+
+  @Test("a peer that says nothing is hung up on in time")
+  func silence() throws {
+    var options = TCPOptions()
+    options.startUpTimeout = .milliseconds(200)
+    let side = try Side(TCPAdapter(options))
+    try side.listen("127.0.0.1:0")
+    let peer = try RawPeer(to: side.endpoint, startsUp: false)
+    let start = MonotonicTime.now
+    try RawPeer.wait("it is hung up on") {
+      side.poll()
+      return isHungUpOn(peer)
+    }
+    #expect(MonotonicTime.now.nanoseconds(since: start) > 100_000_000)
+  }
+
+  @Test("whoever speaks something else is hung up on at once", arguments: [
+    "GET / HTTP/1.1\r\n\r\n", "SSH-2.0-OpenSSH_9.2\r\n", "MPA ID Rep Frame\u{0}\u{1}\u{0}\u{0}",
+  ])
+  func otherProtocols(_ words: String) throws {
+    let side = try Side(TCPAdapter())
+    try side.listen("127.0.0.1:0")
+    let peer = try RawPeer(to: side.endpoint, startsUp: false)
+    peer.send(Array(words.utf8))
+    try RawPeer.wait("it is hung up on") {
+      side.poll()
+      return isHungUpOn(peer)
+    }
+  }
+
+  @Test("an address has so many connections and no more, until one ends")
+  func connectionsPerAddress() throws {
+    var options = TCPOptions()
+    options.connectionsPerAddress = 3
+    let side = try Side(TCPAdapter(options))
+    try side.listen("127.0.0.1:0")
+    var peers = try (0..<3).map { _ in try RawPeer(to: side.endpoint) }
+    try RawPeer.wait("three are there") {
+      side.poll()
+      return side.establishedCount == 3
+    }
+    let fourth = try RawPeer(to: side.endpoint)
+    try RawPeer.wait("the fourth is hung up on") {
+      side.poll()
+      return isHungUpOn(fourth)
+    }
+    #expect(side.establishedCount == 3)
+    peers.removeLast().socket.endInOrder()
+    try RawPeer.wait("another gets in") {
+      side.poll()
+      if side.establishedCount == 3 { peers.append(try RawPeer(to: side.endpoint)) }
+      side.poll()
+      return side.establishedCount == 4
+    }
+  }
+
+  @Test("of those who wait at the door the oldest makes room")
+  func door() throws {
+    var options = TCPOptions()
+    options.startUps = 4
+    let side = try Side(TCPAdapter(options))
+    try side.listen("127.0.0.1:0")
+    let idle = try (0..<5).map { _ in try RawPeer(to: side.endpoint, startsUp: false) }
+    try RawPeer.wait("the oldest is hung up on") {
+      side.poll()
+      return isHungUpOn(idle[0])
+    }
+    #expect(!isHungUpOn(idle[4]))
+    _ = try RawPeer(to: side.endpoint)
+    try RawPeer.wait("a proper peer gets in") {
+      side.poll()
+      return side.establishedCount == 1
+    }
+  }
+
+  @Test("addresses that cannot be are refused with words", arguments: [
+    "127.0.0.1", "127.0.0.1:", "127.0.0.1:65536", "127.0.0.1:x", ":1", "::1:80", "[127.0.0.1]:80",
+    "no.such.host.invalid:80",
+  ])
+  func badAddresses(_ endpoint: String) throws {
+    let side = try Side(TCPAdapter())
+    do {
+      try side.listen(endpoint)
+      Issue.record("listens at \(endpoint)")
+    } catch let error as ConnectError {
+      guard case .invalidAddress(let words) = error else { throw error }
+      #expect(words.contains("expected") && words.contains("got"), "\(words)")
+    }
+  }
+
+  @Test("what is listened at, and who connects, is told as an address", arguments: [
+    "127.0.0.1", "[::1]",
+  ])
+  func addresses(_ host: String) throws {
+    let side = try Side(TCPAdapter())
+    try side.listen("\(host):0")
+    #expect(side.endpoint.hasPrefix("\(host):") && !side.endpoint.hasSuffix(":0"))
+    side.accepts = false
+    let peer = try RawPeer(to: side.endpoint)
+    try RawPeer.wait("it asks") {
+      side.poll()
+      return side.requests.count == 1
+    }
+    #expect(side.requests[0].peerDescription.hasPrefix("\(host):"))
+    side.requests[0].reject(privateData: [1, 2])
+    let reply = try peer.takeReply()
+    #expect(reply.isRejected && reply.privateData == [1, 2])
+  }
+}
