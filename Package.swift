@@ -267,7 +267,8 @@ if Context.environment["FABRIC_FUZZ"] != nil {
       name: "Fuzz",
       dependencies: [
         "CFuzzer", "FabricCompletion", "FabricIOProtocol", "FabricIWARP", "FabricMessaging",
-        "FabricPlatform", "FabricSharedMemory", "FabricSimulated", "FabricVerbs", "FabricWire",
+        "FabricPlatform", "FabricSharedMemory", "FabricSimulated", "FabricTCP", "FabricVerbs",
+        "FabricWire",
       ],
       path: "Tests/Fuzz", exclude: ["CFuzzer", "Corpus"], swiftSettings: ours),
   ]

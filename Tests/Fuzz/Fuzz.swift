@@ -15,6 +15,7 @@ struct Fuzz {
     "messages": fuzzMessages,
     "channel": fuzzChannel,
     "capsules": fuzzCapsules,
+    "tcp": fuzzTCP,
   ]
 
   static let target: @Sendable (FuzzInput) -> Void = {
