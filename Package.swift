@@ -69,7 +69,8 @@ let package = Package(
       dependencies: ["FabricAdapterParts", "FabricVerbs", "FabricPlatform", "FabricWire"],
       swiftSettings: ours),
     .target(
-      name: "FabricSimulated", dependencies: ["FabricAdapterParts", "FabricPlatform", "FabricVerbs"],
+      name: "FabricSimulated",
+      dependencies: ["FabricAdapterParts", "FabricPlatform", "FabricVerbs"],
       swiftSettings: ours),
     .target(
       name: "FabricTCP",
@@ -129,7 +130,8 @@ let package = Package(
     .target(
       name: "FabricCommandLine",
       dependencies: [
-        "FabricPlatform", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        "FabricPlatform", "FabricSharedMemory", "FabricTCP", "FabricVerbs",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       swiftSettings: ours),
 
@@ -138,7 +140,7 @@ let package = Package(
       name: "fabperf",
       dependencies: [
         "FabricCommandLine", "FabricCompletion", "FabricMessaging", "FabricPlatform",
-        "FabricSharedMemory", "FabricVerbs", "FabricWire",
+        "FabricSharedMemory", "FabricTCP", "FabricVerbs", "FabricWire",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "Histogram", package: "hdrhistogram-swift"),
       ] + (hasURCU ? ["CFabricURCU"] : []),
@@ -153,7 +155,7 @@ let package = Package(
       dependencies: [
         "FabricAuthentication", "FabricCommandLine", "FabricIOUnit", "FabricMessaging",
         "FabricPlatform",
-        "FabricSharedMemory", "FabricStorage", "FabricVerbs",
+        "FabricStorage", "FabricVerbs",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       swiftSettings: ours),
@@ -162,7 +164,8 @@ let package = Package(
       dependencies: [
         "FabricAuthentication", "FabricCommandLine", "FabricCompletion", "FabricHostDriver",
         "FabricIOProtocol",
-        "FabricMessaging", "FabricPlatform", "FabricSharedMemory", "FabricStorage", "FabricVerbs",
+        "FabricMessaging", "FabricPlatform", "FabricSharedMemory", "FabricStorage", "FabricTCP",
+        "FabricVerbs",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "Histogram", package: "hdrhistogram-swift"),
       ],

@@ -2,7 +2,7 @@ import FabricPlatform
 public import FabricVerbs
 
 /// Where a volume is: a unit's address and the volume's name there. As text it is a URL:
-/// `fabric+shm:///run/user/1000/unit.sock/VOLUME`.
+/// `fabric+shm:///run/user/1000/unit.sock/VOLUME`, `fabric+tcp://HOST:PORT/VOLUME`.
 public struct VolumeAddress: Hashable, Sendable, CustomStringConvertible {
   public let unit: FabricAddress
   /// Empty: the unit itself, for discovery.
@@ -19,15 +19,16 @@ public struct VolumeAddress: Hashable, Sendable, CustomStringConvertible {
     public let detail: String
 
     public var description: String {
-      "expected a URL such as fabric+shm:///run/user/1000/unit.sock/VOLUME, got \"\(found)\": "
-        + detail
+      "expected a URL such as fabric+shm:///run/user/1000/unit.sock/VOLUME or "
+        + "fabric+tcp://HOST:PORT/VOLUME, got \"\(found)\": \(detail)"
     }
   }
 
   /// Reads the URL of a volume.
   public init(parsing text: String) throws(ParsingError) {
     let (fabric, rest) = try Self.split(text)
-    guard let slash = rest.lastIndex(of: "/") else {
+    // A socket's path has slashes, HOST:PORT has none.
+    guard let slash = fabric == "shm" ? rest.lastIndex(of: "/") : rest.firstIndex(of: "/") else {
       throw ParsingError(found: text, detail: "the volume's name is missing; append /VOLUME")
     }
     let name = try Self.decoded(rest[rest.index(after: slash)...], of: text)
@@ -37,12 +38,15 @@ public struct VolumeAddress: Hashable, Sendable, CustomStringConvertible {
     guard name.utf8.count <= 64 else {
       throw ParsingError(found: text, detail: "the volume's name is longer than 64 bytes")
     }
-    self.init(
-      unit: try Self.unit(fabric, String(rest[..<slash]), of: text), volumeName: name)
+    let unit = try Self.unit(fabric, String(rest[..<slash]), of: text)
+    guard !name.contains("/") else {
+      throw ParsingError(found: text, detail: "a volume's name has no \"/\" in it")
+    }
+    self.init(unit: unit, volumeName: name)
   }
 
-  /// Reads the URL of a unit, which names no volume; `shm:PATH` will do, too, and may begin at the
-  /// current directory.
+  /// Reads the URL of a unit, which names no volume; `tcp:HOST:PORT` and `shm:PATH` will do, too,
+  /// and the latter may begin at the current directory.
   public init(parsingUnit text: String) throws(ParsingError) {
     if !text.contains("://"), let colon = text.firstIndex(of: ":") {
       let endpoint = String(text[text.index(after: colon)...])
@@ -65,7 +69,8 @@ public struct VolumeAddress: Hashable, Sendable, CustomStringConvertible {
     }
     let scheme = text[..<range.lowerBound].lowercased()
     guard scheme.hasPrefix("fabric+") else {
-      throw ParsingError(found: text, detail: "it does not begin with fabric+shm")
+      throw ParsingError(
+        found: text, detail: "it begins neither with fabric+shm nor with fabric+tcp")
     }
     return (String(scheme.dropFirst("fabric+".count)), text[range.upperBound...])
   }
@@ -73,12 +78,52 @@ public struct VolumeAddress: Hashable, Sendable, CustomStringConvertible {
   private static func unit(
     _ fabric: String, _ endpoint: String, of text: String
   ) throws(ParsingError) -> FabricAddress {
-    guard fabric == "shm" else {
+    switch fabric {
+    case "shm": return try socket(endpoint, of: text)
+    case "tcp": return try internet(endpoint, of: text)
+    default:
       throw ParsingError(
         found: text,
-        detail: "\"\(fabric)\" is no fabric of this release, which has shared memory only; "
-          + "use fabric+shm")
+        detail: "\"\(fabric)\" is no fabric of this release; use fabric+shm or fabric+tcp")
     }
+  }
+
+  /// A unit at HOST:PORT. Whether there is such a host is found out when connecting.
+  private static func internet(
+    _ endpoint: String, of text: String
+  ) throws(ParsingError) -> FabricAddress {
+    guard !endpoint.isEmpty else {
+      throw ParsingError(found: text, detail: "the unit's HOST:PORT is missing")
+    }
+    if let slash = endpoint.firstIndex(of: "/") {
+      throw ParsingError(
+        found: text,
+        detail: "expected a unit's URL, which ends with the port, found "
+          + "\"\(endpoint[slash...])\" behind it; leave that out")
+    }
+    let host: String
+    let port: UInt16
+    do throws(InternetAddress.Malformed) {
+      (host, port) = try InternetAddress.split(endpoint)
+    } catch { throw ParsingError(found: text, detail: error.description) }
+    guard port > 0 else {
+      throw ParsingError(found: text, detail: "expected a port of 1 to 65535, found 0")
+    }
+    let isPlain = host.utf8.allSatisfy { byte in
+      byte > 0x20 && byte < 0x7f && !"@?#\\\"%[]<>".utf8.contains(byte)
+    }
+    guard isPlain else {
+      throw ParsingError(
+        found: text, detail: "expected a host's name or address, found \"\(host)\"")
+    }
+    return FabricAddress(
+      fabric: "tcp", endpoint: host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)")
+  }
+
+  /// A unit at a socket's path.
+  private static func socket(
+    _ endpoint: String, of text: String
+  ) throws(ParsingError) -> FabricAddress {
     var place = try decoded(Substring(endpoint), of: text)
     guard place.hasPrefix("/") || text.hasPrefix("shm:") else {
       throw ParsingError(
@@ -95,7 +140,7 @@ public struct VolumeAddress: Hashable, Sendable, CustomStringConvertible {
         detail: "the socket's path has \(place.utf8.count) bytes, at most \(limit) are possible; "
           + "choose a shorter one")
     }
-    return FabricAddress(fabric: fabric, endpoint: place)
+    return FabricAddress(fabric: "shm", endpoint: place)
   }
 
   /// Undoes %XX.

@@ -20,7 +20,7 @@ struct Bandwidth: ParsableCommand {
 
   func run() throws {
     let peer = try StartedMeasurement(
-      options: ChannelOptions(), isDirect: common.direct
+      options: ChannelOptions(), common: common
     ).connected()
     let source = try peer.endpoint.protectionDomain.allocate(byteCount: size, access: [])
     unsafe source.bytes.initializeMemory(as: UInt8.self, repeating: 0x5a)

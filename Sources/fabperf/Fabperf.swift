@@ -26,7 +26,7 @@ struct Fabperf: ParsableCommand {
 
 /// What every measurement between two processes takes.
 struct CommonOptions: ParsableArguments {
-  @Option(help: "The fabric to measure: shm.")
+  @Option(help: "The fabric to measure: shm, or tcp by way of this machine's loopback.")
   var fabric = "shm"
 
   @Option(help: "Seconds to measure for, after a warm-up of a tenth.")
@@ -35,12 +35,18 @@ struct CommonOptions: ParsableArguments {
   @Flag(help: "Shared memory: the sender writes straight into the receiver's buffers.")
   var direct = false
 
+  @OptionGroup var tcp: ChecksumOptions
+
+  /// How to make the adapter to measure with.
+  var choice: FabricChoice { FabricChoice(isDirect: direct, checksums: tcp.checksums) }
+
   @Flag(help: "Print JSON instead of a table.")
   var json = false
 
   func validate() throws {
-    guard fabric == "shm" else {
-      throw ValidationError("expected --fabric shm, got \(fabric)")
+    guard FabricChoice.names.contains(fabric) else {
+      throw ValidationError(
+        "expected --fabric \(FabricChoice.names.joined(separator: " or ")), got \(fabric)")
     }
     guard seconds > 0, seconds <= 3600 else {
       throw ValidationError("expected more than 0 and at most 3600 seconds, got \(seconds)")

@@ -22,7 +22,7 @@ struct Latency: ParsableCommand {
     let floor = try CacheLineFloor()
     let pinger = Pinger()
     let starting = try StartedMeasurement(
-      options: options, isDirect: common.direct, floor: ["--floor", "\(floor.descriptor)"],
+      options: options, common: common, floor: ["--floor", "\(floor.descriptor)"],
       handler: pinger)
     // The peer answers the floor's rounds before it connects.
     let floorNanoseconds = floor.measure()

@@ -1,8 +1,8 @@
 import ArgumentParser
+import FabricCommandLine
 import FabricCompletion
 import FabricMessaging
 import FabricPlatform
-import FabricSharedMemory
 import FabricVerbs
 
 /// The process at the other end of a measurement; started by the measuring one.
@@ -10,7 +10,9 @@ struct Peer: ParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "The other end of a measurement.", shouldDisplay: false)
 
-  @Argument var path: String
+  @Argument var place: String
+  @Option var fabric = "shm"
+  @OptionGroup var tcp: ChecksumOptions
   @Option var parent: Int32
   @Option var floor: Int32 = -1
   @Option var ring: Int32 = -1
@@ -28,7 +30,8 @@ struct Peer: ParsableCommand {
       try RingFloor(process: parent, descriptor: ring, size: size).answer()
     }
     let endpoint = try ChannelEndpoint(
-      adapter: try sharedMemory(isDirect: direct), service: service)
+      adapter: try FabricChoice(isDirect: direct, checksums: tcp.checksums).adapter(for: fabric),
+      service: service)
     let handler = AnsweringHandler()
     var result: Result<Channel, ChannelOpenError>?
     var options = ChannelOptions()
@@ -36,7 +39,7 @@ struct Peer: ParsableCommand {
     options.sendCount = 1024
     options.messageByteCount = 512
     endpoint.connect(
-      to: FabricAddress(fabric: "shm", endpoint: path), options: options, handler: handler
+      to: FabricAddress(fabric: fabric, endpoint: place), options: options, handler: handler
     ) { result = $0 }
     service.run(until: { result != nil }, deadline: .now + .seconds(10))
     _ = try result?.get()

@@ -1,7 +1,8 @@
+import FabricCommandLine
 import FabricCompletion
 import FabricMessaging
 import FabricPlatform
-import FabricSharedMemory
+import FabricTCP
 import FabricVerbs
 import FabricWire
 import Foundation
@@ -14,10 +15,6 @@ enum Kind {
   static let endOfStream: UInt16 = 3
 }
 
-func sharedMemory(isDirect: Bool) throws -> SharedMemoryAdapter {
-  try SharedMemoryAdapter(SharedMemoryOptions(mode: isDirect ? .direct : .isolated))
-}
-
 /// A peer process that was started and is about to connect.
 final class StartedMeasurement {
   private let service: CompletionService
@@ -28,22 +25,31 @@ final class StartedMeasurement {
 
   /// - Parameter floor: further arguments of the peer: the floor that it answers first.
   init(
-    options: ChannelOptions, isDirect: Bool, floor: [String] = [],
+    options: ChannelOptions, common: CommonOptions, floor: [String] = [],
     handler: MeasuringHandler = MeasuringHandler()
   ) throws {
     self.handler = handler
-    let path = NSTemporaryDirectory() + "/fabperf-\(getpid()).sock"
-    Interruption.removes(path)
+    var place = "127.0.0.1:0"
+    if common.fabric == "shm" {
+      place = NSTemporaryDirectory() + "/fabperf-\(getpid()).sock"
+      Interruption.removes(place)
+    }
     service = try CompletionService()
-    endpoint = try ChannelEndpoint(adapter: try sharedMemory(isDirect: isDirect), service: service)
+    endpoint = try ChannelEndpoint(
+      adapter: try common.choice.adapter(for: common.fabric), service: service)
     let box = Box()
     listener = try endpoint.listen(
-      at: FabricAddress(fabric: "shm", endpoint: path), options: options,
+      at: FabricAddress(fabric: common.fabric, endpoint: place), options: options,
       accept: { _, _ in .accept(greeting: [], handler: handler) }, opened: { box.channel = $0 })
     self.box = box
     process.executableURL = URL(fileURLWithPath: "/proc/self/exe").resolvingSymlinksInPath()
-    process.arguments = ["peer", path, "--parent", "\(getpid())"] + floor
-    if isDirect { process.arguments?.append("--direct") }
+    let endpoint = listener.address?.endpoint ?? place
+    process.arguments =
+      [
+        "peer", endpoint, "--parent", "\(getpid())", "--fabric", common.fabric, "--checksums",
+        common.tcp.checksums.rawValue,
+      ] + floor
+    if common.direct { process.arguments?.append("--direct") }
     try process.run()
     // Only now: the service and the peer look at which processors there are.
     try Processor.bindCallingThread(toAvailable: 0)

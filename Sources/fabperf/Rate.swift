@@ -21,7 +21,7 @@ struct Rate: ParsableCommand {
     options.messageByteCount = 512
     let floor = try RingFloor(size: message.size)
     let starting = try StartedMeasurement(
-      options: options, isDirect: common.direct,
+      options: options, common: common,
       floor: ["--ring", "\(floor.descriptor)", "--size", "\(message.size)"])
     // The peer answers the floor's records before it connects.
     let floorRate = floor.measure()

@@ -60,7 +60,7 @@ struct Bench: AsyncParsableCommand {
       let address = try await connection.volumeAddress(url)
       let access: VolumeAccess = pattern.operation == .read ? .readOnly : .readWrite
       let load = try Load(
-        address, adapter: try adapter(isDirect: connection.direct),
+        address, adapter: try connection.adapter(for: address),
         options: try connection.options(access: access, depth: depth), bench: self)
       do { try load.run() } catch let error as RemoteVolumeError {
         throw await connection.refusal(error, wanted: access)

@@ -3,6 +3,7 @@ import FabricCommandLine
 import FabricPlatform
 import FabricSharedMemory
 import FabricStorage
+import FabricTCP
 import FabricVerbs
 import Glibc
 
@@ -36,7 +37,7 @@ struct Doctor: AsyncParsableCommand {
 
   func run() async {
     let findings = [
-      memoryFiles(), memoryBarriers(), ring(), memory(), memoryLock(), hugePages(), cores(),
+      memoryFiles(), memoryBarriers(), tcp(), ring(), memory(), memoryLock(), hugePages(), cores(),
       openFiles(),
     ]
     if json {
@@ -83,6 +84,25 @@ struct Doctor: AsyncParsableCommand {
         "memory barriers", .lack,
         "membarrier is refused (\(error)); allow it in the container's system call filter")
     }
+  }
+
+  private func tcp() -> Finding {
+    do {
+      try listen(at: "127.0.0.1:0")
+    } catch {
+      return Finding("tcp", .note, "volumes cannot be reached over TCP: \(error)")
+    }
+    guard (try? listen(at: "[::1]:0")) != nil else {
+      return Finding("tcp", .fine, "can be listened at, by IPv4 only")
+    }
+    return Finding("tcp", .fine, "can be listened at, by IPv4 and IPv6")
+  }
+
+  private func listen(at endpoint: String) throws {
+    let adapter = try TCPAdapter()
+    try adapter.listen(
+      at: FabricAddress(fabric: "tcp", endpoint: endpoint), events: adapter.makeEventChannel()
+    ).close()
   }
 
   private func ring() -> Finding {

@@ -9,7 +9,9 @@ struct Discover: AsyncParsableCommand {
     abstract: "Lists the volumes of a unit.",
     discussion: "Example: iohost discover fabric+shm:///run/user/1000/unit.sock")
 
-  @Argument(help: "The unit: fabric+shm:///PATH or shm:PATH.") var url: String
+  @Argument(
+    help: "The unit: fabric+shm:///PATH, shm:PATH, fabric+tcp://HOST:PORT or tcp:HOST:PORT.")
+  var url: String
   @Flag(name: .long, help: "Reports as JSON.") var json = false
   @OptionGroup var connection: ConnectionOptions
 

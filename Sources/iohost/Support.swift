@@ -5,7 +5,6 @@ import FabricHostDriver
 import FabricIOProtocol
 import FabricMessaging
 import FabricPlatform
-import FabricSharedMemory
 import FabricStorage
 import FabricVerbs
 import Glibc
@@ -104,6 +103,14 @@ struct ConnectionOptions: ParsableArguments {
       """)
   var direct = false
 
+  @OptionGroup var tcp: ChecksumOptions
+
+  /// The adapter of an address's fabric.
+  func adapter(for address: VolumeAddress) throws(ToolFailure) -> any Adapter {
+    try FabricChoice(isDirect: direct, checksums: tcp.checksums)
+      .adapter(for: address.unit.fabric)
+  }
+
   func validate() throws {
     if let timeout, !(timeout > 0 && timeout < 1e9) {
       throw ValidationError("expected --timeout of more than 0 seconds, got \(timeout)")
@@ -155,7 +162,7 @@ struct ConnectionOptions: ParsableArguments {
     let address = try await volumeAddress(text)
     do {
       return try await RemoteVolume.attach(
-        address, adapter: try adapter(isDirect: direct),
+        address, adapter: try adapter(for: address),
         options: try options(access: access))
     } catch let error as RemoteVolumeError {
       throw await refusal(error, wanted: access)
@@ -178,7 +185,7 @@ struct ConnectionOptions: ParsableArguments {
   /// What a unit serves. As when a volume is attached, `--timeout` makes it patient.
   func listing(of address: VolumeAddress) async throws -> VolumeDiscovery.Listing {
     let unit = VolumeAddress(unit: address.unit, volumeName: "")
-    let adapter = try adapter(isDirect: direct)
+    let adapter = try adapter(for: unit)
     let host = hostName ?? RemoteVolume.Options().hostName
     let key = try key()
     guard let timeout else {
@@ -210,10 +217,19 @@ struct ConnectionOptions: ParsableArguments {
 extension ConnectionOptions {
   /// Reads a volume's URL. One that stops at the unit is told which volumes it might go on with.
   func volumeAddress(_ text: String) async throws -> VolumeAddress {
-    let address = try VolumeAddress(parsing: text)
-    let path = "\(address.unit.endpoint)/\(address.volumeName)"
-    guard FileKind.isSocket(path) else { return address }
-    let unit = try VolumeAddress(parsingUnit: text)
+    let unit: VolumeAddress
+    do throws(VolumeAddress.ParsingError) {
+      let address = try VolumeAddress(parsing: text)
+      let path = "\(address.unit.endpoint)/\(address.volumeName)"
+      guard address.unit.fabric == "shm", FileKind.isSocket(path) else { return address }
+      unit = try VolumeAddress(parsingUnit: text)
+    } catch {
+      // Over TCP it is plain to see where a unit's URL ends.
+      guard text.contains("://"), let found = try? VolumeAddress(parsingUnit: text),
+        found.unit.fabric != "shm"
+      else { throw error }
+      unit = found
+    }
     let listing = try await listing(of: unit)
     let names = listing.volumes.map { $0.name }.joined(separator: ", ")
     throw ToolFailure(
@@ -225,19 +241,12 @@ extension ConnectionOptions {
   /// Reads a unit's URL. One that goes on to a volume is told where to stop.
   func unitAddress(_ text: String) throws -> VolumeAddress {
     let address = try VolumeAddress(parsingUnit: text)
-    guard let slash = address.unit.endpoint.lastIndex(of: "/"),
+    guard address.unit.fabric == "shm", let slash = address.unit.endpoint.lastIndex(of: "/"),
       case let path = String(address.unit.endpoint[..<slash]), FileKind.isSocket(path)
     else { return address }
     let unit = VolumeAddress(unit: FabricAddress(fabric: "shm", endpoint: path), volumeName: "")
     throw ToolFailure(64, "expected a unit's URL, got that of a volume; use \(unit)")
   }
-}
-
-/// The adapter of the one fabric that this release has.
-func adapter(isDirect: Bool) throws(ToolFailure) -> any Adapter {
-  do {
-    return try SharedMemoryAdapter(SharedMemoryOptions(mode: isDirect ? .direct : .isolated))
-  } catch { throw ToolFailure(71, "\(error)") }
 }
 
 /// A byte count for people.

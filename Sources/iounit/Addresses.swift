@@ -3,6 +3,8 @@ import FabricPlatform
 import FabricVerbs
 
 extension Serve {
+  static let listenSynopsis = "shm:PATH|tcp:HOST:PORT"
+
   /// Where to listen, in the order given.
   func parseAddresses() throws(ToolFailure) -> [FabricAddress] {
     var addresses: [FabricAddress] = []
@@ -18,13 +20,20 @@ extension Serve {
 
   private func parseAddress(_ text: String) throws(ToolFailure) -> FabricAddress {
     let parts = text.split(separator: ":", maxSplits: 1, omittingEmptySubsequences: false)
-    guard parts.count == 2, parts[0] == "shm", !parts[1].isEmpty else {
+    switch (parts[0], parts.count > 1 ? String(parts[1]) : "") {
+    case ("shm", let path) where !path.isEmpty: return try socket(at: path)
+    case ("tcp", let place) where !place.isEmpty: return try internet(place, text)
+    default:
       throw ToolFailure(
         64,
-        "expected --listen shm:PATH, such as shm:/run/user/1000/unit.sock, got \"\(text)\"")
+        "expected --listen \(Self.listenSynopsis), such as shm:/run/user/1000/unit.sock or "
+          + "tcp:127.0.0.1:4420, got \"\(text)\"")
     }
-    // Hosts are told this path, and run elsewhere.
-    let path = FileKind.absolutePath(String(parts[1]))
+  }
+
+  /// Hosts are told this path, and run elsewhere.
+  private func socket(at path: String) throws(ToolFailure) -> FabricAddress {
+    let path = FileKind.absolutePath(path)
     let byteCount = path.utf8.count
     guard byteCount <= SequencedSocket.maximumPathByteCount else {
       throw ToolFailure(
@@ -33,5 +42,23 @@ extension Serve {
           + "\(SequencedSocket.maximumPathByteCount) bytes, got \(byteCount); choose a shorter one")
     }
     return FabricAddress(fabric: "shm", endpoint: path)
+  }
+
+  /// A name is looked up once, so that what is judged is what is listened at.
+  private func internet(_ place: String, _ text: String) throws(ToolFailure) -> FabricAddress {
+    do throws(InternetAddress.Malformed) {
+      _ = try InternetAddress.split(place)
+    } catch { throw ToolFailure(64, "--listen \(text): \(error)") }
+    let found: InternetAddress
+    do throws(InternetAddress.Malformed) {
+      found = try InternetAddress.resolve(place)[0]
+    } catch { throw ToolFailure(69, "--listen \(text): \(error)") }
+    guard found.isLoopback || keys != nil || insecure else {
+      throw ToolFailure(
+        64,
+        "expected --keys FILE with --listen \(text), which other machines can reach; to serve whoever "
+          + "comes, add --insecure")
+    }
+    return FabricAddress(fabric: "tcp", endpoint: "\(found)")
   }
 }

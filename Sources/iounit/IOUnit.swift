@@ -4,7 +4,6 @@ import FabricAuthentication
 import FabricIOUnit
 import FabricMessaging
 import FabricPlatform
-import FabricSharedMemory
 import FabricStorage
 import FabricVerbs
 import Glibc
@@ -35,7 +34,7 @@ struct Serve: ParsableCommand {
       terminal was closed) end it in order; to let it outlive the terminal, start it with nohup.
 
       Example: iounit serve --volume disk=/var/lib/disk.img,size=10GiB \
-      --listen shm:/run/user/1000/unit.sock
+      --listen shm:/run/user/1000/unit.sock --listen tcp:127.0.0.1:4420
       """)
 
   @Option(
@@ -53,7 +52,10 @@ struct Serve: ParsableCommand {
 
   @Option(
     name: .long,
-    help: ArgumentHelp("Where to listen; may be given several times.", valueName: "shm:PATH"))
+    help: ArgumentHelp(
+      "Where to listen; may be given several times.",
+      discussion: "An IPv6 address goes in brackets; port 0 lets the system choose one.",
+      valueName: Self.listenSynopsis))
   var listen: [String]
 
   @Option(
@@ -77,6 +79,16 @@ struct Serve: ParsableCommand {
         """,
       valueName: AllowArgument.synopsis))
   var allow: [AllowArgument] = []
+
+  @Flag(
+    name: .long,
+    help: """
+      Listens at addresses that other machines can reach also without --keys: whoever gets there \
+      reads and writes the volumes.
+      """)
+  var insecure = false
+
+  @OptionGroup var tcp: ChecksumOptions
 
   @Option(name: .long, help: "What the unit calls itself: at most 64 bytes.")
   var name = IOUnitServer.Options().unitName
@@ -128,8 +140,11 @@ struct Serve: ParsableCommand {
     try checkMemory()
     let fabric: UnitFabric
     do {
-      fabric = try UnitFabric(
-        try SharedMemoryAdapter(SharedMemoryOptions(mode: direct ? .direct : .isolated)))
+      let choice = FabricChoice(isDirect: direct, checksums: tcp.checksums)
+      let fabrics = FabricChoice.names.filter { name in addresses.contains { $0.fabric == name } }
+      fabric = try UnitFabric(try fabrics.map { try choice.adapter(for: $0) })
+    } catch let failure as ToolFailure {
+      throw failure
     } catch { throw ToolFailure(71, "\(error)") }
     var opened: [Volume] = []
     do throws(ToolFailure) {

@@ -18,12 +18,34 @@ struct AddressTests {
     }
   }
 
+  @Test("A URL over TCP is read and written back")
+  func internet() throws {
+    for (text, endpoint, volume) in [
+      ("fabric+tcp://host.example:4420/disk%201", "host.example:4420", "disk 1"),
+      ("fabric+tcp://127.0.0.1:1/v", "127.0.0.1:1", "v"),
+      ("fabric+tcp://[2001:db8::1]:65535/v", "[2001:db8::1]:65535", "v"),
+    ] {
+      let address = try VolumeAddress(parsing: text)
+      #expect(address.unit == FabricAddress(fabric: "tcp", endpoint: endpoint))
+      #expect(address.volumeName == volume && "\(address)" == text)
+      for unit in ["fabric+tcp://\(endpoint)", "fabric+tcp://\(endpoint)/", "tcp:\(endpoint)"] {
+        #expect(try VolumeAddress(parsingUnit: unit).unit == address.unit)
+      }
+    }
+  }
+
   @Test(
     "A URL that is none is refused with what was expected",
     arguments: [
       "", "disk", "/run/unit.sock/disk", "http://host/disk", "fabric+shm://run/unit.sock/disk",
       "fabric+shm:///run/unit.sock/", "fabric+shm:///disk", "fabric+ib://host/disk",
-      "fabric+tcp://host/disk", "fabric+rdma://host:4420/disk", "fabric+shm:///a/%zz",
+      "fabric+tcp://host/disk", "fabric+tcp://host:1", "fabric+tcp://host:1/",
+      "fabric+tcp://:1/disk", "fabric+tcp:///disk", "fabric+tcp://::1:1/disk",
+      "fabric+tcp://[::1/disk", "fabric+tcp://[host]:1/disk", "fabric+tcp://host:/disk",
+      "fabric+tcp://host:65536/disk", "fabric+tcp://host:0/disk", "fabric+tcp://host:+1/disk",
+      "fabric+tcp://host:1x/disk", "fabric+tcp://a b:1/disk", "fabric+tcp://host:1/a/b",
+      "fabric+tcp://host:1/a%2Fb", "fabric+tcp://u@host:1/disk", "fabric+tcp://host:1/%zz",
+      "fabric+rdma://host:4420/disk", "fabric+shm:///a/%zz",
       "fabric+shm:", "fabric+shm:///\(String(repeating: "a", count: 107))/disk",
       "fabric+shm:///a/%ff", "fabric+shm:///a/%00",
     ])

@@ -187,7 +187,8 @@ struct EndToEndTests {
     let doctor = try place.host("doctor")
     #expect(doctor.waitForEnd() == 0)
     let names = [
-      "memory files", "memory barriers", "io_uring", "memory", "memory lock limit", "huge pages",
+      "memory files", "memory barriers", "tcp", "io_uring", "memory", "memory lock limit",
+      "huge pages",
       "cores", "open files",
     ]
     #expect(doctor.output.count == names.count && doctor.errors.isEmpty)

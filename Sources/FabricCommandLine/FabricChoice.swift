@@ -1,0 +1,54 @@
+public import ArgumentParser
+import FabricSharedMemory
+public import FabricTCP
+public import FabricVerbs
+
+/// How the tools reach a fabric, by its name in addresses.
+public struct FabricChoice: Sendable {
+  /// In the order in which they are named to people.
+  public static let names = ["shm", "tcp"]
+
+  /// Shared memory: whether the sender writes into the receiver's buffers.
+  public var isDirect: Bool
+  public var checksums: TCPOptions.Checksums
+
+  public init(isDirect: Bool, checksums: TCPOptions.Checksums) {
+    self.isDirect = isDirect
+    self.checksums = checksums
+  }
+
+  /// - Parameter fabric: one of `names`.
+  /// - Throws: with code 71 when the system lacks something.
+  public func adapter(for fabric: String) throws(ToolFailure) -> any Adapter {
+    do {
+      switch fabric {
+      case "shm":
+        return try SharedMemoryAdapter(SharedMemoryOptions(mode: isDirect ? .direct : .isolated))
+      case "tcp":
+        var options = TCPOptions()
+        options.checksums = checksums
+        return try TCPAdapter(options)
+      default:
+        throw ToolFailure(
+          64, "expected one of the fabrics \(Self.names.joined(separator: ", ")), got \(fabric)")
+      }
+    } catch let error as ToolFailure {
+      throw error
+    } catch { throw ToolFailure(71, "\(error)") }
+  }
+}
+
+/// What tools let people choose of the fabric over TCP.
+public struct ChecksumOptions: ParsableArguments {
+  @Option(
+    name: .long,
+    help: """
+      TCP: whether what is sent carries a CRC-32C of its own: automatic (unless both ends are on \
+      this machine), always or never. One end that wants it is enough.
+      """)
+  public var checksums = TCPOptions.Checksums.automatic
+
+  public init() {}
+}
+
+extension TCPOptions.Checksums: ExpressibleByArgument {}
