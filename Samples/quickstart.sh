@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds, serves a volume file from one process, uses it from another over shared memory, and shows
-# what came out. A second run is quick. Results lie in .build/quickstart.
+# Builds, serves a volume file from one process, uses it from another over shared memory and over TCP,
+# and shows what came out. A second run is quick. Results lie in .build/quickstart.
 #
 # It takes no arguments. What it needs: a Swift toolchain of 6.2 or later, and on Debian the packages
 # that it names when they are missing; as root it installs them.
@@ -41,7 +41,7 @@ echo "== looking at this machine"
 echo "== starting an I/O unit over a volume file and a memory volume"
 mkfifo "$work/ready"
 "$bin/iounit" serve --volume "disk=$work/disk.img,size=256MiB,preallocate" \
-  --volume memory=memory,size=256MiB --listen "shm:$work/unit.sock" \
+  --volume memory=memory,size=256MiB --listen "shm:$work/unit.sock" --listen tcp:127.0.0.1:0 \
   >"$work/ready" 2>"$work/unit.log" &
 unit=$!
 if ! read -r line <"$work/ready"; then
@@ -49,49 +49,59 @@ if ! read -r line <"$work/ready"; then
   exit 69
 fi
 echo "$line"
-url="fabric+shm://$work/unit.sock"
-"$bin/iohost" discover "$url"
+shm="fabric+shm://$work/unit.sock"
+tcp="fabric+tcp://${line##*tcp:}"
+"$bin/iohost" discover "$shm"
+"$bin/iohost" discover "$tcp"
 
 echo "== writing a pattern that describes itself, twice, and reading it back"
-"$bin/iohost" verify "$url/disk" --passes 2
-"$bin/iohost" verify "$url/memory" --size 128MiB
+"$bin/iohost" verify "$shm/disk" --passes 2
+"$bin/iohost" verify "$tcp/disk" --read-only --generation 2
+"$bin/iohost" verify "$tcp/memory" --size 128MiB
 
 echo "== copying an image in and out, and comparing"
 head -c 64M /dev/urandom >"$work/image"
-"$bin/iohost" copy "$work/image" "$url/memory" --verify
-"$bin/iohost" copy "$url/disk" "$work/back" --verify
+"$bin/iohost" copy "$work/image" "$tcp/memory" --verify
+"$bin/iohost" copy "$shm/memory" "$work/back" --verify
+cmp -n 67108864 "$work/image" "$work/back"
 
 echo "== measuring"
 table="$results/table.txt"
 data="$results/depth.dat"
-printf '%-8s %-10s %6s %12s %10s %10s\n' volume pattern depth per-second p50-us p99-us | tee "$table"
+printf '%-6s %-8s %-10s %6s %12s %10s %10s\n' \
+  fabric volume pattern depth per-second p50-us p99-us | tee "$table"
 : >"$data"
 field() { sed -E "s/.*\"$1\": ([0-9.]+).*/\1/"; }
 measure() {
-  local json
-  json=$("$bin/iohost" bench "$url/$1" --pattern "$2" --depth "$3" --seconds 0.5 --json)
+  local json url=$shm
+  [ "$1" = tcp ] && url=$tcp
+  json=$("$bin/iohost" bench "$url/$2" --pattern "$3" --depth "$4" --seconds 0.5 --json)
   [ "$(field errors <<<"$json")" = 0 ] || { echo "error: requests failed: $json" >&2; exit 74; }
-  printf '%-8s %-10s %6s %12.0f %10.2f %10.2f\n' "$1" "$2" "$3" "$(field iops <<<"$json")" \
-    "$(field p50 <<<"$json")" "$(field p99 <<<"$json")" | tee -a "$table"
+  printf '%-6s %-8s %-10s %6s %12.0f %10.2f %10.2f\n' "$1" "$2" "$3" "$4" \
+    "$(field iops <<<"$json")" "$(field p50 <<<"$json")" "$(field p99 <<<"$json")" | tee -a "$table"
 }
-for volume in memory disk; do
-  for depth in 1 4 16 32 64; do measure "$volume" randread "$depth"; done
-  measure "$volume" randwrite 32
+for fabric in shm tcp; do
+  for volume in memory disk; do
+    for depth in 1 4 16 32 64; do measure "$fabric" "$volume" randread "$depth"; done
+    measure "$fabric" "$volume" randwrite 32
+  done
 done
-awk '$2 == "randread" { print $1, $3, $4, $5 }' "$table" >"$data"
+awk '$3 == "randread" { print $1 "-" $2, $4, $5, $6 }' "$table" >"$data"
 echo "table: $table"
 
 if command -v gnuplot >/dev/null; then
   gnuplot <<PLOT
 set terminal svg size 800,500 background "white"
 set output "$results/depth.svg"
-set title "Random reads of 4 KiB over shared memory"
+set title "Random reads of 4 KiB"
 set xlabel "requests in flight"
 set ylabel "reads per second"
 set logscale xy
 set key left top
-plot "< grep memory $data" using 2:3 with linespoints title "memory volume", \
-     "< grep disk $data" using 2:3 with linespoints title "file volume"
+plot "< grep shm-memory $data" using 2:3 with linespoints title "memory volume, shared memory", \
+     "< grep shm-disk $data" using 2:3 with linespoints title "file volume, shared memory", \
+     "< grep tcp-memory $data" using 2:3 with linespoints title "memory volume, TCP", \
+     "< grep tcp-disk $data" using 2:3 with linespoints title "file volume, TCP"
 PLOT
   echo "plot: $results/depth.svg"
 else

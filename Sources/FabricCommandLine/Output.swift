@@ -7,7 +7,7 @@ public enum Output {
   /// success.
   public static func line(_ text: String) {
     do throws(Errno) {
-      try write(text + "\n", to: 1)
+      try write(printable(text) + "\n", to: 1)
     } catch {
       ToolFailure(
         66, "expected to write the standard output, got \"\(error)\"; check where it goes"
@@ -16,7 +16,22 @@ public enum Output {
   }
 
   /// A line beside the results.
-  public static func error(_ text: String) { try? write(text + "\n", to: 2) }
+  public static func error(_ text: String) { try? write(printable(text) + "\n", to: 2) }
+
+  /// Names and reasons come from other machines: what would move a terminal's cursor, or look like
+  /// another line, is shown as a question mark.
+  static func printable(_ text: String) -> String {
+    let isPlain = text.utf8.allSatisfy { $0 >= 0x20 && $0 < 0x7f }
+    if isPlain { return text }
+    return String(
+      String.UnicodeScalarView(
+        text.unicodeScalars.map { scalar in
+          switch scalar.properties.generalCategory {
+          case .control, .format, .lineSeparator, .paragraphSeparator: "?"
+          default: scalar
+          }
+        }))
+  }
 
   public static func write(_ text: String, to descriptor: CInt) throws(Errno) {
     let bytes = Array(text.utf8)

@@ -15,9 +15,10 @@ public final class ChannelEndpoint: @unchecked Sendable {
   let timer = ChannelTimer()
   /// Channels by their queue pair's number, until they are finished.
   private var channels: [UInt32: Channel] = [:]
-  /// Queue pairs of peers that have connected and not yet opened their channel.
-  private var openings: Set<UInt32> = []
-  /// A peer that only connects costs a channel's memory: so many may at once.
+  /// Queue pairs of peers that have connected and not yet opened their channel, oldest first.
+  private var openings: [UInt32] = []
+  /// A peer that only connects costs a channel's memory: so many may at once. The oldest makes room
+  /// for the next, so that nobody can hold all places against those who do open their channel.
   static let openingLimit = 256
   /// Where the requests of each listener come. They stay when it goes, for the sake of peers that
   /// are at the door: these get a word.
@@ -105,9 +106,9 @@ public final class ChannelEndpoint: @unchecked Sendable {
   func forget(_ listener: ChannelListener) { listeners[ObjectIdentifier(listener)] = nil }
 
   private func take(_ request: any ConnectionRequest, for listener: ChannelListener) {
-    guard openings.count < Self.openingLimit else {
-      let words = "\(Self.openingLimit) channels are being opened here: try again later"
-      return request.reject(privateData: Array(words.utf8))
+    if openings.count == Self.openingLimit {
+      channels[openings.removeFirst()]?.finish(
+        .failure("it opened no channel while \(Self.openingLimit) other peers connected"))
     }
     do {
       let channel = try makeChannel(
@@ -115,13 +116,13 @@ public final class ChannelEndpoint: @unchecked Sendable {
         role: .acceptor(
           decide: listener.accept,
           opened: { [weak self] channel in
-            self?.openings.remove(channel.queuePair.number)
+            self?.endOpening(of: channel.queuePair.number)
             listener.opened(channel)
           }, refused: listener.refused), handler: nil)
       let number = channel.queuePair.number
       do {
         try request.accept(channel.queuePair, privateData: [], events: events)
-        openings.insert(number)
+        openings.append(number)
       } catch {
         channel.finish(.failure(error.description))
         channels[number] = nil
@@ -130,6 +131,8 @@ public final class ChannelEndpoint: @unchecked Sendable {
       request.reject(privateData: Array(error.description.utf8.prefix(256)))
     }
   }
+
+  private func endOpening(of number: UInt32) { openings.removeAll { $0 == number } }
 
   // MARK: Connecting
 
@@ -214,7 +217,7 @@ public final class ChannelEndpoint: @unchecked Sendable {
       channel.openFailure = .connect(error)
       channel.finish(.failure(error.description))
     case .disconnected(let queuePair, let reason):
-      openings.remove(queuePair.number)
+      endOpening(of: queuePair.number)
       guard let channel = channels.removeValue(forKey: queuePair.number) else { return }
       // What the peer sent before it left lies in the queue: it is handed over first.
       service.execute { channel.finish(channel.closeReason(reason)) }

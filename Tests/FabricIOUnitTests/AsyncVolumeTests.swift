@@ -6,7 +6,7 @@ import FabricStorage
 import FabricVerbs
 import Testing
 
-@Suite("Remote volume: the async face", .timeLimit(.minutes(1)))
+@Suite("Remote volume: the async face", .timeLimit(.minutes(5)))
 struct AsyncVolumeTests {
   @Test("Requests longer than a transfer, many at once, and their errors")
   func requests() async throws {

@@ -9,7 +9,7 @@ import FabricVerbs
 import FabricWire
 import Testing
 
-@Suite("A unit that breaks every connection", .timeLimit(.minutes(1)))
+@Suite("A unit that breaks every connection", .timeLimit(.minutes(5)))
 struct BrokenUnitTests {
   @Test("IO-37: connections that break before they were of use are failed attempts, and time out")
   func attempts() throws {

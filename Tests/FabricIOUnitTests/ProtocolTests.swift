@@ -6,7 +6,7 @@ import FabricStorage
 import FabricVerbs
 import Testing
 
-@Suite("I/O unit: the protocol, kept and broken", .timeLimit(.minutes(1)))
+@Suite("I/O unit: the protocol, kept and broken", .timeLimit(.minutes(5)))
 struct ProtocolTests {
   func tag(_ index: UInt16) -> RequestTag { RequestTag(index: index, generation: 1) }
 

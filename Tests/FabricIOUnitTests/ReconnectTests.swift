@@ -7,7 +7,7 @@ import FabricStorage
 import FabricVerbs
 import Testing
 
-@Suite("Remote volume: loss and return", .timeLimit(.minutes(1)))
+@Suite("Remote volume: loss and return", .timeLimit(.minutes(5)))
 struct ReconnectTests {
   func fileVolume(_ scratch: Scratch, delay: Duration? = nil) throws -> Volume {
     let store = try FileStore.open(

@@ -5,7 +5,7 @@ import FabricStorage
 import FabricVerbs
 import Testing
 
-@Suite("I/O unit over shared memory", .timeLimit(.minutes(1)))
+@Suite("I/O unit over shared memory", .timeLimit(.minutes(5)))
 struct ServingTests {
   @Test(
     "IO-30, IO-31, IO-32, IO-33, IO-34: each command works on a memory volume and on a file",

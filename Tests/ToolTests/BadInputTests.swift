@@ -2,7 +2,7 @@ import Foundation
 import Testing
 
 /// Each kind of wrong input gets one line and its exit code.
-@Suite("Tools, bad input", .timeLimit(.minutes(2)))
+@Suite("Tools, bad input", .timeLimit(.minutes(5)))
 struct BadInputTests {
   /// Checks that a program ended with `code` and said one thing, which holds `words`.
   func expect(_ tool: Tool, _ code: Int32, _ words: String, _ location: SourceLocation) {
@@ -67,6 +67,15 @@ struct BadInputTests {
     try unit(64, "Missing expected argument '--listen <shm:PATH|tcp:HOST:PORT> ...'")
     expect(
       try Tool("fabperf", ["rate", "--size", "0"]), 64, "got 0; see fabperf rate", #_sourceLocation)
+  }
+
+  @Test("Names of others do not reach the terminal as they please")
+  func controlCharacters() throws {
+    let place = try Place()
+    let unit = try place.serve("w=memory,size=1MiB")
+    let name = "\u{1b}[2J\nerror: \u{202e}x"
+    #expect(try place.host("info", place.url("w"), "--host-name", name).waitForEnd() == 0)
+    #expect(unit.waits(for: "?[2J?error: ?x at w", "attached"), "\(unit.errors)")
   }
 
   @Test("All programs are of one release")

@@ -2,7 +2,7 @@ import Foundation
 import Testing
 
 /// Programs that are ended from outside leave nothing behind.
-@Suite("Tools, ended by signals", .timeLimit(.minutes(2)))
+@Suite("Tools, ended by signals", .timeLimit(.minutes(5)))
 struct EndingTests {
   @Test(
     "^C ends a host at once, with one line, and the unit gives back what was its",

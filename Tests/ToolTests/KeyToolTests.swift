@@ -1,7 +1,7 @@
 import Foundation
 import Testing
 
-@Suite("Tools, keys and rights", .timeLimit(.minutes(2)))
+@Suite("Tools, keys and rights", .timeLimit(.minutes(5)))
 struct KeyToolTests {
   /// Has `iounit key` make keys, and puts them into a file that is nobody else's.
   private func keyFile(

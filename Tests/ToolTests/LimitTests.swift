@@ -2,7 +2,7 @@ import Foundation
 import Testing
 
 /// What the system or its administrator forbids is an error with words, never the end of a unit.
-@Suite("Tools, limits", .timeLimit(.minutes(2)))
+@Suite("Tools, limits", .timeLimit(.minutes(5)))
 struct LimitTests {
   @Test("ST-62: a limit on the size of files fails the writes beyond it, and the unit goes on")
   func fileSizes() throws {

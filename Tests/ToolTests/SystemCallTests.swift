@@ -36,7 +36,7 @@ import Testing
     "a message through the messaging layer makes no system call in the steady state",
     .enabled(
       if: FileManager.default.isExecutableFile(atPath: SystemCallTests.strace),
-      "strace is not installed"), .timeLimit(.minutes(2)))
+      "strace is not installed"), .timeLimit(.minutes(5)))
   func noneEach() throws {
     let short = try run(seconds: 1)
     let long = try run(seconds: 3)
