@@ -134,6 +134,21 @@ public final class StreamSocket: Sendable {
     }
   }
 
+  /// Sends bytes that lie together, as many as there is room for.
+  @unsafe
+  public func send(_ bytes: UnsafeRawBufferPointer) -> Transfer {
+    var piece = unsafe iovec(
+      iov_base: UnsafeMutableRawPointer(mutating: bytes.baseAddress), iov_len: bytes.count)
+    return unsafe send(&piece, count: 1)
+  }
+
+  /// Receives as much as has come and `room` takes.
+  @unsafe
+  public func receive(_ room: UnsafeMutableRawBufferPointer) -> Transfer {
+    var piece = unsafe iovec(iov_base: room.baseAddress, iov_len: room.count)
+    return unsafe receive(&piece, count: 1)
+  }
+
   /// Sends bytes, as many as there is room for.
   public func send(_ bytes: some Sequence<UInt8>) -> Transfer {
     var copy = Array(bytes)

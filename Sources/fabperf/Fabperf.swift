@@ -15,7 +15,8 @@ struct Fabperf: ParsableCommand {
       """,
     version: "fabperf \(Release.version)",
     subcommands: [
-      Latency.self, Rate.self, Bandwidth.self, GateCost.self, PoolCost.self, Peer.self,
+      Latency.self, Rate.self, Bandwidth.self, GateCost.self, PoolCost.self, Compare.self,
+      Peer.self,
     ])
 
   static func main() {
@@ -54,13 +55,15 @@ struct CommonOptions: ParsableArguments {
   }
 }
 
-/// The length of what `latency` and `rate` send.
+/// The length of what `rate` sends.
 struct MessageSize: ParsableArguments {
+  static let maximum = 496
+
   @Option(help: "Bytes of a message, 1 to 496.")
   var size = 64
 
   func validate() throws {
-    guard 1...496 ~= size else {
+    guard 1...Self.maximum ~= size else {
       throw ValidationError("expected a size of 1 to 496 bytes, got \(size)")
     }
   }

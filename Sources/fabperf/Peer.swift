@@ -16,6 +16,7 @@ struct Peer: ParsableCommand {
   @Option var parent: Int32
   @Option var floor: Int32 = -1
   @Option var ring: Int32 = -1
+  @Option var socketFloor: UInt16 = 0
   @Option var size = 64
   @Flag var direct = false
 
@@ -29,10 +30,12 @@ struct Peer: ParsableCommand {
     if ring >= 0 {
       try RingFloor(process: parent, descriptor: ring, size: size).answer()
     }
+    if socketFloor > 0 { try SocketFloor.answer(port: socketFloor, size: size) }
     let endpoint = try ChannelEndpoint(
       adapter: try FabricChoice(isDirect: direct, checksums: tcp.checksums).adapter(for: fabric),
       service: service)
-    let handler = AnsweringHandler()
+    let handler = AnsweringHandler(
+      data: try endpoint.protectionDomain.allocate(byteCount: max(1, size), access: []))
     var result: Result<Channel, ChannelOpenError>?
     var options = ChannelOptions()
     options.receiveCount = 1024

@@ -148,12 +148,19 @@ class MeasuringHandler: ChannelHandler {
 final class AnsweringHandler: ChannelHandler {
   var closed: ChannelCloseReason?
   private var streamCount: UInt32 = 0
+  /// What goes back for a long ping.
+  private let data: MemoryRegion
+
+  init(data: MemoryRegion) { self.data = data }
 
   func channel(_ channel: Channel, received messages: Span<IncomingMessage>) {
     for index in messages.indices {
       let message = messages[index]
       if let buffer = message.buffer { channel.returnBuffer(buffer.id) }
       switch message.kind {
+      case Kind.ping where message.buffer != nil:
+        channel.transfer(
+          kind: Kind.ping, tag: message.tag, payload: message.payload, data: data.element)
       case Kind.ping: channel.send(kind: Kind.ping, tag: message.tag, payload: message.payload)
       case Kind.endOfStream:
         channel.send(kind: Kind.endOfStream, tag: streamCount, payload: message.payload)
