@@ -26,7 +26,7 @@ public enum KeyFile {
       throw Refusal(path: path, detail: words(for: error))
     }
     var keys: [PresharedKey] = []
-    let lines = text.split(separator: "\n", omittingEmptySubsequences: false)
+    let lines = text.split(omittingEmptySubsequences: false, whereSeparator: \.isNewline)
     for (index, line) in lines.enumerated() {
       guard let key = try key(on: line, number: index + 1, of: path) else { continue }
       guard !keys.contains(where: { $0.name == key.name }) else {

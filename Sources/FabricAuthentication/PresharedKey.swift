@@ -24,7 +24,8 @@ public struct PresharedKey: ChannelKey, CustomStringConvertible, CustomDebugStri
 
     public var description: String {
       switch self {
-      case .name: "expected a key's name of 1 to 64 bytes without white space"
+      case .name:
+        "expected a key's name of 1 to 64 bytes without white space, and no # or * in front"
       case .length(let count):
         "expected a key of \(minimumByteCount) to \(maximumByteCount) bytes, got \(count): make one "
           + "with iounit key NAME"
@@ -33,7 +34,10 @@ public struct PresharedKey: ChannelKey, CustomStringConvertible, CustomDebugStri
   }
 
   public init(name: String, secret: [UInt8]) throws(Refusal) {
-    guard ChannelPeer.isKeyName(name) else { throw .name }
+    // Files take # for a remark, rights take * for every host.
+    guard ChannelPeer.isKeyName(name), !name.hasPrefix("#"), !name.hasPrefix("*") else {
+      throw .name
+    }
     guard (Self.minimumByteCount...Self.maximumByteCount).contains(secret.count) else {
       throw .length(secret.count)
     }

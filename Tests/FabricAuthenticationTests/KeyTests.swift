@@ -32,11 +32,13 @@ struct KeyTests {
       #expect(!one.isCode(other, of: Array("Hi There".utf8)))
     }
     #expect(!one.isCode([], of: []) && !one.isCode(Array(code.dropLast()), of: [1]))
-    let file = try Scratch(
-      "# ours\n\n  a \(Self.hexadecimal)\nb\tAAECAwQFBgcICQoLDA0ODw==  \r\n")
-    let keys = try KeyFile.read(file.path)
-    #expect(keys.map(\.name) == ["a", "b"])
-    #expect(keys[0].code(of: [1]) == keys[1].code(of: [1]))
+    for end in ["\n", "\r\n"] {
+      let lines = ["# ours", "", "  a \(Self.hexadecimal)", "b\tAAECAwQFBgcICQoLDA0ODw==  ", ""]
+      let file = try Scratch(lines.joined(separator: end))
+      let keys = try KeyFile.read(file.path)
+      #expect(keys.map(\.name) == ["a", "b"])
+      #expect(keys[0].code(of: [1]) == keys[1].code(of: [1]))
+    }
   }
 
   @Test("A fresh line is a key, and never the same")
@@ -45,7 +47,9 @@ struct KeyTests {
     #expect(lines[0] != lines[1])
     let file = try Scratch(lines[0] + "\n")
     #expect(try KeyFile.read(file.path).map(\.name) == ["nqn.host"])
-    #expect(throws: PresharedKey.Refusal.name) { try KeyFile.freshLine(name: "two words") }
+    for name in ["two words", "", "#a", "*", "bell\u{7}", String(repeating: "n", count: 65)] {
+      #expect(throws: PresharedKey.Refusal.name) { try KeyFile.freshLine(name: name) }
+    }
   }
 
   @Test(

@@ -87,8 +87,8 @@ struct KeyToolTests {
     fails(
       66, "found those of nqn.a, nqn.b",
       try host("info", place.url("m"), "--key-file", two, "--host-name", "nqn.c"))
-    fails(64, "without white space, got \"a b\"", try Tool("iounit", ["key", "a b"]))
-    fails(64, "without white space, got \"\"", try Tool("iounit", ["key", ""]))
+    fails(64, "in front, got \"a b\"", try Tool("iounit", ["key", "a b"]))
+    fails(64, "in front, got \"\"", try Tool("iounit", ["key", ""]))
     #expect(!FileManager.default.fileExists(atPath: place.file("u.sock")))
   }
 
