@@ -113,11 +113,11 @@ struct TCPToolTests {
   func both() throws {
     let tcp = try TCPPlace()
     let unit = try tcp.serve(
-      "m=memory,size=4MiB", "d=\(tcp.place.file("d.img")),size=4MiB",
+      "m=memory,size=512KiB", "d=\(tcp.place.file("d.img")),size=512KiB",
       options: ["--listen", "shm:\(tcp.place.path)/u.sock", "--listen", "tcp:[::1]:0"])
     let six = try TCPPlace.port(of: unit, at: "tcp:[::1]:")
     #expect(unit.output.first?.contains(", shm:\(tcp.place.path)/u.sock, tcp:[::1]:") == true)
-    let image = Data((0..<4 << 20).map { UInt8(truncatingIfNeeded: $0 &* 7 &+ $0 >> 11) })
+    let image = Data((0..<1 << 19).map { UInt8(truncatingIfNeeded: $0 &* 7 &+ $0 >> 11) })
     try image.write(to: URL(filePath: tcp.place.file("in")))
     for volume in ["m", "d"] {
       let ways = [
@@ -132,7 +132,7 @@ struct TCPToolTests {
         #expect(out.waitForEnd() == 0, "\(out.errors)")
         #expect(try Data(contentsOf: URL(filePath: tcp.place.file("out"))) == image)
         try FileManager.default.removeItem(atPath: tcp.place.file("out"))
-        try Data(count: 4 << 20).write(to: URL(filePath: tcp.place.file("zeroes")))
+        try Data(count: 1 << 19).write(to: URL(filePath: tcp.place.file("zeroes")))
         let clear = try tcp.host("copy", tcp.place.file("zeroes"), next)
         #expect(clear.waitForEnd() == 0, "\(clear.errors)")
       }
@@ -140,7 +140,7 @@ struct TCPToolTests {
     let discover = try tcp.host("discover", "tcp:127.0.0.1:\(tcp.port)")
     #expect(
       discover.output.dropFirst() == [
-        "\(tcp.url("d"))  4MiB in blocks of 4096", "\(tcp.url("m"))  4MiB in blocks of 4096",
+        "\(tcp.url("d"))  512KiB in blocks of 4096", "\(tcp.url("m"))  512KiB in blocks of 4096",
       ])
     _ = unit
   }
