@@ -5,7 +5,7 @@ set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 70
 . .ci/packages
 need_packages liburing-dev
-want_packages liburcu-dev strace
+want_packages liburcu-dev strace tshark
 need_swift
 
 failed_steps=0
