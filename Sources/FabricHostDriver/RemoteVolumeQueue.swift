@@ -132,6 +132,7 @@ public final class RemoteVolumeQueue {
     self.service = service
     self.options = options
     self.handler = handler
+    lendsKeys = adapter.capabilities.peersAreStrangers
     endpoint = try ChannelEndpoint(adapter: adapter, service: service)
     slots = FixedTable(repeating: Slot(), count: options.depth)
     freeSlots = IndexPool(capacity: options.depth)
@@ -164,7 +165,7 @@ public final class RemoteVolumeQueue {
   }
 
   /// Whether the unit gets a key for one read at a time, and for no more than that.
-  var lendsKeys: Bool { endpoint.adapter.capabilities.peersAreStrangers }
+  let lendsKeys: Bool
 
   /// Requests that may be submitted now.
   public var freeCount: Int { freeSlots.count }

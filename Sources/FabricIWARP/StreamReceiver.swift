@@ -47,8 +47,10 @@ public final class StreamReceiver {
   private var open: OpenSegment?
   /// The segment at hand, for a terminate message.
   private var faultByteCount: UInt16 = 0
-  private var faultHeader: [UInt8] = []
-  private var faultReadRequest: [UInt8]?
+  private var faultHeaderByteCount = 0
+  /// Header, and behind it a read request where there is one.
+  private let faultBytes: UnsafeMutableRawPointer
+  private var hasFaultReadRequest = false
 
   struct OpenSegment {
     var event: StreamEvent.Kind
@@ -65,8 +67,10 @@ public final class StreamReceiver {
   public init(_ options: Options) {
     self.options = options
     reader = FPDUReader(markers: options.hasMarkers, checksums: options.hasChecksums)
-    faultHeader.reserveCapacity(SegmentHeader.untaggedByteCount)
+    unsafe faultBytes = .allocate(byteCount: 64, alignment: 16)
   }
+
+  deinit { unsafe faultBytes.deallocate() }
 
   // MARK: What the other half tells
 
@@ -255,31 +259,44 @@ public final class StreamReceiver {
 
   /// What ends the connection because of the segment that the last event belongs to.
   public func terminateMessage(_ cause: TerminateCause) -> TerminateMessage {
-    guard cause.layer != 2, !faultHeader.isEmpty else { return TerminateMessage(cause) }
+    let count = faultHeaderByteCount
+    guard cause.layer != 2, count > 0 else { return TerminateMessage(cause) }
+    let header = unsafe WireView(faultBytes, byteCount: count).array
+    let request = unsafe WireView(
+      faultBytes + Self.faultReadRequestOffset, byteCount: ReadRequestHeader.byteCount)
     return TerminateMessage(
       cause,
       segment: .init(
-        byteCount: faultByteCount, header: faultHeader, readRequest: faultReadRequest))
+        byteCount: faultByteCount, header: header,
+        readRequest: hasFaultReadRequest ? request.array : nil))
   }
 
   /// A fault of the framing has no segment.
   private func fault(_ cause: TerminateCause) -> StreamViolation {
-    faultHeader.removeAll(keepingCapacity: true)
+    faultHeaderByteCount = 0
     return StreamViolation(cause)
   }
 
   private func remember(_ here: WireView, _ count: Int) {
-    faultReadRequest = nil
-    faultHeader.removeAll(keepingCapacity: true)
+    hasFaultReadRequest = false
+    faultHeaderByteCount = 0
     guard here.byteCount > 0 else { return }
     let isTagged = here.uint8(at: 0) & 0x80 != 0
     let byteCount = isTagged ? SegmentHeader.taggedByteCount : SegmentHeader.untaggedByteCount
     guard here.byteCount >= byteCount else { return }
     faultByteCount = UInt16(truncatingIfNeeded: count)
-    unsafe faultHeader.append(contentsOf: here.slice(0, byteCount).rawBytes)
+    faultHeaderByteCount = byteCount
+    unsafe copyShort(to: faultBytes, from: here.rawBytes.baseAddress!, byteCount: byteCount)
   }
 
-  func rememberReadRequest(_ payload: WireView) { faultReadRequest = payload.array }
+  private static let faultReadRequestOffset = 24
+
+  func rememberReadRequest(_ payload: WireView) {
+    hasFaultReadRequest = true
+    unsafe copyShort(
+      to: faultBytes + Self.faultReadRequestOffset, from: payload.rawBytes.baseAddress!,
+      byteCount: ReadRequestHeader.byteCount)
+  }
 }
 
 extension MessageOpcode {

@@ -27,8 +27,8 @@ final class Output {
   let hasDied = Atomic<Bool>(false)
   /// There was no room in the socket.
   let isBlocked = Atomic<Bool>(false)
-  /// Something was sent since a completion queue was last polled: more can wait for the next poll,
-  /// and then goes out together.
+  /// Something was sent since a completion queue was last polled, or several messages came with
+  /// that poll: what is posted can wait for the next poll, and then goes out together.
   let hasSentSincePoll = Atomic<Bool>(false)
 
   // Where composing stands.

@@ -7,9 +7,9 @@ import Synchronization
 final class TCPProtectionDomain: ProtectionDomain {
   private struct State {
     var regions: [LocalKey: MemoryRegion] = [:]
-    var queuePairs: [UInt32: Weak] = [:]
+    /// Until they are destroyed.
+    var queuePairs: [UInt32: TCPQueuePair] = [:]
   }
-  private struct Weak { weak var queuePair: TCPQueuePair? }
 
   /// Keys that peers name.
   let remoteKeys = RemoteKeyTable()
@@ -109,10 +109,10 @@ final class TCPProtectionDomain: ProtectionDomain {
   /// Returns when no placement that began before is still under way.
   private func waitForPlacement(of number: UInt32?) {
     if let number {
-      state.withLock { $0.queuePairs[number]?.queuePair }?.waitForPlacement()
+      state.withLock { $0.queuePairs[number] }?.waitForPlacement()
       return
     }
-    let all = state.withLock { $0.queuePairs.values.compactMap(\.queuePair) }
+    let all = state.withLock { Array($0.queuePairs.values) }
     for queuePair in all { queuePair.waitForPlacement() }
   }
 
@@ -125,13 +125,13 @@ final class TCPProtectionDomain: ProtectionDomain {
 
   /// Ends all connections as the death of the process does.
   func hangUp() {
-    for queuePair in state.withLock({ $0.queuePairs.values.compactMap(\.queuePair) }) {
+    for queuePair in state.withLock({ Array($0.queuePairs.values) }) {
       queuePair.hangUp()
     }
   }
 
   func attach(_ queuePair: TCPQueuePair) {
-    state.withLock { $0.queuePairs[queuePair.number] = Weak(queuePair: queuePair) }
+    state.withLock { $0.queuePairs[queuePair.number] = queuePair }
   }
 
   func detach(_ queuePair: TCPQueuePair) {

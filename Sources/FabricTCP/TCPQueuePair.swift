@@ -147,6 +147,8 @@ final class TCPQueuePair: QueuePair, @unchecked Sendable {
       output.hasSentSincePoll.store(false, ordering: .relaxed)
     }
     if member.receives { count = receive(into: &completions, from: count) }
+    // Several messages make several answers: they wait for each other until the next poll.
+    if count &- start > 1 { output.hasSentSincePoll.store(true, ordering: .relaxed) }
     if member.sends { count = retireSends(into: &completions, from: count) }
     return count
   }
