@@ -12,11 +12,23 @@ public struct Checksum: Sendable {
   /// Adds bytes behind those before.
   public mutating func add(_ bytes: UnsafeRawBufferPointer) {
     guard let start = bytes.baseAddress else { return }
-    unsafe state =
-      Self.hasInstruction
-      ? fabric_crc32c(state, start.assumingMemoryBound(to: UInt8.self), bytes.count)
-      : Self.addSlowly(bytes, to: state)
+    guard Self.hasInstruction else {
+      return unsafe state = Self.addSlowly(bytes, to: state)
+    }
+    var place = unsafe start.assumingMemoryBound(to: UInt8.self)
+    var left = bytes.count
+    for shift in Self.shifts {
+      while left >= 3 * shift.byteCount {
+        unsafe state = shift.add(place, to: state)
+        unsafe place += 3 * shift.byteCount
+        left -= 3 * shift.byteCount
+      }
+    }
+    unsafe state = fabric_crc32c(state, place, left)
   }
+
+  /// For long and for shorter stretches.
+  private static let shifts = [ChecksumShift(byteCount: 1360), ChecksumShift(byteCount: 128)]
 
   /// Of all bytes added.
   public var value: UInt32 { ~state }

@@ -13,8 +13,7 @@ public final class TCPAdapter: Adapter {
   public let fabric = "tcp"
   let options: TCPOptions
   private static let nextNumber = Atomic<UInt32>(1)
-  private struct Weak { weak var domain: TCPProtectionDomain? }
-  private let domains = Mutex<[Weak]>([])
+  private let living = LivingQueuePairs()
 
   public init(_ options: TCPOptions = TCPOptions()) throws(ResourceError) {
     guard 512...65000 ~= options.segmentByteCount else {
@@ -35,18 +34,11 @@ public final class TCPAdapter: Adapter {
   }
 
   public func makeProtectionDomain() throws(ResourceError) -> any ProtectionDomain {
-    let domain = TCPProtectionDomain()
-    domains.withLock { domains in
-      domains.removeAll { $0.domain == nil }
-      domains.append(Weak(domain: domain))
-    }
-    return domain
+    TCPProtectionDomain()
   }
 
   /// Ends all connections as the death of the process does.
-  func die() {
-    for domain in domains.withLock({ $0.compactMap(\.domain) }) { domain.hangUp() }
-  }
+  func die() { for queuePair in living.all { queuePair.hangUp() } }
 
   public func makeCompletionQueue(capacity: Int) throws(ResourceError) -> any CompletionQueue {
     guard 1...(1 << 24) ~= capacity else {
@@ -85,7 +77,7 @@ public final class TCPAdapter: Adapter {
       queue = ReceiveQueue(localKeys: domain.localKeys, capacity: attributes.receiveCapacity)
     }
     return TCPQueuePair(
-      number: Self.nextNumber.add(1, ordering: .relaxed).oldValue, options: options,
+      number: Self.nextNumber.add(1, ordering: .relaxed).oldValue, options: options, living: living,
       domain: domain, sendCompletionQueue: sends, receiveCompletionQueue: receives,
       receiveQueue: queue, usesSharedReceiveQueue: attributes.sharedReceiveQueue != nil,
       sendCapacity: attributes.sendCapacity)

@@ -5,17 +5,13 @@ import Synchronization
 
 /// Memory of this process, and the keys to it; nobody else sees it but through its connections.
 final class TCPProtectionDomain: ProtectionDomain {
-  private struct State {
-    var regions: [LocalKey: MemoryRegion] = [:]
-    /// Until they are destroyed.
-    var queuePairs: [UInt32: TCPQueuePair] = [:]
-  }
 
   /// Keys that peers name.
   let remoteKeys = RemoteKeyTable()
   /// Keys that requests of this process name.
   let localKeys = RemoteKeyTable()
-  private let state = Mutex(State())
+  private let regions = Mutex<[LocalKey: MemoryRegion]>([:])
+  private let queuePairs = LivingQueuePairs()
 
   func allocate(byteCount: Int, access: AccessRights) throws(RegistrationError) -> MemoryRegion {
     guard byteCount > 0 else { throw .emptyOrWrapping }
@@ -54,12 +50,12 @@ final class TCPProtectionDomain: ProtectionDomain {
     let region = MemoryRegion(
       address: address, byteCount: byteCount, access: access,
       localKey: LocalKey(rawValue: local.rawValue), remoteKey: remote, owner: owner)
-    state.withLock { $0.regions[region.localKey] = region }
+    regions.withLock { $0[region.localKey] = region }
     return region
   }
 
   func deregister(_ region: MemoryRegion) {
-    let wasThere = state.withLock { $0.regions.removeValue(forKey: region.localKey) != nil }
+    let wasThere = regions.withLock { $0.removeValue(forKey: region.localKey) != nil }
     guard wasThere else { return }
     localKeys.remove(RemoteKey(rawValue: region.localKey.rawValue))
     // Granted keys of the region go with it.
@@ -109,32 +105,17 @@ final class TCPProtectionDomain: ProtectionDomain {
   /// Returns when no placement that began before is still under way.
   private func waitForPlacement(of number: UInt32?) {
     if let number {
-      state.withLock { $0.queuePairs[number] }?.waitForPlacement()
-      return
+      queuePairs[number]?.waitForPlacement()
+    } else {
+      for queuePair in queuePairs.all { queuePair.waitForPlacement() }
     }
-    let all = state.withLock { Array($0.queuePairs.values) }
-    for queuePair in all { queuePair.waitForPlacement() }
   }
 
   /// The living region that a remote key's record belongs to.
   func region(of record: RemoteKeyRecord) -> MemoryRegion? {
-    state.withLock {
-      $0.regions[LocalKey(rawValue: UInt32(truncatingIfNeeded: record.context))]
-    }
+    regions.withLock { $0[LocalKey(rawValue: UInt32(truncatingIfNeeded: record.context))] }
   }
 
-  /// Ends all connections as the death of the process does.
-  func hangUp() {
-    for queuePair in state.withLock({ Array($0.queuePairs.values) }) {
-      queuePair.hangUp()
-    }
-  }
-
-  func attach(_ queuePair: TCPQueuePair) {
-    state.withLock { $0.queuePairs[queuePair.number] = queuePair }
-  }
-
-  func detach(_ queuePair: TCPQueuePair) {
-    state.withLock { _ = $0.queuePairs.removeValue(forKey: queuePair.number) }
-  }
+  func attach(_ queuePair: TCPQueuePair) { queuePairs.add(queuePair) }
+  func detach(_ queuePair: TCPQueuePair) { queuePairs.remove(queuePair) }
 }

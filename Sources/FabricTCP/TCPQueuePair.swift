@@ -16,6 +16,7 @@ import Synchronization
 final class TCPQueuePair: QueuePair, @unchecked Sendable {
   let number: UInt32
   let options: TCPOptions
+  private let living: LivingQueuePairs
   let domain: TCPProtectionDomain
   let sendCompletionQueue: TCPCompletionQueue
   let receiveCompletionQueue: TCPCompletionQueue
@@ -69,12 +70,13 @@ final class TCPQueuePair: QueuePair, @unchecked Sendable {
   let receiverNotReadyCount = Atomic<UInt64>(0)
 
   init(
-    number: UInt32, options: TCPOptions, domain: TCPProtectionDomain,
+    number: UInt32, options: TCPOptions, living: LivingQueuePairs, domain: TCPProtectionDomain,
     sendCompletionQueue: TCPCompletionQueue, receiveCompletionQueue: TCPCompletionQueue,
     receiveQueue: ReceiveQueue, usesSharedReceiveQueue: Bool, sendCapacity: Int
   ) {
     self.number = number
     self.options = options
+    self.living = living
     self.domain = domain
     self.sendCompletionQueue = sendCompletionQueue
     self.receiveCompletionQueue = receiveCompletionQueue
@@ -88,6 +90,7 @@ final class TCPQueuePair: QueuePair, @unchecked Sendable {
     inbound = Inbound()
     attach()
     domain.attach(self)
+    living.add(self)
   }
 
   deinit { unsafe entries.deallocate() }
@@ -233,6 +236,7 @@ final class TCPQueuePair: QueuePair, @unchecked Sendable {
     fail(.local)
     detach()
     domain.detach(self)
+    living.remove(self)
   }
 
   /// Ends the connection as the death of the process does.

@@ -30,4 +30,15 @@ struct ChecksumTests {
       }
     }
   }
+
+  @Test("Long stretches, of which three are summed side by side, sum up the same")
+  func long() {
+    let bytes = (0..<20_000).map { UInt8(truncatingIfNeeded: $0 &* 197 &+ $0 >> 5) }
+    for count in [383, 384, 385, 767, 768, 4079, 4080, 4081, 4096, 8160, 12_240, 19_999, 20_000] {
+      let prefix = Array(bytes[..<count])
+      unsafe prefix.withUnsafeBytes { raw in
+        #expect(unsafe ~Checksum.addSlowly(raw, to: ~0) == Checksum.of(prefix), "\(count) bytes")
+      }
+    }
+  }
 }
