@@ -138,16 +138,19 @@ static inline int fabric_socket_error(int fd) {
   return getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &length) == 0 ? error : errno;
 }
 
-/// sendmsg(2), never blocking, never SIGPIPE.
+/// sendmsg(2), or send(2) of one piece, which costs less; never blocking, never SIGPIPE.
 static inline long fabric_tcp_send(int fd, const struct iovec *pieces, size_t count) {
+  if (count == 1)
+    return send(fd, pieces->iov_base, pieces->iov_len, MSG_NOSIGNAL | MSG_DONTWAIT);
   struct msghdr message = {0};
   message.msg_iov = (struct iovec *)pieces;
   message.msg_iovlen = count;
   return sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
-/// recvmsg(2), never blocking.
+/// recvmsg(2), or recv(2) of one piece; never blocking.
 static inline long fabric_tcp_receive(int fd, struct iovec *pieces, size_t count) {
+  if (count == 1) return recv(fd, pieces->iov_base, pieces->iov_len, MSG_DONTWAIT);
   struct msghdr message = {0};
   message.msg_iov = pieces;
   message.msg_iovlen = count;

@@ -1,6 +1,6 @@
 public import CFabricLinux
 
-/// A TCP socket that never blocks; closed when its last user goes.
+/// A TCP socket that never blocks, closed when its last user goes.
 ///
 /// As long as it is connected, closing it (also by the death of the process) resets the connection,
 /// so that the peer can tell that from an end in order, which `endInOrder` makes.
