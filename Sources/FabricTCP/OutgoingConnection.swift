@@ -19,6 +19,8 @@ final class OutgoingConnection: EventSource, @unchecked Sendable {
     var socket: StreamSocket?
     var peer: InternetAddress?
     var tag: UInt64 = 0
+    /// A responder has hung up on revision 2 of MPA: another stream is tried with 1. (IW-7)
+    var isOlder = false
     /// Not tried yet.
     var addresses: ArraySlice<InternetAddress>
     var lastError: Errno?
@@ -109,6 +111,8 @@ final class OutgoingConnection: EventSource, @unchecked Sendable {
       }
       socket.prepare(silence: options.silence)
       events.wantInput(tag: state.tag, descriptor: socket.number)
+      var options = options
+      if state.isOlder { options.isEnhanced = false }
       state.phase = .starting(
         StartUp(
           initiator: options.initiator(wantsChecksums: options.wantsChecksums(with: peer)),
@@ -142,6 +146,7 @@ final class OutgoingConnection: EventSource, @unchecked Sendable {
           }
         case .wouldBlock: return
         case .end:
+          if mayBeOlder() { return tryNext() }
           return fail(
             .unreachable(
               "the listener at \(target.endpoint) hung up without an answer: is its process still "
@@ -149,6 +154,26 @@ final class OutgoingConnection: EventSource, @unchecked Sendable {
         case .failed(let error): return fail(unreachable(error))
         }
       }
+    }
+  }
+
+  /// The stream has ended in the start-up. True, once only, when that may be because of the
+  /// revision: the same address is the next to be tried then.
+  private func mayBeOlder() -> Bool {
+    state.withLock { state in
+      guard case .starting(var start) = state.phase, let socket = state.socket,
+        let peer = state.peer, !state.isOlder
+      else { return false }
+      start.streamEnded()
+      guard case .failed(let failure) = start.nextEffect(), failure.mayBeOlderPeer else {
+        return false
+      }
+      events.remove(tag: state.tag, descriptor: socket.number)
+      state.socket = nil
+      state.phase = .connecting
+      state.isOlder = true
+      state.addresses = [peer] + state.addresses
+      return true
     }
   }
 
