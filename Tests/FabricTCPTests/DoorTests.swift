@@ -30,9 +30,11 @@ struct DoorTests {
     #expect(MonotonicTime.now.nanoseconds(since: start) > 100_000_000)
   }
 
-  @Test("whoever speaks something else is hung up on at once", arguments: [
-    "GET / HTTP/1.1\r\n\r\n", "SSH-2.0-OpenSSH_9.2\r\n", "MPA ID Rep Frame\u{0}\u{1}\u{0}\u{0}",
-  ])
+  @Test(
+    "whoever speaks something else is hung up on at once",
+    arguments: [
+      "GET / HTTP/1.1\r\n\r\n", "SSH-2.0-OpenSSH_9.2\r\n", "MPA ID Rep Frame\u{0}\u{1}\u{0}\u{0}",
+    ])
   func otherProtocols(_ words: String) throws {
     let side = try Side(TCPAdapter())
     try side.listen("127.0.0.1:0")
@@ -89,10 +91,12 @@ struct DoorTests {
     }
   }
 
-  @Test("addresses that cannot be are refused with words", arguments: [
-    "127.0.0.1", "127.0.0.1:", "127.0.0.1:65536", "127.0.0.1:x", ":1", "::1:80", "[127.0.0.1]:80",
-    "no.such.host.invalid:80",
-  ])
+  @Test(
+    "addresses that cannot be are refused with words",
+    arguments: [
+      "127.0.0.1", "127.0.0.1:", "127.0.0.1:65536", "127.0.0.1:x", ":1", "::1:80", "[127.0.0.1]:80",
+      "no.such.host.invalid:80",
+    ])
   func badAddresses(_ endpoint: String) throws {
     let side = try Side(TCPAdapter())
     do {
@@ -104,9 +108,11 @@ struct DoorTests {
     }
   }
 
-  @Test("what is listened at, and who connects, is told as an address", arguments: [
-    "127.0.0.1", "[::1]",
-  ])
+  @Test(
+    "what is listened at, and who connects, is told as an address",
+    arguments: [
+      "127.0.0.1", "[::1]",
+    ])
   func addresses(_ host: String) throws {
     let side = try Side(TCPAdapter())
     try side.listen("\(host):0")

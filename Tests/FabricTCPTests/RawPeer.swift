@@ -175,7 +175,8 @@ final class Side {
     return made
   }
 
-  func receive(_ id: UInt64, on queuePair: any QueuePair, offset: Int = 0, _ byteCount: Int) throws {
+  func receive(_ id: UInt64, on queuePair: any QueuePair, offset: Int = 0, _ byteCount: Int) throws
+  {
     let requests = [
       ReceiveRequest(
         id: id, elements: ScatterGatherList(memory.element(offset: offset, byteCount: byteCount)))
