@@ -89,7 +89,8 @@ public final class StreamReceiver {
   public var directByteCount: Int { open?.payloadLeft ?? 0 }
 
   /// What the payload that may be read straight to its place belongs to.
-  public var directPlace: (kind: StreamEvent.Kind, key: RemoteKey, target: UInt64, offset: UInt32)? {
+  public var directPlace: (kind: StreamEvent.Kind, key: RemoteKey, target: UInt64, offset: UInt32)?
+  {
     guard let open, open.payloadLeft > 0 else { return nil }
     return (open.event, open.key, open.target, open.messageOffset)
   }

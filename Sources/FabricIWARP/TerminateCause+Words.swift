@@ -36,7 +36,8 @@ extension TerminateCause: CustomStringConvertible {
 
   /// The layer and what it found, for a log.
   public var description: String {
-    let name = ["RDMAP", "DDP", "MPA"].indices.contains(Int(layer))
+    let name =
+      ["RDMAP", "DDP", "MPA"].indices.contains(Int(layer))
       ? ["RDMAP", "DDP", "MPA"][Int(layer)] : "layer \(layer)"
     return "\(name): \(Self.words[self] ?? "fault \(type).\(code)")"
   }

@@ -3,7 +3,9 @@ import FabricPlatform
 
 extension TCPOptions {
   /// Bytes of private data in either direction. (RFC 5044 section 7.1.1, RFC 6581 section 9)
-  var maximumPrivateDataByteCount: Int { initiator(wantsChecksums: true).maximumPrivateDataByteCount }
+  var maximumPrivateDataByteCount: Int {
+    initiator(wantsChecksums: true).maximumPrivateDataByteCount
+  }
 
   func initiator(wantsChecksums: Bool) -> StartUp.Options {
     var start = common(wantsChecksums: wantsChecksums)

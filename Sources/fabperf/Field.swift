@@ -19,9 +19,12 @@ struct Field {
     Self.sizes.flatMap { size in
       ["tag_lat", "ucp_am_lat", "ucp_put_lat"].map { test in
         latency("shm", size, "ucx \(test)") { try ucx("posix,sysv,cma,self", test, size, .latency) }
-      } + ["tag_bw", "ucp_am_bw", "ucp_put_bw"].map { test in
-        bandwidth("shm", size, "ucx \(test)") { try ucx("posix,sysv,cma,self", test, size, .rate) }
       }
+        + ["tag_bw", "ucp_am_bw", "ucp_put_bw"].map { test in
+          bandwidth("shm", size, "ucx \(test)") {
+            try ucx("posix,sysv,cma,self", test, size, .rate)
+          }
+        }
     } + [latency("shm", 64, "libfabric shm") { try libfabric("shm", "rdm", 64) }]
   }
 
@@ -71,7 +74,8 @@ struct Field {
     _ fabric: String, _ size: Int, _ peer: String, _ theirs: @escaping () throws -> Double
   ) -> Contest {
     Contest(
-      workload: size <= MessageSize.maximum ? "\(fabric) rate \(size)" : "\(fabric) bandwidth \(size)",
+      workload: size <= MessageSize.maximum
+        ? "\(fabric) rate \(size)" : "\(fabric) bandwidth \(size)",
       unit: size <= MessageSize.maximum ? .perSecond : .megabytesPerSecond, peer: peer,
       ours: { try stream(fabric, size) },
       theirs: {
@@ -147,8 +151,11 @@ struct Field {
   private func libfabric(_ provider: String, _ kind: String, _ size: Int) throws -> Double {
     let port = Int.random(in: 16000..<19000)
     let server = try OtherProgram(
-      name: "fi_pingpong", arguments: ["-p", provider, "-e", kind, "-B", "\(port)", "-S", "\(size)",
-        "-I", "20000"], processor: 1
+      name: "fi_pingpong",
+      arguments: [
+        "-p", provider, "-e", kind, "-B", "\(port)", "-S", "\(size)",
+        "-I", "20000",
+      ], processor: 1
     ).start()
     defer { stop(server) }
     try OtherProgram.waitForListener(port: port)

@@ -76,12 +76,16 @@ struct OtherProgram {
       // Looked at, not tried: some take one connection only.
       let line = String(format: ":%04X ", port)
       for file in ["/proc/net/tcp", "/proc/net/tcp6"] {
-        let text = (try? String(decoding: FileHandle(forReadingFrom: URL(filePath: file))
-          .readDataToEndOfFile(), as: UTF8.self)) ?? ""
+        let text =
+          (try? String(
+            decoding: FileHandle(forReadingFrom: URL(filePath: file))
+              .readDataToEndOfFile(), as: UTF8.self)) ?? ""
         if text.split(separator: "\n").contains(where: { row in
           let fields = row.split(separator: " ")
           return fields.count > 3 && fields[3] == "0A" && (fields[1] + " ").hasSuffix(line)
-        }) { return }
+        }) {
+          return
+        }
       }
       SystemThread.yield()
     }
