@@ -183,8 +183,8 @@ let package = Package(
       name: "FabricMessagingTests",
       dependencies: [
         "CAllocationCounter", "FabricAuthentication", "FabricCompletion", "FabricMessaging",
-        "FabricPlatform", "FabricSharedMemory", "FabricSimulated", "FabricVerbs", "FabricWire",
-        "TestSupport",
+        "FabricPlatform", "FabricSharedMemory", "FabricSimulated", "FabricTCP", "FabricVerbs",
+        "FabricWire", "TestSupport",
       ],
       swiftSettings: ours),
     .testTarget(
