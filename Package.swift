@@ -234,7 +234,8 @@ let package = Package(
       name: "ToolTests",
       dependencies: [
         "FabricCompletion", "FabricHostDriver", "FabricPlatform", "FabricSharedMemory",
-        "FabricStorage", "FabricVerbs", "PingPong", "TestSupport", "fabperf", "iohost", "iounit",
+        "FabricStorage", "FabricTCP", "FabricVerbs", "PingPong", "TestSupport", "fabperf", "iohost",
+        "iounit",
       ],
       swiftSettings: ours),
     .testTarget(

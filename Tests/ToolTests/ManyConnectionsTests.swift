@@ -1,0 +1,123 @@
+import FabricCompletion
+import FabricHostDriver
+import FabricPlatform
+import FabricStorage
+import FabricTCP
+import FabricVerbs
+import Foundation
+import TestSupport
+import Testing
+
+@Suite("Many connections over TCP", .serialized, .timeLimit(.minutes(3)))
+struct ManyConnectionsTests {
+  private static let count = 1000
+
+  @Test("1,000 hosts at once are all served, and nothing of them is left with the unit")
+  func thousand() throws {
+    let limit = try Self.raiseLimit()
+    try #require(limit >= 10_000, "10,000 descriptors are needed, \(limit) allowed: ulimit -Hn")
+    let tcp = try TCPPlace()
+    let unit = try tcp.serve("m=memory,size=16MiB")
+    let files = ProcessFiles(of: unit.processIdentifier)
+    let before = try files.descriptors().count
+    let memory = try files.residentByteCount()
+    let hosts = try ManyHosts(port: tcp.port)
+    // So many at a time as an address may have in their start-up.
+    for _ in 0..<Self.count / 100 {
+      try hosts.add(100)
+      #expect(hosts.run(.seconds(30)) { hosts.attachedCount == hosts.queues.count })
+    }
+    #expect(hosts.attachedCount == Self.count)
+    let grown = try files.residentByteCount() - memory
+    #expect(grown / Self.count < 128 << 10, "\(grown / Self.count) bytes of the unit each")
+    for round in 1...3 {
+      hosts.submit(round.isMultiple(of: 2) ? .write : .read)
+      #expect(hosts.run(.seconds(30)) { hosts.endedCount == round * Self.count })
+    }
+    #expect(hosts.failedCount == 0 && hosts.attachedCount == Self.count)
+    hosts.close()
+    // Ends in order take both sides.
+    func count() -> Int { (try? files.descriptors().count) ?? .max }
+    #expect(hosts.run(.seconds(10)) { count() <= before }, "\(count()), and \(before) before")
+    #expect(!unit.errors.contains { $0.contains("refused") })
+    unit.signal(SIGTERM)
+    #expect(unit.waitForEnd() == 0)
+  }
+
+  /// As many descriptors as this process, and what it starts, may have.
+  private static func raiseLimit() throws -> UInt {
+    var limit = rlimit()
+    let kind = __rlimit_resource_t(RLIMIT_NOFILE.rawValue)
+    try #require(unsafe getrlimit(kind, &limit) == 0)
+    limit.rlim_cur = limit.rlim_max
+    try #require(unsafe setrlimit(kind, &limit) == 0)
+    return UInt(limit.rlim_max)
+  }
+}
+
+/// Hosts of this process, with one block's memory each.
+private final class ManyHosts: RemoteVolumeHandler {
+  private let service: CompletionService
+  private let adapter: TCPAdapter
+  private let address: VolumeAddress
+  private(set) var queues: [RemoteVolumeQueue] = []
+  private var regions: [MemoryRegion] = []
+  private(set) var attachedCount = 0
+  private(set) var endedCount = 0
+  private(set) var failedCount = 0
+
+  init(port: Int) throws {
+    service = try CompletionService()
+    adapter = try TCPAdapter()
+    address = VolumeAddress(
+      unit: FabricAddress(fabric: "tcp", endpoint: "127.0.0.1:\(port)"), volumeName: "m")
+  }
+
+  func add(_ count: Int) throws {
+    var options = RemoteVolumeQueue.Options()
+    options.depth = 4
+    for _ in 0..<count {
+      let queue = try RemoteVolumeQueue(
+        address, adapter: adapter, service: service, options: options, handler: self)
+      regions.append(try queue.allocate(byteCount: 4096))
+      queues.append(queue)
+      queue.attach()
+    }
+  }
+
+  /// One block of each host, its own.
+  func submit(_ operation: FabricStorage.BlockOperation) {
+    for (index, queue) in queues.enumerated() {
+      let request = RemoteRequest(
+        operation, block: UInt64(index), blockCount: 1, region: regions[index], offset: 0,
+        byteCount: 4096, tag: UInt64(index), flags: [])
+      if !queue.submit(request) { failedCount += 1 }
+      queue.flushSubmissions()
+    }
+  }
+
+  func run(_ limit: Duration, until condition: () -> Bool) -> Bool {
+    service.run(until: condition, deadline: .now + limit)
+    return condition()
+  }
+
+  func close() {
+    for queue in queues { queue.close() }
+    service.turn()
+  }
+
+  func remoteVolume(_ queue: RemoteVolumeQueue, completed completions: Span<BlockCompletion>) {
+    for index in completions.indices where completions[index].status != .success {
+      failedCount += 1
+    }
+    endedCount += completions.count
+  }
+
+  func remoteVolume(_ queue: RemoteVolumeQueue, changed state: RemoteVolumeQueue.State) {
+    switch state {
+    case .attached: attachedCount += 1
+    case .connecting, .failed: failedCount += 1
+    case .closed: break
+    }
+  }
+}
