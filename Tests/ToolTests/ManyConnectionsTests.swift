@@ -38,7 +38,7 @@ struct ManyConnectionsTests {
     hosts.close()
     // Ends in order take both sides.
     func count() -> Int { (try? files.descriptors().count) ?? .max }
-    #expect(hosts.run(.seconds(10)) { count() <= before }, "\(count()), and \(before) before")
+    #expect(hosts.run(.seconds(60)) { count() <= before }, "\(count()), and \(before) before")
     #expect(!unit.errors.contains { $0.contains("refused") })
     unit.signal(SIGTERM)
     #expect(unit.waitForEnd() == 0)
