@@ -22,26 +22,28 @@ final class SharedMemoryProtectionDomain: ProtectionDomain {
   }
   private struct Weak { weak var queuePair: SharedMemoryQueuePair? }
 
-  /// Keys that peers name.
-  let remoteKeys: RemoteKeyTable
+  private let keys: DomainKeys
+  var remoteKeys: RemoteKeyTable { keys.remote }
   /// The remote keys' own memory file, for direct peers; nil in isolated mode.
   private let keyFile: Descriptor?
   private let keyFileNumber: CInt?
   /// Whether peers may write straight into what is registered for remote write.
   var isDirect: Bool { keyFileNumber != nil }
-  /// Keys that requests of this process name.
-  let localKeys = RemoteKeyTable()
+  /// At hand for each request.
+  let localKeys: RemoteKeyTable
   private let state = Mutex(State())
 
   init(_ mode: SharedMemoryOptions.Mode) throws(Errno) {
     guard mode == .direct else {
-      remoteKeys = RemoteKeyTable()
+      keys = DomainKeys()
+      localKeys = keys.local
       keyFile = nil
       keyFileNumber = nil
       return
     }
     let file = try MemoryFile(name: "fabric-keys", byteCount: RemoteKeyTable.byteCount)
-    remoteKeys = RemoteKeyTable(in: try file.map(.readWrite))
+    keys = DomainKeys(remote: RemoteKeyTable(in: try file.map(.readWrite)))
+    localKeys = keys.local
     try file.sealWrites()
     let descriptor = try file.descriptor.duplicate()
     keyFileNumber = descriptor.rawValue
@@ -68,7 +70,8 @@ final class SharedMemoryProtectionDomain: ProtectionDomain {
     }
     let region: MemoryRegion
     do {
-      region = try enter(mapping, byteCount: byteCount, access: access)
+      region = try keys.enter(
+        address: mapping.address, byteCount: byteCount, access: access, owner: mapping)
     } catch {
       _ = Descriptor(owning: number)
       throw error
@@ -91,27 +94,6 @@ final class SharedMemoryProtectionDomain: ProtectionDomain {
     return try file.map(.readWrite)
   }
 
-  private func enter(_ mapping: Mapping, byteCount: Int, access: AccessRights)
-    throws(RegistrationError) -> MemoryRegion
-  {
-    let record = RemoteKeyRecord(
-      address: mapping.address, byteCount: UInt64(byteCount), access: access)
-    guard let local = localKeys.insert(record) else {
-      throw .tooManyKeys(limit: RemoteKeyTable.limit)
-    }
-    var remote: RemoteKey?
-    if !access.isDisjoint(with: [.remoteRead, .remoteWrite]) {
-      remote = remoteKeys.insert(record)
-      if remote == nil {
-        localKeys.remove(local)
-        throw .tooManyKeys(limit: RemoteKeyTable.limit)
-      }
-    }
-    return MemoryRegion(
-      address: mapping.address, byteCount: byteCount, access: access,
-      localKey: LocalKey(rawValue: local.rawValue), remoteKey: remote, owner: mapping)
-  }
-
   func register(
     address: UInt64, byteCount: Int, access: AccessRights, owner: AnyObject?
   ) throws(RegistrationError) -> MemoryRegion {
@@ -120,10 +102,7 @@ final class SharedMemoryProtectionDomain: ProtectionDomain {
   }
 
   func deregister(_ region: MemoryRegion) {
-    localKeys.remove(RemoteKey(rawValue: region.localKey.rawValue))
-    if let key = region.remoteKey { remoteKeys.remove(key) }
-    // Granted keys of the region go with it.
-    remoteKeys.removeAll { $0.address &- region.address < UInt64(region.byteCount) }
+    keys.forget(region)
     let (segment, peers) = state.withLock { state in
       (
         state.segments.removeValue(forKey: region.localKey),
@@ -141,32 +120,13 @@ final class SharedMemoryProtectionDomain: ProtectionDomain {
     _ access: AccessRights, to region: MemoryRegion, offset: Int, byteCount: Int,
     only queuePair: (any QueuePair)?
   ) throws(RegistrationError) -> RemoteKey {
-    guard byteCount > 0, offset >= 0, offset <= region.byteCount,
-      byteCount <= region.byteCount - offset, region.access.isSuperset(of: access)
-    else { throw .notWithinRegion }
-    let record = RemoteKeyRecord(
-      address: region.address + UInt64(offset), byteCount: UInt64(byteCount), access: access,
-      queuePairNumber: queuePair?.number ?? 0)
-    guard let key = remoteKeys.insert(record) else {
-      throw .tooManyKeys(limit: RemoteKeyTable.limit)
-    }
-    return key
+    try keys.grant(access, to: region, offset: offset, byteCount: byteCount, only: queuePair)
   }
 
   func lend(
     _ element: ScatterGatherElement, for access: AccessRights, to queuePairNumber: UInt32
   ) throws(RegistrationError) -> RemoteKey {
-    guard let record = localKeys.record(for: RemoteKey(rawValue: element.localKey.rawValue)),
-      record.covers(element.address, UInt64(element.byteCount)),
-      record.access.isSuperset(of: access)
-    else { throw .notWithinRegion }
-    let part = RemoteKeyRecord(
-      address: element.address, byteCount: UInt64(element.byteCount), access: access,
-      queuePairNumber: queuePairNumber)
-    guard let key = remoteKeys.insert(part) else {
-      throw .tooManyKeys(limit: RemoteKeyTable.limit)
-    }
-    return key
+    try keys.lend(element, for: access, to: queuePairNumber)
   }
 
   func revoke(_ key: RemoteKey) {

@@ -6,10 +6,9 @@ import Synchronization
 /// Memory of this process, and the keys to it; nobody else sees it but through its connections.
 final class TCPProtectionDomain: ProtectionDomain {
 
-  /// Keys that peers name.
-  let remoteKeys = RemoteKeyTable()
-  /// Keys that requests of this process name.
-  let localKeys = RemoteKeyTable()
+  private let keys = DomainKeys()
+  var localKeys: RemoteKeyTable { keys.local }
+  var remoteKeys: RemoteKeyTable { keys.remote }
   private let regions = Mutex<[LocalKey: MemoryRegion]>([:])
   private let queuePairs = LivingQueuePairs()
 
@@ -34,22 +33,8 @@ final class TCPProtectionDomain: ProtectionDomain {
   private func enter(
     _ address: UInt64, _ byteCount: Int, _ access: AccessRights, owner: AnyObject?
   ) throws(RegistrationError) -> MemoryRegion {
-    var record = RemoteKeyRecord(address: address, byteCount: UInt64(byteCount), access: access)
-    guard let local = localKeys.insert(record) else {
-      throw .tooManyKeys(limit: RemoteKeyTable.limit)
-    }
-    record.context = UInt64(local.rawValue)
-    var remote: RemoteKey?
-    if !access.isDisjoint(with: [.remoteRead, .remoteWrite]) {
-      remote = remoteKeys.insert(record)
-      if remote == nil {
-        localKeys.remove(local)
-        throw .tooManyKeys(limit: RemoteKeyTable.limit)
-      }
-    }
-    let region = MemoryRegion(
-      address: address, byteCount: byteCount, access: access,
-      localKey: LocalKey(rawValue: local.rawValue), remoteKey: remote, owner: owner)
+    let region = try keys.enter(
+      address: address, byteCount: byteCount, access: access, owner: owner)
     regions.withLock { $0[region.localKey] = region }
     return region
   }
@@ -57,10 +42,7 @@ final class TCPProtectionDomain: ProtectionDomain {
   func deregister(_ region: MemoryRegion) {
     let wasThere = regions.withLock { $0.removeValue(forKey: region.localKey) != nil }
     guard wasThere else { return }
-    localKeys.remove(RemoteKey(rawValue: region.localKey.rawValue))
-    // Granted keys of the region go with it.
-    let context = UInt64(region.localKey.rawValue)
-    remoteKeys.removeAll { $0.context == context }
+    keys.forget(region)
     waitForPlacement(of: nil)
   }
 
@@ -68,32 +50,13 @@ final class TCPProtectionDomain: ProtectionDomain {
     _ access: AccessRights, to region: MemoryRegion, offset: Int, byteCount: Int,
     only queuePair: (any QueuePair)?
   ) throws(RegistrationError) -> RemoteKey {
-    guard byteCount > 0, offset >= 0, offset <= region.byteCount,
-      byteCount <= region.byteCount - offset, region.access.isSuperset(of: access)
-    else { throw .notWithinRegion }
-    let record = RemoteKeyRecord(
-      address: region.address + UInt64(offset), byteCount: UInt64(byteCount), access: access,
-      queuePairNumber: queuePair?.number ?? 0, context: UInt64(region.localKey.rawValue))
-    guard let key = remoteKeys.insert(record) else {
-      throw .tooManyKeys(limit: RemoteKeyTable.limit)
-    }
-    return key
+    try keys.grant(access, to: region, offset: offset, byteCount: byteCount, only: queuePair)
   }
 
   func lend(
     _ element: ScatterGatherElement, for access: AccessRights, to queuePairNumber: UInt32
   ) throws(RegistrationError) -> RemoteKey {
-    guard let record = localKeys.record(for: RemoteKey(rawValue: element.localKey.rawValue)),
-      record.covers(element.address, UInt64(element.byteCount)),
-      record.access.isSuperset(of: access)
-    else { throw .notWithinRegion }
-    let part = RemoteKeyRecord(
-      address: element.address, byteCount: UInt64(element.byteCount), access: access,
-      queuePairNumber: queuePairNumber, context: UInt64(element.localKey.rawValue))
-    guard let key = remoteKeys.insert(part) else {
-      throw .tooManyKeys(limit: RemoteKeyTable.limit)
-    }
-    return key
+    try keys.lend(element, for: access, to: queuePairNumber)
   }
 
   func revoke(_ key: RemoteKey) {
