@@ -55,7 +55,8 @@ final class InputBuffer {
     end = 0
   }
 
-  func forgetOwner(unless isThere: (UInt32) -> Bool) {
-    if owner != 0 && !isThere(owner) { release() }
+  /// The owner has gone.
+  func forget(owner: UInt32) {
+    if self.owner == owner { release() }
   }
 }

@@ -29,12 +29,13 @@ final class LingeringSocket: EventSource {
   }
 
   func ready() {
-    var bytes: [UInt8] = []
-    for _ in 0..<16 {
-      switch socket.receive(into: &bytes, limit: 65536) {
-      case .bytes: bytes.removeAll(keepingCapacity: true)
-      case .wouldBlock: return
-      case .end, .failed: return leave()
+    unsafe withUnsafeTemporaryAllocation(byteCount: 65536, alignment: 64) { room in
+      for _ in 0..<16 {
+        switch unsafe socket.receive(room) {
+        case .bytes: continue
+        case .wouldBlock: return
+        case .end, .failed: return leave()
+        }
       }
     }
   }

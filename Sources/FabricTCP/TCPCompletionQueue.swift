@@ -8,10 +8,17 @@ final class TCPCompletionQueue: CompletionQueue, @unchecked Sendable {
   /// Up to so many queue pairs are asked each time; of more, the kernel says which have something.
   private static let directLimit = 2
 
+  /// A queue pair that comes or goes, on its way to the polling thread.
+  private struct Change {
+    let member: CompletionQueueMember
+    /// Kept alive until the polling thread has let go of it.
+    let queuePair: TCPQueuePair
+    let isThere: Bool
+  }
+
   private struct Roster {
     var members: [UInt32: CompletionQueueMember] = [:]
-    /// Kept alive with its queue pair until the polling thread has let go of it.
-    var queuePairs: [UInt32: TCPQueuePair] = [:]
+    var changes: [Change] = []
     /// Requests that all members' queues could hold together.
     var possible = 0
   }
@@ -21,7 +28,7 @@ final class TCPCompletionQueue: CompletionQueue, @unchecked Sendable {
   private let poller: Poller
   private let wakeUp: EventDescriptor
   private let roster = Mutex(Roster())
-  private let rosterVersion = Atomic<UInt64>(0)
+  private let hasChanges = Atomic<Bool>(false)
   private let raised = Mutex<[CompletionQueueMember]>([])
   private let hasRaised = Atomic<Bool>(false)
   private let isArmed = Atomic<Bool>(false)
@@ -30,7 +37,6 @@ final class TCPCompletionQueue: CompletionQueue, @unchecked Sendable {
   private let isCounting = Atomic<Bool>(false)
 
   // The polling thread's own.
-  private var seenVersion: UInt64 = 0
   private var members: [UInt32: CompletionQueueMember] = [:]
   private var queuePairs: [UInt32: TCPQueuePair] = [:]
   private var active: [CompletionQueueMember] = []
@@ -91,23 +97,37 @@ final class TCPCompletionQueue: CompletionQueue, @unchecked Sendable {
     }
   }
 
+  /// Takes over who has come and who has gone.
   private func refresh() {
-    let version = rosterVersion.load(ordering: .acquiring)
-    guard version != seenVersion else { return }
-    seenVersion = version
-    for member in active { member.isActive = false }
-    let old = queuePairs
-    (members, queuePairs) = roster.withLock { ($0.members, $0.queuePairs) }
-    input.forgetOwner(unless: { number in members[number] != nil })
-    active = members.values.sorted { $0.number < $1.number }
-    for member in active {
-      member.isActive = true
-      member.raiseQuietly()
-      unsafe member.queuePair.expectInput()
+    guard hasChanges.load(ordering: .acquiring) else { return }
+    let changes = roster.withLock { roster in
+      hasChanges.store(false, ordering: .relaxed)
+      defer { roster.changes.removeAll() }
+      return roster.changes
     }
+    for change in changes { change.isThere ? enter(change) : leave(change.member) }
     isDirect = members.count <= Self.directLimit
+    if isDirect { for member in members.values { activate(member) } }
     next = 0
-    _ = consume old
+  }
+
+  private func enter(_ change: Change) {
+    let member = change.member
+    members[member.number] = member
+    queuePairs[member.number] = change.queuePair
+    change.queuePair.expectInput()
+    member.raiseQuietly()
+    activate(member)
+  }
+
+  private func leave(_ member: CompletionQueueMember) {
+    input.forget(owner: member.number)
+    if member.isActive, let index = active.firstIndex(where: { $0 === member }) {
+      active.swapAt(index, active.count - 1)
+      active.removeLast()
+    }
+    members[member.number] = nil
+    queuePairs[member.number] = nil
   }
 
   /// Asks the kernel which sockets have something.
@@ -167,9 +187,9 @@ final class TCPCompletionQueue: CompletionQueue, @unchecked Sendable {
 
   func attach(_ member: CompletionQueueMember, possible: Int) {
     roster.withLock { roster in
-      let number = member.number
-      roster.members[number] = member
-      unsafe roster.queuePairs[number] = member.queuePair
+      roster.members[member.number] = member
+      unsafe roster.changes.append(
+        Change(member: member, queuePair: member.queuePair, isThere: true))
       roster.possible += possible
       if roster.possible > capacity && !isCounting.load(ordering: .relaxed) {
         let outstanding = roster.members.values.reduce(0) {
@@ -178,23 +198,22 @@ final class TCPCompletionQueue: CompletionQueue, @unchecked Sendable {
         admitted.store(outstanding, ordering: .relaxed)
         isCounting.store(true, ordering: .releasing)
       }
-      rosterVersion.add(1, ordering: .releasing)
+      hasChanges.store(true, ordering: .releasing)
     }
   }
 
   func detach(_ member: CompletionQueueMember, possible: Int) {
-    let queuePair = roster.withLock { roster -> TCPQueuePair? in
-      let number = member.number
-      guard roster.members.removeValue(forKey: number) != nil else { return nil }
+    roster.withLock { roster in
+      guard roster.members.removeValue(forKey: member.number) != nil else { return }
+      unsafe roster.changes.append(
+        Change(member: member, queuePair: member.queuePair, isThere: false))
       roster.possible -= possible
       if isCounting.load(ordering: .relaxed) {
         admitted.subtract(
           unsafe member.queuePair.outstandingCount(for: member), ordering: .relaxed)
       }
-      rosterVersion.add(1, ordering: .releasing)
-      return roster.queuePairs.removeValue(forKey: number)
+      hasChanges.store(true, ordering: .releasing)
     }
-    _ = consume queuePair
   }
 
   func watch(_ socket: CInt, number: UInt32) throws(Errno) {
