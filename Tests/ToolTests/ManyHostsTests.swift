@@ -49,7 +49,8 @@ struct ManyHostsTests {
     }
     #expect(after.descriptorCount <= before.descriptorCount)
     #expect(after.mapCount <= before.mapCount + 2, "the heap may have grown by a mapping")
-    #expect(after.residentByteCount <= before.residentByteCount + 4 << 20)
+    // Random keys reach every page of their tables in time: 1.4 MiB.
+    #expect(after.residentByteCount <= before.residentByteCount + 6 << 20)
     unit.signal(SIGTERM)
     #expect(unit.waitForEnd() == 0)
   }
