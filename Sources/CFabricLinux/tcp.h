@@ -157,14 +157,12 @@ static inline long fabric_tcp_receive(int fd, struct iovec *pieces, size_t count
   return recvmsg(fd, &message, MSG_DONTWAIT);
 }
 
-/// epoll_ctl(2): input and hang-up, and output if wanted, each told once when it comes. `operation` is
-/// fabric_epoll_operation_add or _change; the latter tells what is there already, again.
-static const int fabric_epoll_operation_add = EPOLL_CTL_ADD;
-static const int fabric_epoll_operation_change = EPOLL_CTL_MOD;
-static inline int fabric_epoll_edges(int epoll, int operation, int fd, uint64_t tag, bool output) {
-  struct epoll_event event = {.events = EPOLLIN | EPOLLRDHUP | EPOLLET, .data.u64 = tag};
-  if (output) event.events |= EPOLLOUT;
-  return epoll_ctl(epoll, operation, fd, &event);
+/// epoll_ctl(2): input, hang-up, and room for output after there was none, each told once when it
+/// comes.
+static inline int fabric_epoll_add_edges(int epoll, int fd, uint64_t tag) {
+  struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
+                              .data.u64 = tag};
+  return epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event);
 }
 
 /// poll(2): whether the peer has ended its direction or the connection has failed.

@@ -15,18 +15,11 @@ public struct Poller: ~Copyable, Sendable {
     guard result == 0 else { throw Errno.current }
   }
 
-  /// Watches `number` for input and hang-up, each told once when it comes: whoever is told reads
-  /// until there is no more.
+  /// Watches `number` for input, hang-up, and room for output after there was none, each told once
+  /// when it comes: whoever is told reads until there is no more.
   public borrowing func addEdges(_ number: CInt, tag: UInt64) throws(Errno) {
-    let result = fabric_epoll_edges(
-      descriptor.rawValue, fabric_epoll_operation_add, number, tag, false)
+    let result = fabric_epoll_add_edges(descriptor.rawValue, number, tag)
     guard result == 0 else { throw Errno.current }
-  }
-
-  /// Whether room for output is told as well; what is there already is told again.
-  public borrowing func wantOutputEdges(_ wants: Bool, _ number: CInt, tag: UInt64) {
-    _ = fabric_epoll_edges(
-      descriptor.rawValue, fabric_epoll_operation_change, number, tag, wants)
   }
 
   /// Watches `number` for room for output only.

@@ -24,8 +24,6 @@ final class OutgoingConnection: EventSource, @unchecked Sendable {
     /// Not tried yet.
     var addresses: ArraySlice<InternetAddress>
     var lastError: Errno?
-    /// What the socket had no room for.
-    var unsent: [UInt8] = []
   }
 
   private let queuePair: TCPQueuePair

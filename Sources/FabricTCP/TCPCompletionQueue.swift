@@ -41,7 +41,8 @@ final class TCPCompletionQueue: CompletionQueue, @unchecked Sendable {
   private var queuePairs: [UInt32: TCPQueuePair] = [:]
   private var active: [CompletionQueueMember] = []
   private var taken: [CompletionQueueMember] = []
-  private var isDirect = true
+  /// Whether each queue pair is asked at every poll.
+  private(set) var isDirect = true
   private var next = 0
 
   init(capacity: Int) throws(Errno) {
@@ -221,10 +222,6 @@ final class TCPCompletionQueue: CompletionQueue, @unchecked Sendable {
   }
 
   func unwatch(_ socket: CInt) { poller.remove(socket) }
-
-  func wantOutput(_ wants: Bool, _ socket: CInt, number: UInt32) {
-    poller.wantOutputEdges(wants, socket, tag: UInt64(number))
-  }
 
   // MARK: Admission
 

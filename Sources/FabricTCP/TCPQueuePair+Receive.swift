@@ -208,8 +208,11 @@ extension TCPQueuePair {
     }
     switch result {
     case .bytes(let count):
-      // Less than there was room for: that was all, and more will be told.
-      if count < front + InputBuffer.bodyByteCount { mayHaveInput.store(false, ordering: .relaxed) }
+      // Less than there was room for: that was all. Who is not asked at every poll asks once more,
+      // for an end that came with the bytes was told with them.
+      if count < front + InputBuffer.bodyByteCount && receiveCompletionQueue.isDirect {
+        mayHaveInput.store(false, ordering: .relaxed)
+      }
       take(count, front: front, isKept: isKept, receiver, input)
       return true
     case .wouldBlock: mayHaveInput.store(false, ordering: .relaxed)
