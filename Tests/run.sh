@@ -41,6 +41,8 @@ else
 fi
 
 # Without arguments, which choose tests, the libraries' tests also run under the thread sanitizer.
+sanitized_log=.build/sanitizer-output.txt
+: > "$sanitized_log"
 [ $# = 0 ] && step Tests/sanitize.sh
 
 # And what reads bytes of peers gets bytes that nobody thought of, each part for a short while.
@@ -77,7 +79,10 @@ elif [ "$status" = 0 ] && [ "$passed" = 0 ]; then
 fi
 failed=$((failed + failed_steps))
 
+# What went wrong once more, where it is easily found: at the end.
+wrong=$(grep -ahE '^✘ Test .* recorded an issue|: (failed|crash)' "$log" "$sanitized_log" "$fuzz_log" 2> /dev/null)
 echo
+if [ -n "$wrong" ]; then echo "Failed:"; printf '%s\n' "$wrong" | sed 's/^/  /'; fi
 if [ -n "$skips" ]; then echo "Skipped:"; printf '  %s\n' "$skips"
 elif [ "$passed" != 0 ]; then echo "Nothing was skipped."; fi
 if [ -n "$none_ran" ]; then echo "No test ran: $none_ran"; exit 1; fi

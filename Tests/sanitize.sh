@@ -8,7 +8,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 70
 options=(--sanitize=thread --scratch-path .build/sanitized -Xswiftc -DSANITIZED_THREADS)
 # Left out: what counts allocations, mappings or processor time, which the sanitizer has of its
 # own; what has one thread only; what must be done within 5 s; and the programs.
-skips=(--skip ContractTests --skip HostileStreamTests --skip EndTests --skip CaptureTests
+skips=(--skip ContractTests --skip HostileStreamTests --skip EndTests --skip EdgeTests --skip CaptureTests
   --skip FabricIWARPTests --skip AllocationTests --skip HotPathTests --skip ResourceTests --skip idleCostsNothing --skip ToolTests
   --skip TidinessTests --skip manyWithoutOpening)
 
