@@ -191,6 +191,9 @@ let package = Package(
       name: "FabricAuthenticationTests",
       dependencies: ["FabricAuthentication", "FabricMessaging"], swiftSettings: ours),
     .testTarget(
+      name: "FabricAdapterPartsTests", dependencies: ["FabricAdapterParts", "FabricVerbs"],
+      swiftSettings: ours),
+    .testTarget(
       name: "FabricPlatformTests", dependencies: ["FabricPlatform"], swiftSettings: ours),
     .testTarget(
       name: "FabricIWARPTests",

@@ -62,7 +62,7 @@ extension SharedMemoryQueuePair {
     }
     if self.state == .error { count = flushReceives(into: &completions, from: count) }
     if count != start && !usesSharedReceiveQueue {
-      receiveCompletionQueue.withdrawAdmission(count &- start)
+      receiveCompletionQueue.admission.withdraw(count &- start)
     }
     return count
   }

@@ -1,3 +1,4 @@
+import FabricAdapterParts
 import FabricPlatform
 import FabricVerbs
 import Synchronization
@@ -47,13 +48,13 @@ extension SharedMemoryQueuePair {
       if entry.isSignaled || status != .success {
         completions[count] = WorkCompletion(
           id: entry.id, queuePairNumber: number, status: status,
-          opcode: entry.opcode.completion)
+          opcode: entry.opcode.completionOpcode)
         count &+= 1
       }
       if status == .localProtectionError { fail(.failure("a read's target is gone")) }
     }
     if retired != first {
-      sendCompletionQueue.withdrawAdmission(Int(truncatingIfNeeded: retired &- first))
+      sendCompletionQueue.admission.withdraw(Int(truncatingIfNeeded: retired &- first))
       retiredCount.store(retired, ordering: .releasing)
     }
     return count
@@ -120,16 +121,5 @@ extension SharedMemoryQueuePair {
     own.readsDone.storeReleasing(readsFetched)
     ringForReceives()
     return done
-  }
-}
-
-extension SendOpcode {
-  /// What a completion of it is called.
-  var completion: WorkCompletionOpcode {
-    switch self {
-    case .send, .sendWithImmediate: .send
-    case .write, .writeWithImmediate: .write
-    case .read: .read
-    }
   }
 }

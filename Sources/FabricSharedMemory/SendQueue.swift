@@ -1,3 +1,4 @@
+import FabricAdapterParts
 import FabricPlatform
 import FabricVerbs
 import FabricWire
@@ -32,7 +33,7 @@ extension SharedMemoryQueuePair {
     }
     let retired = retiredCount.load(ordering: .acquiring)
     let room = sendCapacity &- Int(truncatingIfNeeded: postedCount &- retired)
-    let admitted = sendCompletionQueue.admit(requests.count)
+    let admitted = sendCompletionQueue.admission.admit(requests.count)
     var batch = Batch()
     var refusal: PostError.Reason?
     for index in requests.indices {
@@ -48,7 +49,7 @@ extension SharedMemoryQueuePair {
     }
     publish(batch)
     if let refusal {
-      sendCompletionQueue.withdrawAdmission(admitted &- batch.count)
+      sendCompletionQueue.admission.withdraw(admitted &- batch.count)
       throw PostError(acceptedCount: batch.count, reason: refusal)
     }
   }
@@ -264,7 +265,7 @@ extension SharedMemoryQueuePair {
       guard Int(truncatingIfNeeded: postedCount &- retired) < sendCapacity else {
         throw PostError(acceptedCount: index, reason: .queueFull)
       }
-      guard sendCompletionQueue.admit(1) == 1 else {
+      guard sendCompletionQueue.admission.admit(1) == 1 else {
         throw PostError(acceptedCount: index, reason: .completionQueueFull)
       }
       // Behind every line the peer could have consumed.

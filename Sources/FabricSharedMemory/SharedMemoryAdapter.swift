@@ -77,10 +77,7 @@ public final class SharedMemoryAdapter: Adapter {
   }
 
   public func makeCompletionQueue(capacity: Int) throws(ResourceError) -> any CompletionQueue {
-    guard 1...(1 << 24) ~= capacity else {
-      throw .invalidCapacity(
-        "expected a completion queue for 1 to 16777216 requests, got \(capacity)")
-    }
+    try QueueCapacity.check(completions: capacity)
     do {
       return try SharedMemoryCompletionQueue(capacity: capacity)
     } catch {
@@ -91,7 +88,7 @@ public final class SharedMemoryAdapter: Adapter {
   public func makeSharedReceiveQueue(
     in protectionDomain: any ProtectionDomain, capacity: Int
   ) throws(ResourceError) -> any SharedReceiveQueue {
-    try check(capacity, "shared receive queue")
+    try QueueCapacity.check(requests: capacity, "shared receive queue")
     guard let domain = protectionDomain as? SharedMemoryProtectionDomain else {
       throw .foreignParts
     }
@@ -101,19 +98,12 @@ public final class SharedMemoryAdapter: Adapter {
   public func makeQueuePair(
     _ attributes: QueuePairAttributes
   ) throws(ResourceError) -> any QueuePair {
-    try check(attributes.sendCapacity, "send queue")
+    try attributes.checkCapacities()
     guard let domain = attributes.protectionDomain as? SharedMemoryProtectionDomain,
       let sends = attributes.sendCompletionQueue as? SharedMemoryCompletionQueue,
       let receives = attributes.receiveCompletionQueue as? SharedMemoryCompletionQueue
     else { throw .foreignParts }
-    let queue: ReceiveQueue
-    if let shared = attributes.sharedReceiveQueue {
-      guard let shared = shared as? ReceiveQueue else { throw .foreignParts }
-      queue = shared
-    } else {
-      try check(attributes.receiveCapacity, "receive queue")
-      queue = ReceiveQueue(localKeys: domain.localKeys, capacity: attributes.receiveCapacity)
-    }
+    let queue = try attributes.receiveQueue(localKeys: domain.localKeys)
     do {
       return try SharedMemoryQueuePair(
         number: Self.nextNumber.add(1, ordering: .relaxed).oldValue, domain: domain,
@@ -122,12 +112,6 @@ public final class SharedMemoryAdapter: Adapter {
         sendCapacity: attributes.sendCapacity)
     } catch {
       throw .system(error, doing: "making a queue pair's shared memory")
-    }
-  }
-
-  private func check(_ capacity: Int, _ what: String) throws(ResourceError) {
-    guard 1...65536 ~= capacity else {
-      throw .invalidCapacity("expected a \(what) for 1 to 65536 requests, got \(capacity)")
     }
   }
 

@@ -17,20 +17,15 @@ final class SharedMemoryCompletionQueue: CompletionQueue, @unchecked Sendable {
   }
   private struct Roster {
     var members: [(queuePair: SharedMemoryQueuePair, member: Member)] = []
-    /// Requests that all members' queues could hold together.
-    var possible = 0
   }
 
-  let capacity: Int
+  let admission: CompletionAdmission
   private let poller: Poller
   /// Makes the descriptor readable again when somebody else took a doorbell off a socket.
   private let wakeUp: EventDescriptor
   private let roster = Mutex(Roster())
   /// Counts changes of the roster; the polling thread copies it when this has moved.
   private let rosterVersion = Atomic<UInt64>(0)
-  /// Requests outstanding; kept only while the members could post more than `capacity`.
-  private let admitted = Atomic<Int>(0)
-  private let isCounting = Atomic<Bool>(false)
 
   // The polling thread's own.
   private var seenVersion: UInt64 = 0
@@ -40,13 +35,14 @@ final class SharedMemoryCompletionQueue: CompletionQueue, @unchecked Sendable {
   private let isArmed = Atomic<Bool>(false)
 
   init(capacity: Int) throws(Errno) {
-    self.capacity = capacity
+    admission = CompletionAdmission(capacity: capacity)
     poller = try Poller()
     wakeUp = try EventDescriptor()
     // Queue pairs' numbers begin at 1.
     try poller.add(wakeUp.descriptor.rawValue, tag: 0)
   }
 
+  var capacity: Int { admission.capacity }
   var descriptor: CInt? { poller.descriptor.rawValue }
 
   func poll(into completions: inout MutableSpan<WorkCompletion>) -> Int {
@@ -124,11 +120,8 @@ final class SharedMemoryCompletionQueue: CompletionQueue, @unchecked Sendable {
       queuePair: .passUnretained(queuePair), sends: sends != nil, receives: receives != nil)
     roster.withLock { roster in
       roster.members.append((queuePair, member))
-      roster.possible += (sends ?? 0) + (receives ?? 0)
-      if roster.possible > capacity && !isCounting.load(ordering: .relaxed) {
-        let outstanding = roster.members.reduce(0) { $0 + $1.queuePair.outstanding(in: $1.member) }
-        admitted.store(outstanding, ordering: .relaxed)
-        isCounting.store(true, ordering: .releasing)
+      admission.join(possible: (sends ?? 0) + (receives ?? 0)) {
+        roster.members.reduce(0) { $0 + $1.queuePair.outstanding(in: $1.member) }
       }
       rosterVersion.add(1, ordering: .releasing)
     }
@@ -140,9 +133,8 @@ final class SharedMemoryCompletionQueue: CompletionQueue, @unchecked Sendable {
         return
       }
       let member = roster.members.remove(at: index).member
-      roster.possible -= queuePair.possible(in: member)
-      if isCounting.load(ordering: .relaxed) {
-        admitted.subtract(queuePair.outstanding(in: member), ordering: .relaxed)
+      admission.leave(possible: queuePair.possible(in: member)) {
+        queuePair.outstanding(in: member)
       }
       rosterVersion.add(1, ordering: .releasing)
     }
@@ -153,23 +145,6 @@ final class SharedMemoryCompletionQueue: CompletionQueue, @unchecked Sendable {
   }
 
   func unwatch(_ socket: CInt) { poller.remove(socket) }
-
-  // MARK: Admission
-
-  /// How many of `count` more requests could have their completions held.
-  @inline(__always)
-  func admit(_ count: Int) -> Int {
-    guard isCounting.load(ordering: .relaxed) else { return count }
-    let before = admitted.add(count, ordering: .relaxed).oldValue
-    let granted = max(0, min(count, capacity &- before))
-    if granted < count { admitted.subtract(count &- granted, ordering: .relaxed) }
-    return granted
-  }
-
-  @inline(__always)
-  func withdrawAdmission(_ count: Int) {
-    if isCounting.load(ordering: .relaxed) { admitted.subtract(count, ordering: .relaxed) }
-  }
 }
 
 extension SharedMemoryQueuePair {

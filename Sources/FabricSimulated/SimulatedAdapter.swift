@@ -1,3 +1,4 @@
+import FabricAdapterParts
 public import FabricVerbs
 
 /// A process's way into a simulated network.
@@ -47,16 +48,17 @@ public final class SimulatedAdapter: Adapter, @unchecked Sendable {
   public func makeCompletionQueue(
     capacity: Int
   ) throws(ResourceError) -> any CompletionQueue {
-    guard capacity > 0 else { throw .invalidCapacity("a completion queue holds at least 1 entry") }
+    try QueueCapacity.check(completions: capacity)
     return SimulatedCompletionQueue(adapter: self, capacity: capacity)
   }
 
   public func makeSharedReceiveQueue(
     in protectionDomain: any ProtectionDomain, capacity: Int
   ) throws(ResourceError) -> any SharedReceiveQueue {
-    guard capabilities.hasSharedReceiveQueue, capacity > 0 else {
-      throw .invalidCapacity("the adapter has no shared receive queue of \(capacity) entries")
+    guard capabilities.hasSharedReceiveQueue else {
+      throw .invalidCapacity("the adapter has no shared receive queues")
     }
+    try QueueCapacity.check(requests: capacity, "shared receive queue")
     guard let domain = protectionDomain as? SimulatedProtectionDomain, domain.adapter === self
     else { throw .foreignParts }
     return SimulatedSharedReceiveQueue(domain: domain, capacity: capacity)
@@ -65,9 +67,7 @@ public final class SimulatedAdapter: Adapter, @unchecked Sendable {
   public func makeQueuePair(
     _ attributes: QueuePairAttributes
   ) throws(ResourceError) -> any QueuePair {
-    guard attributes.sendCapacity > 0,
-      attributes.receiveCapacity > 0 || attributes.sharedReceiveQueue != nil
-    else { throw .invalidCapacity("a queue holds at least 1 request") }
+    try attributes.checkCapacities()
     guard let domain = attributes.protectionDomain as? SimulatedProtectionDomain,
       let sends = attributes.sendCompletionQueue as? SimulatedCompletionQueue,
       let receives = attributes.receiveCompletionQueue as? SimulatedCompletionQueue,

@@ -128,16 +128,10 @@ final class SimulatedQueuePair: QueuePair, @unchecked Sendable {
       network.resumeStalled()
       return
     }
-    let opcode: WorkCompletionOpcode =
-      switch request.opcode {
-      case .send, .sendWithImmediate: .send
-      case .write, .writeWithImmediate: .write
-      case .read: .read
-      }
     sendCompletionQueue.push(
       WorkCompletion(
         id: request.id, queuePairNumber: number, byteCount: UInt32(request.elements.byteCount),
-        status: status, opcode: opcode))
+        status: status, opcode: request.opcode.completionOpcode))
   }
 
   private func flush(_ request: ReceiveRequest) {

@@ -41,10 +41,7 @@ public final class TCPAdapter: Adapter {
   func die() { for queuePair in living.all { queuePair.hangUp() } }
 
   public func makeCompletionQueue(capacity: Int) throws(ResourceError) -> any CompletionQueue {
-    guard 1...(1 << 24) ~= capacity else {
-      throw .invalidCapacity(
-        "expected a completion queue for 1 to 16777216 requests, got \(capacity)")
-    }
+    try QueueCapacity.check(completions: capacity)
     do {
       return try TCPCompletionQueue(capacity: capacity)
     } catch {
@@ -55,7 +52,7 @@ public final class TCPAdapter: Adapter {
   public func makeSharedReceiveQueue(
     in protectionDomain: any ProtectionDomain, capacity: Int
   ) throws(ResourceError) -> any SharedReceiveQueue {
-    try check(capacity, "shared receive queue")
+    try QueueCapacity.check(requests: capacity, "shared receive queue")
     guard let domain = protectionDomain as? TCPProtectionDomain else { throw .foreignParts }
     return ReceiveQueue(localKeys: domain.localKeys, capacity: capacity)
   }
@@ -63,30 +60,17 @@ public final class TCPAdapter: Adapter {
   public func makeQueuePair(
     _ attributes: QueuePairAttributes
   ) throws(ResourceError) -> any QueuePair {
-    try check(attributes.sendCapacity, "send queue")
+    try attributes.checkCapacities()
     guard let domain = attributes.protectionDomain as? TCPProtectionDomain,
       let sends = attributes.sendCompletionQueue as? TCPCompletionQueue,
       let receives = attributes.receiveCompletionQueue as? TCPCompletionQueue
     else { throw .foreignParts }
-    let queue: ReceiveQueue
-    if let shared = attributes.sharedReceiveQueue {
-      guard let shared = shared as? ReceiveQueue else { throw .foreignParts }
-      queue = shared
-    } else {
-      try check(attributes.receiveCapacity, "receive queue")
-      queue = ReceiveQueue(localKeys: domain.localKeys, capacity: attributes.receiveCapacity)
-    }
+    let queue = try attributes.receiveQueue(localKeys: domain.localKeys)
     return TCPQueuePair(
       number: Self.nextNumber.add(1, ordering: .relaxed).oldValue, options: options, living: living,
       domain: domain, sendCompletionQueue: sends, receiveCompletionQueue: receives,
       receiveQueue: queue, usesSharedReceiveQueue: attributes.sharedReceiveQueue != nil,
       sendCapacity: attributes.sendCapacity)
-  }
-
-  private func check(_ capacity: Int, _ what: String) throws(ResourceError) {
-    guard 1...65536 ~= capacity else {
-      throw .invalidCapacity("expected a \(what) for 1 to 65536 requests, got \(capacity)")
-    }
   }
 
   public func makeEventChannel() throws(ResourceError) -> any ConnectionEventChannel {

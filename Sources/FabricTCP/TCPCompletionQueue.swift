@@ -1,3 +1,4 @@
+import FabricAdapterParts
 import FabricPlatform
 import FabricVerbs
 import Synchronization
@@ -19,11 +20,9 @@ final class TCPCompletionQueue: CompletionQueue, @unchecked Sendable {
   private struct Roster {
     var members: [UInt32: CompletionQueueMember] = [:]
     var changes: [Change] = []
-    /// Requests that all members' queues could hold together.
-    var possible = 0
   }
 
-  let capacity: Int
+  let admission: CompletionAdmission
   let input = InputBuffer()
   private let poller: Poller
   private let wakeUp: EventDescriptor
@@ -32,9 +31,6 @@ final class TCPCompletionQueue: CompletionQueue, @unchecked Sendable {
   private let raised = Mutex<[CompletionQueueMember]>([])
   private let hasRaised = Atomic<Bool>(false)
   private let isArmed = Atomic<Bool>(false)
-  /// Requests outstanding; kept only while the members could post more than `capacity`.
-  private let admitted = Atomic<Int>(0)
-  private let isCounting = Atomic<Bool>(false)
 
   // The polling thread's own.
   private var members: [UInt32: CompletionQueueMember] = [:]
@@ -46,13 +42,14 @@ final class TCPCompletionQueue: CompletionQueue, @unchecked Sendable {
   private var next = 0
 
   init(capacity: Int) throws(Errno) {
-    self.capacity = capacity
+    admission = CompletionAdmission(capacity: capacity)
     poller = try Poller()
     wakeUp = try EventDescriptor()
     // Queue pairs' numbers begin at 1.
     try poller.add(wakeUp.descriptor.rawValue, tag: 0)
   }
 
+  var capacity: Int { admission.capacity }
   var descriptor: CInt? { poller.descriptor.rawValue }
 
   // MARK: Polling
@@ -191,13 +188,8 @@ final class TCPCompletionQueue: CompletionQueue, @unchecked Sendable {
       roster.members[member.number] = member
       unsafe roster.changes.append(
         Change(member: member, queuePair: member.queuePair, isThere: true))
-      roster.possible += possible
-      if roster.possible > capacity && !isCounting.load(ordering: .relaxed) {
-        let outstanding = roster.members.values.reduce(0) {
-          unsafe $0 + $1.queuePair.outstandingCount(for: $1)
-        }
-        admitted.store(outstanding, ordering: .relaxed)
-        isCounting.store(true, ordering: .releasing)
+      admission.join(possible: possible) {
+        roster.members.values.reduce(0) { unsafe $0 + $1.queuePair.outstandingCount(for: $1) }
       }
       hasChanges.store(true, ordering: .releasing)
     }
@@ -208,10 +200,8 @@ final class TCPCompletionQueue: CompletionQueue, @unchecked Sendable {
       guard roster.members.removeValue(forKey: member.number) != nil else { return }
       unsafe roster.changes.append(
         Change(member: member, queuePair: member.queuePair, isThere: false))
-      roster.possible -= possible
-      if isCounting.load(ordering: .relaxed) {
-        admitted.subtract(
-          unsafe member.queuePair.outstandingCount(for: member), ordering: .relaxed)
+      admission.leave(possible: possible) {
+        unsafe member.queuePair.outstandingCount(for: member)
       }
       hasChanges.store(true, ordering: .releasing)
     }
@@ -222,19 +212,4 @@ final class TCPCompletionQueue: CompletionQueue, @unchecked Sendable {
   }
 
   func unwatch(_ socket: CInt) { poller.remove(socket) }
-
-  // MARK: Admission
-
-  /// How many of `count` more requests could have their completions held.
-  func admit(_ count: Int) -> Int {
-    guard isCounting.load(ordering: .relaxed) else { return count }
-    let before = admitted.add(count, ordering: .relaxed).oldValue
-    let granted = max(0, min(count, capacity &- before))
-    if granted < count { admitted.subtract(count &- granted, ordering: .relaxed) }
-    return granted
-  }
-
-  func withdrawAdmission(_ count: Int) {
-    if isCounting.load(ordering: .relaxed) { admitted.subtract(count, ordering: .relaxed) }
-  }
 }

@@ -14,12 +14,12 @@ extension TCPQueuePair {
 
   func postReceive(_ requests: Span<ReceiveRequest>) throws(PostError) {
     precondition(!usesSharedReceiveQueue, "post to the shared receive queue instead")
-    let admitted = receiveCompletionQueue.admit(requests.count)
+    let admitted = receiveCompletionQueue.admission.admit(requests.count)
     defer { if state != .initialized { receiveMember.raise() } }
     do {
       try receiveQueue.post(requests, admitted: admitted)
     } catch {
-      receiveCompletionQueue.withdrawAdmission(admitted &- error.acceptedCount)
+      receiveCompletionQueue.admission.withdraw(admitted &- error.acceptedCount)
       throw error
     }
   }
@@ -45,7 +45,7 @@ extension TCPQueuePair {
     }
     if state == .error { flushReceives(into: &completions, &count) }
     if count != start && !usesSharedReceiveQueue {
-      receiveCompletionQueue.withdrawAdmission(count &- start)
+      receiveCompletionQueue.admission.withdraw(count &- start)
     }
     return count
   }

@@ -14,7 +14,7 @@ extension TCPQueuePair {
     let posted = postedCount.load(ordering: .relaxed)
     let retired = retiredCount.load(ordering: .acquiring)
     let room = sendCapacity &- Int(truncatingIfNeeded: posted &- retired)
-    let admitted = sendCompletionQueue.admit(requests.count)
+    let admitted = sendCompletionQueue.admission.admit(requests.count)
     var accepted = 0
     var refusal: PostError.Reason?
     for index in requests.indices {
@@ -36,7 +36,7 @@ extension TCPQueuePair {
     transmitting.unlock()
     if accepted > 0 { raise() }
     if let refusal {
-      sendCompletionQueue.withdrawAdmission(admitted &- accepted)
+      sendCompletionQueue.admission.withdraw(admitted &- accepted)
       throw PostError(acceptedCount: accepted, reason: refusal)
     }
   }
@@ -101,25 +101,14 @@ extension TCPQueuePair {
         completions[count] = WorkCompletion(
           id: request.id, queuePairNumber: number,
           byteCount: UInt32(truncatingIfNeeded: request.elements.byteCount), status: status,
-          opcode: request.opcode.completion)
+          opcode: request.opcode.completionOpcode)
         count &+= 1
       }
     }
     if retired != first {
-      sendCompletionQueue.withdrawAdmission(Int(truncatingIfNeeded: retired &- first))
+      sendCompletionQueue.admission.withdraw(Int(truncatingIfNeeded: retired &- first))
       retiredCount.store(retired, ordering: .releasing)
     }
     return count
-  }
-}
-
-extension SendOpcode {
-  /// As the request's completion says it.
-  var completion: WorkCompletionOpcode {
-    switch self {
-    case .send, .sendWithImmediate: .send
-    case .write, .writeWithImmediate: .write
-    case .read: .read
-    }
   }
 }

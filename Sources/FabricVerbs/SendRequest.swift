@@ -11,6 +11,16 @@ public enum SendOpcode: UInt8, Sendable, BitwiseCopyable, CaseIterable {
   case writeWithImmediate
   /// Fetches from `remoteAddress` into the elements; where `capabilities.hasRemoteRead`.
   case read
+
+  /// What a completion of it is called.
+  @inlinable
+  public var completionOpcode: WorkCompletionOpcode {
+    switch self {
+    case .send, .sendWithImmediate: .send
+    case .write, .writeWithImmediate: .write
+    case .read: .read
+    }
+  }
 }
 
 /// Options of a send request. The corresponding C type is `ibv_send_flags`.
