@@ -27,7 +27,7 @@ public final class StreamReceiver {
   static let headByteCount = 2 + SegmentHeader.untaggedByteCount
   static let immediateByteCount = 8
 
-  let options: Options
+  private(set) var options: Options
   private var reader: FPDUReader
   /// What the next message of each queue is numbered.
   var nextSend: UInt32 = 1
@@ -64,10 +64,16 @@ public final class StreamReceiver {
     var trailerByteCount: Int
   }
 
-  public init(_ options: Options) {
+  public init(_ options: Options = Options()) {
     self.options = options
     reader = FPDUReader(markers: options.hasMarkers, checksums: options.hasChecksums)
     unsafe faultBytes = .allocate(byteCount: 64, alignment: 16)
+  }
+
+  /// Takes what the start-up has agreed on; before the first byte.
+  public func begin(_ options: Options) {
+    self.options = options
+    reader = FPDUReader(markers: options.hasMarkers, checksums: options.hasChecksums)
   }
 
   deinit { unsafe faultBytes.deallocate() }

@@ -60,10 +60,7 @@ public final class StreamSocket: Sendable {
   }
 
   /// How connecting ended; nil: it is connected.
-  public var connectError: Errno? {
-    let error = fabric_socket_error(number)
-    return error == 0 ? nil : Errno(rawValue: error)
-  }
+  public var connectError: Errno? { handle.connectError }
 
   /// Made ready for messages: nothing waits to be sent together, a peer that cannot be reached any
   /// more is noticed, and closing resets.
@@ -95,43 +92,22 @@ public final class StreamSocket: Sendable {
     _ = fabric_tcp_reset(number)
   }
 
-  /// Whether the peer has ended its direction, or the connection has failed; what came before may
-  /// still be there to be received.
-  public var peerHasEnded: Bool { fabric_peer_has_ended(number) }
+  /// Its calls, for a path where even naming the owner would count.
+  public var handle: Handle { Handle(number: number) }
 
-  /// What became of sending or receiving.
-  public enum Transfer: Equatable, Sendable {
-    case bytes(Int)
-    /// Nothing now: no room, or nothing has come.
-    case wouldBlock
-    /// The peer has ended its direction in order.
-    case end
-    case failed(Errno)
-  }
+  /// As `Handle.peerHasEnded`.
+  public var peerHasEnded: Bool { handle.peerHasEnded }
 
-  /// Sends as much as there is room for.
+  /// As `Handle.send`.
   @unsafe
   public func send(_ pieces: UnsafePointer<iovec>, count: Int) -> Transfer {
-    while true {
-      let result = unsafe fabric_tcp_send(number, pieces, count)
-      if result >= 0 { return .bytes(result) }
-      let error = Errno.current
-      if error == .interrupted { continue }
-      return error == .wouldBlock ? .wouldBlock : .failed(error)
-    }
+    unsafe handle.send(pieces, count: count)
   }
 
-  /// Receives as much as has come.
+  /// As `Handle.receive`.
   @unsafe
   public func receive(_ pieces: UnsafeMutablePointer<iovec>, count: Int) -> Transfer {
-    while true {
-      let result = unsafe fabric_tcp_receive(number, pieces, count)
-      if result > 0 { return .bytes(result) }
-      if result == 0 { return .end }
-      let error = Errno.current
-      if error == .interrupted { continue }
-      return error == .wouldBlock ? .wouldBlock : .failed(error)
-    }
+    unsafe handle.receive(pieces, count: count)
   }
 
   /// Sends bytes that lie together, as many as there is room for.

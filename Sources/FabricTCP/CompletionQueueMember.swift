@@ -1,11 +1,15 @@
+import FabricPlatform
 import FabricVerbs
 import Synchronization
 
 /// One queue pair's part in a completion queue.
+///
+/// The queue pair keeps its members, and the completion queue keeps the queue pair, so neither
+/// reference counts.
 final class CompletionQueueMember: @unchecked Sendable {
-  /// The queue pair keeps its members, and the completion queue keeps the queue pair.
-  unowned(unsafe) let queuePair: TCPQueuePair
-  unowned(unsafe) let completionQueue: TCPCompletionQueue
+  /// Set when the completion queue learns of the member, before anything else happens to it.
+  private(set) var queuePair: UncountedReference<TCPQueuePair>!
+  private let completionQueue: UncountedReference<TCPCompletionQueue>
   /// The queue pair's.
   let number: UInt32
   let sends: Bool
@@ -16,14 +20,15 @@ final class CompletionQueueMember: @unchecked Sendable {
   // The polling thread's own.
   var isActive = false
 
-  init(
-    _ queuePair: TCPQueuePair, in completionQueue: TCPCompletionQueue, sends: Bool, receives: Bool
-  ) {
-    unsafe self.queuePair = queuePair
-    unsafe self.completionQueue = completionQueue
-    number = queuePair.number
+  init(number: UInt32, in completionQueue: TCPCompletionQueue, sends: Bool, receives: Bool) {
+    self.completionQueue = UncountedReference(completionQueue)
+    self.number = number
     self.sends = sends
     self.receives = receives
+  }
+
+  func belongs(to queuePair: TCPQueuePair) {
+    self.queuePair = UncountedReference(queuePair)
   }
 
   /// There is something to look at here.
@@ -31,12 +36,46 @@ final class CompletionQueueMember: @unchecked Sendable {
   func raise() {
     // Pairs with the exchange in `lower`: the work is there before the flag, or is found after it.
     guard !isRaised.exchange(true, ordering: .sequentiallyConsistent) else { return }
-    unsafe completionQueue.raise(self)
+    completionQueue.with { $0.raise(self) }
   }
 
   /// The poller has found nothing; it looks again after this.
-  func lower() { isRaised.store(false, ordering: .sequentiallyConsistent) }
+  private func lower() { isRaised.store(false, ordering: .sequentiallyConsistent) }
 
   /// The poller has found something of its own accord.
   func raiseQuietly() { isRaised.store(true, ordering: .sequentiallyConsistent) }
+
+  /// Whether there is more to do here; if not, whoever makes work raises this member again.
+  func staysActive() -> Bool {
+    if hasWork { return true }
+    lower()
+    guard hasWork else {
+      isActive = false
+      return false
+    }
+    raiseQuietly()
+    return true
+  }
+
+  // MARK: The queue pair's part
+
+  @inline(__always)
+  func poll(
+    into completions: inout MutableSpan<WorkCompletion>, from start: Int, expectsInput: Bool
+  ) -> Int {
+    queuePair.with { queuePair in
+      if expectsInput { queuePair.expectInput() }
+      return queuePair.poll(self, into: &completions, from: start)
+    }
+  }
+
+  func expectInput() { queuePair.with { $0.expectInput() } }
+
+  /// Whether polling would do anything.
+  private var hasWork: Bool { queuePair.with { $0.hasWork(for: self) } }
+
+  /// Requests that the queues of this part hold.
+  var outstandingCount: Int {
+    queuePair.with { $0.outstandingCount(for: self) }
+  }
 }

@@ -13,8 +13,8 @@ final class Inbound {
     let offset: UInt64
   }
 
-  var socket: StreamSocket?
-  var receiver: StreamReceiver?
+  /// There once the start-up is over; the queue pair keeps it open.
+  var socket: StreamSocket.Handle?
   /// Bytes of the stream that cannot be used yet: the beginning of an FPDU, or all that came behind
   /// a message that waits for a receive.
   private(set) var kept: UnsafeMutableRawBufferPointer
@@ -35,15 +35,9 @@ final class Inbound {
   deinit { unsafe kept.deallocate() }
 
   func begin(
-    _ socket: StreamSocket, _ agreement: StartUp.Agreement, early: [UInt8], _ options: TCPOptions
+    _ socket: StreamSocket, _ agreement: StartUp.Agreement, early: [UInt8]
   ) {
-    self.socket = socket
-    var stream = StreamReceiver.Options()
-    stream.hasMarkers = agreement.receivesMarkers
-    stream.hasChecksums = agreement.usesChecksums
-    stream.inboundReadDepth = Int(agreement.inboundReadDepth)
-    stream.takesImmediate = options.hasImmediateData
-    receiver = StreamReceiver(stream)
+    self.socket = socket.handle
     awaitsFirstFrame = !agreement.isInitiator
     guard !early.isEmpty else { return }
     unsafe early.withUnsafeBytes { raw in
@@ -78,5 +72,16 @@ final class Inbound {
       unsafe kept.deallocate()
       unsafe kept = UnsafeMutableRawBufferPointer(start: nil, count: 0)
     }
+  }
+}
+
+extension StreamReceiver.Options {
+  /// What the start-up has agreed on.
+  init(_ agreement: StartUp.Agreement, _ options: TCPOptions) {
+    self.init()
+    hasMarkers = agreement.receivesMarkers
+    hasChecksums = agreement.usesChecksums
+    inboundReadDepth = Int(agreement.inboundReadDepth)
+    takesImmediate = options.hasImmediateData
   }
 }

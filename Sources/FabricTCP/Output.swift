@@ -14,8 +14,8 @@ final class Output {
     var doneByteCount = 0
   }
 
-  var socket: StreamSocket?
-  var train: OutputTrain?
+  /// There once the start-up is over; the queue pair keeps it open.
+  var socket: StreamSocket.Handle?
   var segmentByteCount = 0
   var outboundReadDepth: UInt64 = 0
   /// False until the peer's first frame has come, where this side must wait for it.
@@ -53,13 +53,9 @@ final class Output {
 
   deinit { unsafe stash?.deallocate() }
 
-  func begin(_ socket: StreamSocket, _ agreement: StartUp.Agreement, _ options: TCPOptions) {
-    self.socket = socket
-    let train = OutputTrain(
-      checksums: agreement.usesChecksums, markers: agreement.sendsMarkers)
-    self.train = train
-    segmentByteCount = min(
-      options.segmentByteCount, train.segmentLimit - SegmentHeader.untaggedByteCount)
+  func begin(_ socket: StreamSocket, _ agreement: StartUp.Agreement, segmentByteCount: Int) {
+    self.socket = socket.handle
+    self.segmentByteCount = segmentByteCount
     outboundReadDepth = UInt64(agreement.outboundReadDepth)
     mayTransmit = agreement.isInitiator
     if agreement.isInitiator { opening = agreement.readyToReceive }

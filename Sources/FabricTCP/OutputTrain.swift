@@ -16,7 +16,7 @@ final class OutputTrain {
   /// Up to so many bytes a copy costs less than a piece of their own.
   private static let copyLimit = 512
 
-  private let hasChecksums: Bool
+  private var hasChecksums = false
   /// Markers go into the bytes themselves: such FPDUs are made whole, one by one.
   private var marked: FPDUWriter?
   private let scratch: UnsafeMutableRawPointer
@@ -28,11 +28,15 @@ final class OutputTrain {
   /// The last piece lies in `scratch` and ends where that ends.
   private var endsInScratch = false
 
-  init(checksums: Bool, markers: Bool) {
-    hasChecksums = checksums
-    marked = markers ? FPDUWriter(markers: true, checksums: checksums) : nil
+  init() {
     unsafe scratch = .allocate(byteCount: Self.scratchByteCount, alignment: 64)
     unsafe pieces = .allocate(capacity: Self.pieceLimit)
+  }
+
+  /// Takes what the start-up has agreed on; before the first segment.
+  func begin(checksums: Bool, markers: Bool) {
+    hasChecksums = checksums
+    marked = markers ? FPDUWriter(markers: true, checksums: checksums) : nil
   }
 
   deinit {
@@ -169,7 +173,7 @@ final class OutputTrain {
   /// Hands as much as possible to the socket.
   ///
   /// - Returns: `.bytes` once the train is out, and empty again.
-  func send(over socket: StreamSocket) -> StreamSocket.Transfer {
+  func send(over socket: StreamSocket.Handle) -> StreamSocket.Transfer {
     while firstPiece < pieceCount {
       switch unsafe socket.send(pieces + firstPiece, count: pieceCount - firstPiece) {
       case .bytes(let count): skip(count)

@@ -54,7 +54,7 @@ public final class TCPAdapter: Adapter {
   ) throws(ResourceError) -> any SharedReceiveQueue {
     try QueueCapacity.check(requests: capacity, "shared receive queue")
     guard let domain = protectionDomain as? TCPProtectionDomain else { throw .foreignParts }
-    return ReceiveQueue(localKeys: domain.localKeys, capacity: capacity)
+    return ReceiveQueue(localKeys: domain.keys.local, capacity: capacity)
   }
 
   public func makeQueuePair(
@@ -65,7 +65,7 @@ public final class TCPAdapter: Adapter {
       let sends = attributes.sendCompletionQueue as? TCPCompletionQueue,
       let receives = attributes.receiveCompletionQueue as? TCPCompletionQueue
     else { throw .foreignParts }
-    let queue = try attributes.receiveQueue(localKeys: domain.localKeys)
+    let queue = try attributes.receiveQueue(localKeys: domain.keys.local)
     return TCPQueuePair(
       number: Self.nextNumber.add(1, ordering: .relaxed).oldValue, options: options, living: living,
       domain: domain, sendCompletionQueue: sends, receiveCompletionQueue: receives,

@@ -35,7 +35,8 @@ final class TCPCompletionQueue: CompletionQueue, @unchecked Sendable {
   // The polling thread's own.
   private var members: [UInt32: CompletionQueueMember] = [:]
   private var queuePairs: [UInt32: TCPQueuePair] = [:]
-  private var active: [CompletionQueueMember] = []
+  /// Those to look at; `members` keeps them.
+  private var active: [UncountedReference<CompletionQueueMember>] = []
   private var taken: [CompletionQueueMember] = []
   /// Whether each queue pair is asked at every poll.
   private(set) var isDirect = true
@@ -62,15 +63,15 @@ final class TCPCompletionQueue: CompletionQueue, @unchecked Sendable {
     var count = 0
     var index = next < active.count ? next : 0
     for _ in 0..<active.count {
-      let member = active[index]
-      if isDirect { unsafe member.queuePair.expectInput() }
-      count = unsafe member.queuePair.poll(member, into: &completions, from: count)
+      count = active[index].with {
+        $0.poll(into: &completions, from: count, expectsInput: isDirect)
+      }
       index &+= 1
       if index == active.count { index = 0 }
       if count == completions.count { break }
     }
     next = index
-    retireIdle()
+    if !isDirect { retireIdle() }
     return count
   }
 
@@ -78,17 +79,9 @@ final class TCPCompletionQueue: CompletionQueue, @unchecked Sendable {
   private func retireIdle() {
     var index = 0
     while index < active.count {
-      let member = active[index]
-      if unsafe isDirect || member.queuePair.hasWork(for: member) {
-        index += 1
-        continue
-      }
-      member.lower()
-      if unsafe member.queuePair.hasWork(for: member) {
-        member.raiseQuietly()
+      if active[index].with({ $0.staysActive() }) {
         index += 1
       } else {
-        member.isActive = false
         active.swapAt(index, active.count - 1)
         active.removeLast()
       }
@@ -120,7 +113,7 @@ final class TCPCompletionQueue: CompletionQueue, @unchecked Sendable {
 
   private func leave(_ member: CompletionQueueMember) {
     input.forget(owner: member.number)
-    if member.isActive, let index = active.firstIndex(where: { $0 === member }) {
+    if member.isActive, let index = active.firstIndex(where: { $0.refers(to: member) }) {
       active.swapAt(index, active.count - 1)
       active.removeLast()
     }
@@ -134,7 +127,7 @@ final class TCPCompletionQueue: CompletionQueue, @unchecked Sendable {
       if tag == 0 {
         wakeUp.clear()
       } else if let member = members[UInt32(truncatingIfNeeded: tag)] {
-        unsafe member.queuePair.expectInput()
+        member.expectInput()
         member.raiseQuietly()
         activate(member)
       }
@@ -156,7 +149,7 @@ final class TCPCompletionQueue: CompletionQueue, @unchecked Sendable {
   private func activate(_ member: CompletionQueueMember) {
     guard !member.isActive else { return }
     member.isActive = true
-    active.append(member)
+    active.append(UncountedReference(member))
   }
 
   // MARK: Waiting
@@ -183,25 +176,24 @@ final class TCPCompletionQueue: CompletionQueue, @unchecked Sendable {
 
   // MARK: Members
 
-  func attach(_ member: CompletionQueueMember, possible: Int) {
+  func attach(_ member: CompletionQueueMember, of queuePair: TCPQueuePair, possible: Int) {
+    member.belongs(to: queuePair)
     roster.withLock { roster in
       roster.members[member.number] = member
-      unsafe roster.changes.append(
-        Change(member: member, queuePair: member.queuePair, isThere: true))
+      roster.changes.append(Change(member: member, queuePair: queuePair, isThere: true))
       admission.join(possible: possible) {
-        roster.members.values.reduce(0) { unsafe $0 + $1.queuePair.outstandingCount(for: $1) }
+        roster.members.values.reduce(0) { $0 + $1.outstandingCount }
       }
       hasChanges.store(true, ordering: .releasing)
     }
   }
 
-  func detach(_ member: CompletionQueueMember, possible: Int) {
+  func detach(_ member: CompletionQueueMember, of queuePair: TCPQueuePair, possible: Int) {
     roster.withLock { roster in
       guard roster.members.removeValue(forKey: member.number) != nil else { return }
-      unsafe roster.changes.append(
-        Change(member: member, queuePair: member.queuePair, isThere: false))
+      roster.changes.append(Change(member: member, queuePair: queuePair, isThere: false))
       admission.leave(possible: possible) {
-        unsafe member.queuePair.outstandingCount(for: member)
+        member.outstandingCount
       }
       hasChanges.store(true, ordering: .releasing)
     }

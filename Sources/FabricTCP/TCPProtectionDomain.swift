@@ -5,10 +5,7 @@ import Synchronization
 
 /// Memory of this process, and the keys to it; nobody else sees it but through its connections.
 final class TCPProtectionDomain: ProtectionDomain {
-
-  private let keys = DomainKeys()
-  var localKeys: RemoteKeyTable { keys.local }
-  var remoteKeys: RemoteKeyTable { keys.remote }
+  let keys = DomainKeys()
   private let regions = Mutex<[LocalKey: MemoryRegion]>([:])
   private let queuePairs = LivingQueuePairs()
 
@@ -60,8 +57,8 @@ final class TCPProtectionDomain: ProtectionDomain {
   }
 
   func revoke(_ key: RemoteKey) {
-    let number = remoteKeys.record(for: key)?.queuePairNumber ?? 0
-    guard remoteKeys.remove(key) else { return }
+    let number = keys.remote.record(for: key)?.queuePairNumber ?? 0
+    guard keys.remote.remove(key) else { return }
     waitForPlacement(of: number == 0 ? nil : number)
   }
 

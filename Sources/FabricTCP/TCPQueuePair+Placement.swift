@@ -14,7 +14,7 @@ extension TCPQueuePair {
   ) -> TerminateCause? {
     // Nothing is touched by no bytes, so there is no key to check.
     if byteCount == 0 { return nil }
-    guard let record = domain.remoteKeys.record(for: key) else {
+    guard let record = remoteKeys.record(for: key) else {
       return TerminateCause.DDP.invalidKey
     }
     guard record.queuePairNumber == 0 || record.queuePairNumber == number else {
@@ -52,7 +52,7 @@ extension TCPQueuePair {
         address: 0, byteCount: 0, access: [], localKey: LocalKey(rawValue: 0), remoteKey: nil,
         owner: nil)
     } else {
-      guard let record = domain.remoteKeys.record(for: request.sourceKey),
+      guard let record = remoteKeys.record(for: request.sourceKey),
         let found = domain.region(of: record)
       else { return TerminateCause.RDMAP.invalidKey }
       region = found
@@ -67,8 +67,8 @@ extension TCPQueuePair {
   /// Places a piece of the response to the oldest RDMA read.
   func placeReadResponse(_ event: StreamEvent) -> TerminateCause? {
     guard let read = inbound.reads.first else { return TerminateCause.RDMAP.unexpectedOpcode }
-    guard domain.localKeys.covers(read.elements.first, writing: true),
-      domain.localKeys.covers(read.elements.second, writing: true)
+    guard localKeys.covers(read.elements.first, writing: true),
+      localKeys.covers(read.elements.second, writing: true)
     else {
       readFailure.store(
         WorkCompletionStatus.localProtectionError.rawValue, ordering: .releasing)
@@ -85,7 +85,7 @@ extension TCPQueuePair {
   }
 
   /// Where payload of the segment under way may be read straight to; nil when it may not.
-  func directPlace(_ receiver: StreamReceiver) -> Piece? {
+  func directPlace() -> Piece? {
     guard let place = receiver.directPlace else { return nil }
     let count = receiver.directByteCount
     switch place.kind {
@@ -103,8 +103,8 @@ extension TCPQueuePair {
   }
 
   private func covers(_ elements: ScatterGatherList) -> Bool {
-    domain.localKeys.covers(elements.first, writing: true)
-      && domain.localKeys.covers(elements.second, writing: true)
+    localKeys.covers(elements.first, writing: true)
+      && localKeys.covers(elements.second, writing: true)
   }
 
   /// Copies bytes into a list's elements, beginning `offset` bytes into the list.
@@ -126,10 +126,10 @@ extension TCPQueuePair {
 
   /// Revokes the key that a send with invalidate names; false when the peer may not end it.
   func invalidate(_ key: RemoteKey) -> Bool {
-    guard let record = domain.remoteKeys.record(for: key),
+    guard let record = remoteKeys.record(for: key),
       record.queuePairNumber == number
     else { return false }
-    return domain.remoteKeys.remove(key)
+    return remoteKeys.remove(key)
   }
 }
 

@@ -29,7 +29,7 @@ extension TCPQueuePair {
     switch state {
     case .readyToSend:
       return mayHaveInput.load(ordering: .sequentiallyConsistent)
-        || receiveCompletionQueue.input.owner == number || inbound.isStalled
+        || input.owner == number || inbound.isStalled
     case .error: return !usesSharedReceiveQueue && receiveQueue.hasReceive || inbound.current != nil
     default: return false
     }
@@ -53,7 +53,7 @@ extension TCPQueuePair {
   private func flushReceives(
     into completions: inout MutableSpan<WorkCompletion>, _ count: inout Int
   ) {
-    if receiveCompletionQueue.input.owner == number { receiveCompletionQueue.input.release() }
+    if input.owner == number { input.release() }
     if let taken = inbound.current, count < completions.count {
       inbound.current = nil
       complete(taken, .flushed, into: &completions, &count)
@@ -78,14 +78,12 @@ extension TCPQueuePair {
   private func takeInput(
     into completions: inout MutableSpan<WorkCompletion>, _ count: inout Int
   ) {
-    guard let receiver = inbound.receiver else { return }
-    let input = receiveCompletionQueue.input
     guard input.owner == 0 || input.owner == number else { return }
-    hearOfAnswers(receiver)
+    hearOfAnswers()
     loop: while count < completions.count {
       if input.owner != number {
-        guard readMore(receiver, input) else { break }
-        hearOfReads(receiver)
+        guard readMore() else { break }
+        hearOfReads()
         continue
       }
       guard input.byteCount > 0 else {
@@ -112,11 +110,10 @@ extension TCPQueuePair {
         inbound.keep(input.view, until: 0)
         input.release()
         inbound.isStalled = true
-        receiverNotReadyCount.add(1, ordering: .relaxed)
         break loop
       default: break
       }
-      guard carryOut(event, receiver, into: &completions, &count) else { break }
+      guard carryOut(event, into: &completions, &count) else { break }
       input.consume(event.consumedByteCount)
       if inbound.awaitsFirstFrame {
         inbound.awaitsFirstFrame = false
@@ -144,7 +141,7 @@ extension TCPQueuePair {
   }
 
   /// The peer may ask for as many RDMA reads more as were answered.
-  private func hearOfAnswers(_ receiver: StreamReceiver) {
+  private func hearOfAnswers() {
     let sent = output.answersSent.load(ordering: .acquiring)
     while inbound.answersHeardOf != sent {
       receiver.readWasAnswered()
@@ -153,7 +150,7 @@ extension TCPQueuePair {
   }
 
   /// Learns of reads whose responses may be in what was just read.
-  private func hearOfReads(_ receiver: StreamReceiver) {
+  private func hearOfReads() {
     let known = readsAnswered.load(ordering: .relaxed) &+ UInt64(inbound.reads.count)
     guard readsIssued.load(ordering: .acquiring) != known else { return }
     transmitting.withLock {
@@ -167,7 +164,7 @@ extension TCPQueuePair {
   }
 
   /// Brings bytes into the input buffer, or to their place; false when there are none.
-  private func readMore(_ receiver: StreamReceiver, _ input: InputBuffer) -> Bool {
+  private func readMore() -> Bool {
     if inbound.keptCount > 0 && inbound.neededCount <= inbound.keptCount {
       if inbound.isStalled {
         guard canReceive || usesSharedReceiveQueue && receiveQueue.hasReceive else {
@@ -189,7 +186,7 @@ extension TCPQueuePair {
     var front = 0
     let isKept = inbound.keptCount > 0 || inbound.neededCount > 0
     if !isKept && receiver.directByteCount >= Self.directByteCount {
-      guard let place = directPlace(receiver) else {
+      guard let place = directPlace() else {
         violate(TerminateCause.DDP.invalidKey)
         return false
       }
@@ -213,7 +210,7 @@ extension TCPQueuePair {
       if count < front + InputBuffer.bodyByteCount && receiveCompletionQueue.isDirect {
         mayHaveInput.store(false, ordering: .relaxed)
       }
-      take(count, front: front, isKept: isKept, receiver, input)
+      take(count, front: front, isKept: isKept)
       return true
     case .wouldBlock: mayHaveInput.store(false, ordering: .relaxed)
     case .end: fail(endInOrder)
@@ -229,7 +226,7 @@ extension TCPQueuePair {
 
   /// `count` bytes were read: the first `front` of them behind what is kept, or to their place.
   private func take(
-    _ count: Int, front: Int, isKept: Bool, _ receiver: StreamReceiver, _ input: InputBuffer
+    _ count: Int, front: Int, isKept: Bool,
   ) {
     let inFront = min(count, front)
     if isKept {
@@ -251,7 +248,7 @@ extension TCPQueuePair {
 
   /// Carries out one event; false when the connection has ended with it.
   private func carryOut(
-    _ event: StreamEvent, _ receiver: StreamReceiver,
+    _ event: StreamEvent,
     into completions: inout MutableSpan<WorkCompletion>, _ count: inout Int
   ) -> Bool {
     switch event.kind {
@@ -264,8 +261,8 @@ extension TCPQueuePair {
         guard let receive = inbound.current else {
           return violate(TerminateCause.DDP.noReceive)
         }
-        guard domain.localKeys.covers(receive.elements.first, writing: true),
-          domain.localKeys.covers(receive.elements.second, writing: true)
+        guard localKeys.covers(receive.elements.first, writing: true),
+          localKeys.covers(receive.elements.second, writing: true)
         else {
           inbound.current = nil
           complete(receive, .localProtectionError, into: &completions, &count)
@@ -326,7 +323,7 @@ extension TCPQueuePair {
   /// Tells the peer what it did wrong, and ends the connection.
   @discardableResult
   func violate(_ cause: TerminateCause) -> Bool {
-    let message = inbound.receiver?.terminateMessage(cause) ?? TerminateMessage(cause)
+    let message = receiver.terminateMessage(cause)
     transmitting.withLock {
       output.terminate = message.bytes
       output.answers.removeAll()

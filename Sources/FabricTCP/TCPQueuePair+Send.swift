@@ -53,8 +53,8 @@ extension TCPQueuePair {
     if isInline { return byteCount > SendEntry.maximumInlineByteCount ? .tooLong : nil }
     guard byteCount <= 1 << 30 else { return .tooLong }
     let writing = request.opcode == .read
-    guard domain.localKeys.covers(request.elements.first, writing: writing),
-      domain.localKeys.covers(request.elements.second, writing: writing)
+    guard localKeys.covers(request.elements.first, writing: writing),
+      localKeys.covers(request.elements.second, writing: writing)
     else { return .invalidElement }
     return nil
   }

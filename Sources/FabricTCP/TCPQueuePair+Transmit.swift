@@ -14,7 +14,7 @@ extension TCPQueuePair {
     } else if output.hasSentSincePoll.load(ordering: .relaxed) {
       compose()
       hasOutput.store(true, ordering: .relaxed)
-      if output.train?.hasRoom == false { transmit() }
+      if !train.hasRoom { transmit() }
     } else {
       transmit()
       output.hasSentSincePoll.store(true, ordering: .relaxed)
@@ -48,7 +48,7 @@ extension TCPQueuePair {
 
   /// Composes and sends until nothing is left or the socket is full.
   func transmit() {
-    guard let socket = output.socket, let train = output.train, !output.isBroken else {
+    guard let socket = output.socket, !output.isBroken else {
       return hasOutput.store(false, ordering: .relaxed)
     }
     while true {
@@ -66,17 +66,17 @@ extension TCPQueuePair {
         output.isBlocked.store(true, ordering: .relaxed)
         return hasOutput.store(true, ordering: .relaxed)
       case .end, .failed(.brokenPipe):
-        return breakOutput(train)
+        return breakOutput()
       case .failed:
         // The system tells this once only, and has told it here.
         output.hasDied.store(true, ordering: .relaxed)
-        return breakOutput(train)
+        return breakOutput()
       }
     }
   }
 
   /// The peer may have said why: what it sent is read before the end is told.
-  private func breakOutput(_ train: OutputTrain) {
+  private func breakOutput() {
     output.isBroken = true
     train.reset()
     hasOutput.store(false, ordering: .relaxed)
@@ -87,33 +87,33 @@ extension TCPQueuePair {
 
   /// Fills the train.
   private func compose() {
-    guard let train = output.train else { return }
+    guard output.socket != nil else { return }
     while train.hasRoom {
       if let opening = output.opening {
         output.opening = nil
-        composeOpening(opening, train)
+        composeOpening(opening)
         continue
       }
       let isBetweenMessages = output.composedOffset == 0 && !output.isAtImmediate
       if isBetweenMessages, let answer = output.answers.first {
-        composeAnswer(answer, train)
+        composeAnswer(answer)
         continue
       }
       if isBetweenMessages, let message = output.terminate {
         output.terminate = nil
-        composeTerminate(message, train)
+        composeTerminate(message)
         continue
       }
       guard output.mayTransmit, state == .readyToSend,
         output.composedCount < postedCount.load(ordering: .relaxed)
       else { return }
       let slot = Int(truncatingIfNeeded: output.composedCount) & entryMask
-      guard unsafe compose(entries[slot].request, train) else { return }
+      guard unsafe compose(entries[slot].request) else { return }
     }
   }
 
   /// A request's next segment; false when it must wait for answers to earlier reads.
-  private func compose(_ request: SendRequest, _ train: OutputTrain) -> Bool {
+  private func compose(_ request: SendRequest) -> Bool {
     if request.flags.contains(.fence) || request.opcode == .read {
       let underWay =
         readsIssued.load(ordering: .relaxed) &- readsAnswered.load(ordering: .acquiring)
@@ -122,11 +122,11 @@ extension TCPQueuePair {
     }
     switch request.opcode {
     case .read:
-      composeReadRequest(request, train)
+      composeReadRequest(request)
       output.composedCount &+= 1
       return true
     case .writeWithImmediate where output.isAtImmediate:
-      composeImmediate(request.immediate, train)
+      composeImmediate(request.immediate)
       output.isAtImmediate = false
       output.composedCount &+= 1
       return true
@@ -168,7 +168,7 @@ extension TCPQueuePair {
   }
 
   /// RFC 7306 section 5: 8 bytes, ours in the last four.
-  private func composeImmediate(_ value: UInt32, _ train: OutputTrain) {
+  private func composeImmediate(_ value: UInt32) {
     let header = SegmentHeader(
       .immediate, isLast: true,
       place: .untagged(
@@ -182,7 +182,7 @@ extension TCPQueuePair {
     }
   }
 
-  private func composeReadRequest(_ request: SendRequest, _ train: OutputTrain) {
+  private func composeReadRequest(_ request: SendRequest) {
     let byteCount = request.elements.byteCount
     // The sink is named by what this side alone knows; the response is checked against it.
     let key = RemoteKey(rawValue: request.elements.first.localKey.rawValue)
@@ -206,7 +206,7 @@ extension TCPQueuePair {
     }
   }
 
-  private func composeAnswer(_ answer: Output.Answer, _ train: OutputTrain) {
+  private func composeAnswer(_ answer: Output.Answer) {
     let request = answer.request
     let total = Int(request.readByteCount)
     let done = answer.doneByteCount
@@ -232,7 +232,7 @@ extension TCPQueuePair {
   }
 
   /// The connection's last message. (RFC 5040 section 4.8)
-  private func composeTerminate(_ message: [UInt8], _ train: OutputTrain) {
+  private func composeTerminate(_ message: [UInt8]) {
     let header = SegmentHeader(
       .terminate, isLast: true,
       place: .untagged(
@@ -247,7 +247,7 @@ extension TCPQueuePair {
 
   /// The frame that opens a peer-to-peer connection: empty reads are not offered. (RFC 6581
   /// section 9)
-  private func composeOpening(_ kind: StartFrame.ReadyToReceive, _ train: OutputTrain) {
+  private func composeOpening(_ kind: StartFrame.ReadyToReceive) {
     if kind == .emptyFPDU { return train.appendEmpty() }
     let header = SegmentHeader(
       .write, isLast: true, place: .tagged(key: RemoteKey(rawValue: 0), offset: 0))

@@ -9,7 +9,8 @@ import Synchronization
 ///
 /// The initiator composes FPDUs and hands them to the socket at the post; what there is no room for
 /// goes out when a completion queue is polled. The target reads the socket when its receive
-/// completion queue is polled, checks what came and places it.
+/// completion queue is polled, checks what came and places it. What each message uses is a constant
+/// of this class itself: then its use counts no references.
 ///
 /// Locks: `receiving` before `transmitting`.
 @safe
@@ -18,12 +19,15 @@ final class TCPQueuePair: QueuePair, @unchecked Sendable {
   let options: TCPOptions
   private let living: LivingQueuePairs
   let domain: TCPProtectionDomain
+  let localKeys: RemoteKeyTable
+  let remoteKeys: RemoteKeyTable
   let sendCompletionQueue: TCPCompletionQueue
   let receiveCompletionQueue: TCPCompletionQueue
   let receiveQueue: ReceiveQueue
   let usesSharedReceiveQueue: Bool
-  private(set) var sendMember: CompletionQueueMember!
-  private(set) var receiveMember: CompletionQueueMember!
+  let sendMember: CompletionQueueMember
+  /// The same where both queues have one completion queue.
+  let receiveMember: CompletionQueueMember
 
   private let stateWord = Atomic<UInt8>(QueuePairState.initialized.rawValue)
   /// The end of the connection, announced once.
@@ -57,6 +61,7 @@ final class TCPQueuePair: QueuePair, @unchecked Sendable {
   /// Guards `output`.
   let transmitting = FutexLock()
   let output: Output
+  let train = OutputTrain()
   /// Work for `transmit` when a completion queue is polled.
   let hasOutput = Atomic<Bool>(false)
 
@@ -64,10 +69,11 @@ final class TCPQueuePair: QueuePair, @unchecked Sendable {
   /// every older use of the key is over.
   let receiving = FutexLock()
   let inbound: Inbound
+  let receiver = StreamReceiver()
+  /// The completion queue's; under `receiving` as well.
+  let input: InputBuffer
   /// The socket may have something to read.
   let mayHaveInput = Atomic<Bool>(false)
-  /// Times that a message had to wait for a receive.
-  let receiverNotReadyCount = Atomic<UInt64>(0)
 
   init(
     number: UInt32, options: TCPOptions, living: LivingQueuePairs, domain: TCPProtectionDomain,
@@ -78,6 +84,8 @@ final class TCPQueuePair: QueuePair, @unchecked Sendable {
     self.options = options
     self.living = living
     self.domain = domain
+    localKeys = domain.keys.local
+    remoteKeys = domain.keys.remote
     self.sendCompletionQueue = sendCompletionQueue
     self.receiveCompletionQueue = receiveCompletionQueue
     self.receiveQueue = receiveQueue
@@ -88,6 +96,15 @@ final class TCPQueuePair: QueuePair, @unchecked Sendable {
     unsafe entries = .allocate(capacity: slots)
     output = Output(entryCount: slots)
     inbound = Inbound()
+    input = receiveCompletionQueue.input
+    let isShared = sendCompletionQueue === receiveCompletionQueue
+    sendMember = CompletionQueueMember(
+      number: number, in: sendCompletionQueue, sends: true, receives: isShared)
+    receiveMember =
+      isShared
+      ? sendMember
+      : CompletionQueueMember(
+        number: number, in: receiveCompletionQueue, sends: false, receives: true)
     attach()
     domain.attach(self)
     living.add(self)
@@ -100,27 +117,20 @@ final class TCPQueuePair: QueuePair, @unchecked Sendable {
   private var receivePossible: Int { usesSharedReceiveQueue ? 0 : receiveQueue.capacity }
 
   private func attach() {
-    if sendCompletionQueue === receiveCompletionQueue {
-      let member = CompletionQueueMember(self, in: sendCompletionQueue, sends: true, receives: true)
-      sendMember = member
-      receiveMember = member
-      sendCompletionQueue.attach(member, possible: sendCapacity + receivePossible)
+    if sendMember === receiveMember {
+      sendCompletionQueue.attach(sendMember, of: self, possible: sendCapacity + receivePossible)
     } else {
-      sendMember = CompletionQueueMember(
-        self, in: sendCompletionQueue, sends: true, receives: false)
-      receiveMember = CompletionQueueMember(
-        self, in: receiveCompletionQueue, sends: false, receives: true)
-      sendCompletionQueue.attach(sendMember, possible: sendCapacity)
-      receiveCompletionQueue.attach(receiveMember, possible: receivePossible)
+      sendCompletionQueue.attach(sendMember, of: self, possible: sendCapacity)
+      receiveCompletionQueue.attach(receiveMember, of: self, possible: receivePossible)
     }
   }
 
   private func detach() {
     if sendMember === receiveMember {
-      sendCompletionQueue.detach(sendMember, possible: sendCapacity + receivePossible)
+      sendCompletionQueue.detach(sendMember, of: self, possible: sendCapacity + receivePossible)
     } else {
-      sendCompletionQueue.detach(sendMember, possible: sendCapacity)
-      receiveCompletionQueue.detach(receiveMember, possible: receivePossible)
+      sendCompletionQueue.detach(sendMember, of: self, possible: sendCapacity)
+      receiveCompletionQueue.detach(receiveMember, of: self, possible: receivePossible)
     }
   }
 
@@ -188,8 +198,17 @@ final class TCPQueuePair: QueuePair, @unchecked Sendable {
     ticket: AddressTicket?, events: EventChannel
   ) -> Bool {
     link.withLock { $0 = Link(socket: socket, events: events, ticket: ticket) }
-    receiving.withLock { inbound.begin(socket, agreement, early: early, options) }
-    transmitting.withLock { output.begin(socket, agreement, options) }
+    receiving.withLock {
+      receiver.begin(StreamReceiver.Options(agreement, options))
+      inbound.begin(socket, agreement, early: early)
+    }
+    transmitting.withLock {
+      train.begin(checksums: agreement.usesChecksums, markers: agreement.sendsMarkers)
+      output.begin(
+        socket, agreement,
+        segmentByteCount: min(
+          options.segmentByteCount, train.segmentLimit - SegmentHeader.untaggedByteCount))
+    }
     // Pairs with the acquire in `state`: whoever sees the state sees the socket.
     guard transition(from: .readyToReceive, to: .readyToSend) else { return false }
     do {

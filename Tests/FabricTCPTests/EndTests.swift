@@ -87,7 +87,7 @@ struct EndTests {
         + peer.fpdu(RawPeer.tagged(key: key, offset: side.memory.address, [7])))
     try RawPeer.wait("the second waits") {
       side.poll()
-      return queuePair.receiverNotReadyCount.load(ordering: .relaxed) > 0
+      return queuePair.inbound.isStalled
     }
     #expect(side.completions.count == 1 && side.bytes(0, 1) == [0] && side.ended.isEmpty)
     // The stream is held: the sender cannot go on for ever.
