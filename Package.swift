@@ -218,8 +218,8 @@ let package = Package(
       ],
       swiftSettings: ours),
     .target(
-      name: "TestSupport", dependencies: ["FabricPlatform"], path: "Tests/TestSupport",
-      swiftSettings: ours),
+      name: "TestSupport", dependencies: ["FabricPlatform", "FabricVerbs"],
+      path: "Tests/TestSupport", swiftSettings: ours),
     .target(name: "CAllocationCounter", path: "Tests/CAllocationCounter"),
     .target(name: "CSanitizedMutex", path: "Tests/CSanitizedMutex"),
     .executableTarget(

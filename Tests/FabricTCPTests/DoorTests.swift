@@ -1,8 +1,9 @@
 import FabricIWARP
 import FabricPlatform
-import FabricTCP
 import FabricVerbs
 import Testing
+
+@testable import FabricTCP
 
 /// Peers that come, and do not do what they should.
 @Suite("TCP adapter: the door")
@@ -19,8 +20,7 @@ struct DoorTests {
   func silence() throws {
     var options = TCPOptions()
     options.startUpTimeout = .milliseconds(200)
-    let side = try Side(TCPAdapter(options))
-    try side.listen("127.0.0.1:0")
+    let side = try Side.listening(options)
     let peer = try RawPeer(to: side.endpoint, startsUp: false)
     let start = MonotonicTime.now
     try RawPeer.wait("it is hung up on") {
@@ -36,8 +36,7 @@ struct DoorTests {
       "GET / HTTP/1.1\r\n\r\n", "SSH-2.0-OpenSSH_9.2\r\n", "MPA ID Rep Frame\u{0}\u{1}\u{0}\u{0}",
     ])
   func otherProtocols(_ words: String) throws {
-    let side = try Side(TCPAdapter())
-    try side.listen("127.0.0.1:0")
+    let side = try Side.listening()
     let peer = try RawPeer(to: side.endpoint, startsUp: false)
     peer.send(Array(words.utf8))
     try RawPeer.wait("it is hung up on") {
@@ -50,8 +49,7 @@ struct DoorTests {
   func connectionsPerAddress() throws {
     var options = TCPOptions()
     options.connectionsPerAddress = 3
-    let side = try Side(TCPAdapter(options))
-    try side.listen("127.0.0.1:0")
+    let side = try Side.listening(options)
     var peers = try (0..<3).map { _ in try RawPeer(to: side.endpoint) }
     try RawPeer.wait("three are there") {
       side.poll()
@@ -76,8 +74,7 @@ struct DoorTests {
   func door() throws {
     var options = TCPOptions()
     options.startUps = 4
-    let side = try Side(TCPAdapter(options))
-    try side.listen("127.0.0.1:0")
+    let side = try Side.listening(options)
     let idle = try (0..<5).map { _ in try RawPeer(to: side.endpoint, startsUp: false) }
     try RawPeer.wait("the oldest is hung up on") {
       side.poll()
@@ -114,8 +111,7 @@ struct DoorTests {
       "127.0.0.1", "[::1]",
     ])
   func addresses(_ host: String) throws {
-    let side = try Side(TCPAdapter())
-    try side.listen("\(host):0")
+    let side = try Side.listening(at: "\(host):0")
     #expect(side.endpoint.hasPrefix("\(host):") && !side.endpoint.hasSuffix(":0"))
     side.accepts = false
     let peer = try RawPeer(to: side.endpoint)

@@ -11,15 +11,8 @@ struct EdgeTests {
   private func connected(_ count: Int, checksums: Bool = true) throws -> (Side, [RawPeer]) {
     var options = TCPOptions()
     options.checksums = checksums ? .always : .never
-    let side = try Side(TCPAdapter(options))
-    try side.listen("127.0.0.1:0")
-    let peers = try (0..<count).map { _ in try RawPeer(to: side.endpoint, checksums: checksums) }
-    try RawPeer.wait("all are there") {
-      side.poll()
-      return side.establishedCount == count
-    }
-    for peer in peers { _ = try peer.takeReply() }
-    return (side, peers)
+    let side = try Side.listening(options)
+    return (side, try (0..<count).map { _ in try side.connectRawPeer(checksums: checksums) })
   }
 
   @Test("an end that comes together with a message is seen")

@@ -11,15 +11,8 @@ import Testing
 @Suite("TCP adapter: ends and waits")
 struct EndTests {
   private func connected(_ options: TCPOptions = TCPOptions()) throws -> (Side, RawPeer) {
-    let side = try Side(TCPAdapter(options))
-    try side.listen("127.0.0.1:0")
-    let peer = try RawPeer(to: side.endpoint)
-    try RawPeer.wait("connected") {
-      side.poll()
-      return side.establishedCount == 1
-    }
-    _ = try peer.takeReply()
-    return (side, peer)
+    let side = try Side.listening(options)
+    return (side, try side.connectRawPeer())
   }
 
   @Test("IW-30: a peer's reset is its death, its end is one in order", arguments: [true, false])
@@ -150,14 +143,9 @@ struct EndTests {
   func checksums(_ choice: TCPOptions.Checksums, peerWants: Bool) throws {
     var options = TCPOptions()
     options.checksums = choice
-    let side = try Side(TCPAdapter(options))
-    try side.listen("127.0.0.1:0")
-    let peer = try RawPeer(to: side.endpoint, checksums: peerWants)
-    try RawPeer.wait("connected") {
-      side.poll()
-      return side.establishedCount == 1
-    }
-    #expect(try peer.takeReply().wantsChecksums == (peerWants || choice == .always))
+    let side = try Side.listening(options)
+    let peer = try side.connectRawPeer(checksums: peerWants)
+    #expect(peer.reply?.wantsChecksums == (peerWants || choice == .always))
     #expect(try InternetAddress.resolve("127.8.9.1:1")[0].isLoopback)
     #expect(try InternetAddress.resolve("[::1]:1")[0].isLoopback)
     #expect(try !InternetAddress.resolve("192.0.2.1:1")[0].isLoopback)

@@ -5,8 +5,6 @@ import FabricVerbs
 import FabricWire
 import Testing
 
-typealias TCPAdapterUnderTest = TCPAdapter
-
 /// Peers that break the protocol behind a proper start-up. A second connection lives on beside each.
 @Suite("TCP adapter: hostile streams")
 struct HostileStreamTests {
@@ -132,20 +130,9 @@ struct HostileStreamTests {
 
   @Test("a violation ends its connection with the right words, and no other", arguments: attacks)
   func violation(_ attack: Attack) throws {
-    let side = try Side(TCPAdapter())
-    try side.listen("127.0.0.1:0")
-    let good = try RawPeer(to: side.endpoint)
-    try RawPeer.wait("the good peer is there") {
-      side.poll()
-      return side.establishedCount == 1
-    }
-    _ = try good.takeReply()
-    let bad = try RawPeer(to: side.endpoint)
-    try RawPeer.wait("the bad peer is there") {
-      side.poll()
-      return side.establishedCount == 2
-    }
-    _ = try bad.takeReply()
+    let side = try Side.listening()
+    let good = try side.connectRawPeer()
+    let bad = try side.connectRawPeer()
     let key = try #require(side.memory.remoteKey)
     let before = side.bytes(0, 4096)
     for segment in attack.segments(side.memory, key) { bad.send(bad.fpdu(segment)) }
@@ -170,14 +157,8 @@ struct HostileStreamTests {
 
   @Test("a checksum that does not match ends the connection and places nothing")
   func checksum() throws {
-    let side = try Side(TCPAdapter())
-    try side.listen("127.0.0.1:0")
-    let peer = try RawPeer(to: side.endpoint)
-    try RawPeer.wait("the peer is there") {
-      side.poll()
-      return side.establishedCount == 1
-    }
-    _ = try peer.takeReply()
+    let side = try Side.listening()
+    let peer = try side.connectRawPeer()
     var bytes = peer.fpdu(
       RawPeer.tagged(
         key: side.memory.remoteKey!.rawValue, offset: side.memory.address,
@@ -192,14 +173,8 @@ struct HostileStreamTests {
   func tooManyReads() throws {
     var options = TCPOptions()
     options.readDepth = 2
-    let side = try Side(TCPAdapter(options))
-    try side.listen("127.0.0.1:0")
-    let peer = try RawPeer(to: side.endpoint)
-    try RawPeer.wait("the peer is there") {
-      side.poll()
-      return side.establishedCount == 1
-    }
-    _ = try peer.takeReply()
+    let side = try Side.listening(options)
+    let peer = try side.connectRawPeer()
     // All in one piece, so that no answer is out before the last of them is seen.
     let key = side.memory.remoteKey!.rawValue
     peer.send(
@@ -215,14 +190,8 @@ struct HostileStreamTests {
   func byteByByte(checksums: Bool) throws {
     var options = TCPOptions()
     options.checksums = checksums ? .always : .never
-    let side = try Side(TCPAdapter(options))
-    try side.listen("127.0.0.1:0")
-    let peer = try RawPeer(to: side.endpoint, checksums: checksums)
-    try RawPeer.wait("the peer is there") {
-      side.poll()
-      return side.establishedCount == 1
-    }
-    _ = try peer.takeReply()
+    let side = try Side.listening(options)
+    let peer = try side.connectRawPeer(checksums: checksums)
     let key = side.memory.remoteKey!.rawValue
     let data = (0..<300).map { UInt8(truncatingIfNeeded: $0) }
     let stream =
@@ -241,13 +210,8 @@ struct HostileStreamTests {
 
   @Test("a stream that ends within an FPDU is the peer's end")
   func endWithin() throws {
-    let side = try Side(TCPAdapter())
-    try side.listen("127.0.0.1:0")
-    let peer = try RawPeer(to: side.endpoint)
-    try RawPeer.wait("the peer is there") {
-      side.poll()
-      return side.establishedCount == 1
-    }
+    let side = try Side.listening()
+    let peer = try side.connectRawPeer()
     peer.send(Array(peer.fpdu(RawPeer.untagged(.send, [1, 2, 3])).prefix(9)))
     peer.socket.endInOrder()
     try RawPeer.wait("the end is told") {

@@ -11,6 +11,8 @@ final class RawPeer {
   private var writer: FPDUWriter
   private var reader: FPDUReader
   private var bytes: [UInt8] = []
+  /// The other side's answer, once it was taken.
+  private(set) var reply: StartFrame?
 
   /// Connects, and does the start-up unless told not to.
   init(to endpoint: String, checksums: Bool = true, startsUp: Bool = true) throws {
@@ -27,6 +29,7 @@ final class RawPeer {
   }
 
   /// Takes the reply to the request.
+  @discardableResult
   func takeReply() throws -> StartFrame {
     var frame: StartFrame?
     try Self.wait("a reply") {
@@ -40,7 +43,9 @@ final class RawPeer {
       }
       return frame != nil
     }
-    return try #require(frame)
+    let found = try #require(frame)
+    reply = found
+    return found
   }
 
   func send(_ bytes: [UInt8]) {
@@ -131,84 +136,4 @@ final class RawPeer {
       SystemThread.yield()
     }
   }
-}
-
-/// One side of connections, with memory and a queue pair for the next peer.
-final class Side {
-  let adapter: TCPAdapterUnderTest
-  let domain: any ProtectionDomain
-  let queue: any CompletionQueue
-  let events: any ConnectionEventChannel
-  let memory: MemoryRegion
-  var listener: (any Listener)?
-  var queuePairs: [any QueuePair] = []
-  var completions: [WorkCompletion] = []
-  var requests: [any ConnectionRequest] = []
-  var ended: [(number: UInt32, reason: DisconnectReason)] = []
-  var failed: [ConnectError] = []
-  var establishedCount = 0
-  /// Accepts whoever asks.
-  var accepts = true
-
-  init(_ adapter: TCPAdapterUnderTest) throws {
-    self.adapter = adapter
-    domain = try adapter.makeProtectionDomain()
-    queue = try adapter.makeCompletionQueue(capacity: 1 << 14)
-    events = try adapter.makeEventChannel()
-    memory = try domain.allocate(
-      byteCount: 1 << 20, access: [.localWrite, .remoteWrite, .remoteRead])
-  }
-
-  func listen(_ endpoint: String) throws {
-    listener = try adapter.listen(
-      at: FabricAddress(fabric: "tcp", endpoint: endpoint), events: events)
-  }
-
-  var endpoint: String { listener?.address.endpoint ?? "" }
-
-  func makeQueuePair(capacity: Int = 64) throws -> any QueuePair {
-    let made = try adapter.makeQueuePair(
-      QueuePairAttributes(
-        protectionDomain: domain, sendCompletionQueue: queue, receiveCompletionQueue: queue,
-        sendCapacity: capacity, receiveCapacity: capacity))
-    queuePairs.append(made)
-    return made
-  }
-
-  func receive(_ id: UInt64, on queuePair: any QueuePair, offset: Int = 0, _ byteCount: Int) throws
-  {
-    let requests = [
-      ReceiveRequest(
-        id: id, elements: ScatterGatherList(memory.element(offset: offset, byteCount: byteCount)))
-    ]
-    try queuePair.postReceive(requests.span)
-  }
-
-  func poll() {
-    while let event = events.poll() {
-      switch event {
-      case .connectRequest(let request):
-        guard accepts else {
-          requests.append(request)
-          continue
-        }
-        guard let queuePair = try? makeQueuePair() else { continue }
-        try? receive(1, on: queuePair, offset: 4096, 100)
-        try? request.accept(queuePair, privateData: [], events: events)
-      case .established: establishedCount += 1
-      case .failed(_, let error): failed.append(error)
-      case .disconnected(let queuePair, let reason): ended.append((queuePair.number, reason))
-      }
-    }
-    var buffer = [WorkCompletion](repeating: WorkCompletion(), count: 64)
-    var space = buffer.mutableSpan
-    let count = queue.poll(into: &space)
-    completions += buffer[..<count]
-  }
-
-  func bytes(_ offset: Int, _ count: Int) -> [UInt8] {
-    unsafe [UInt8](memory.bytes[offset..<offset + count])
-  }
-
-  deinit { for queuePair in queuePairs { queuePair.destroy() } }
 }
