@@ -181,12 +181,6 @@ static inline int fabric_epoll_add_output(int epoll, int fd, uint64_t tag) {
   return epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event);
 }
 
-/// epoll_ctl(2): input and hang-up from now on.
-static inline int fabric_epoll_want_input(int epoll, int fd, uint64_t tag) {
-  struct epoll_event event = {.events = EPOLLIN | EPOLLRDHUP, .data.u64 = tag};
-  return epoll_ctl(epoll, EPOLL_CTL_MOD, fd, &event);
-}
-
 /// getaddrinfo(3) for stream sockets: at most `room` addresses, their count or a negative EAI code.
 static inline int fabric_resolve(const char *host, const char *port,
                                  struct fabric_internet_address *addresses, int room) {

@@ -99,11 +99,6 @@ public final class EventChannel: ConnectionEventChannel, @unchecked Sendable {
     return tag
   }
 
-  /// From output to input, for a source that `addOutput` has added.
-  public func wantInput(tag: UInt64, descriptor: CInt) {
-    poller.wantInput(descriptor, tag: tag)
-  }
-
   private func enter(_ source: any EventSource) -> UInt64 {
     state.withLock { state in
       let tag = state.nextTag

@@ -11,10 +11,15 @@ public struct FabricChoice: Sendable {
   /// Shared memory: whether the sender writes into the receiver's buffers.
   public var isDirect: Bool
   public var checksums: TCPOptions.Checksums
+  /// TCP: whether `listen` takes addresses that other machines can reach.
+  public var listensBeyondLoopback: Bool
 
-  public init(isDirect: Bool, checksums: TCPOptions.Checksums) {
+  public init(
+    isDirect: Bool, checksums: TCPOptions.Checksums, listensBeyondLoopback: Bool = true
+  ) {
     self.isDirect = isDirect
     self.checksums = checksums
+    self.listensBeyondLoopback = listensBeyondLoopback
   }
 
   /// - Parameter fabric: one of `names`.
@@ -27,6 +32,7 @@ public struct FabricChoice: Sendable {
       case "tcp":
         var options = TCPOptions()
         options.checksums = checksums
+        options.listensBeyondLoopback = listensBeyondLoopback
         return try TCPAdapter(options)
       default:
         throw ToolFailure(

@@ -36,8 +36,9 @@ public final class IOUnitServer: Subsystem, @unchecked Sendable {
   }
 
   public let name: String
-  /// Where it listens, in the order given; where an address left the port open, with the port.
-  public private(set) var addresses: [FabricAddress]
+  /// Where it listens, in the order given; for a name its addresses, and where the port was left
+  /// open, with the port.
+  public private(set) var addresses: [FabricAddress] = []
   /// The first of them.
   public var address: FabricAddress { addresses[0] }
   private let fabric: UnitFabric
@@ -55,7 +56,6 @@ public final class IOUnitServer: Subsystem, @unchecked Sendable {
     layer: CommonLayer, fabric: UnitFabric, addresses: [FabricAddress], options: Options = .init()
   ) throws(IOUnitError) {
     precondition(!addresses.isEmpty, "a unit listens somewhere")
-    self.addresses = addresses
     self.fabric = fabric
     name = "io-unit \(addresses[0])"
     do throws(CommonLayerError) {
@@ -69,11 +69,11 @@ public final class IOUnitServer: Subsystem, @unchecked Sendable {
       registration.deregister()
       throw .registration(error)
     }
-    for (index, address) in addresses.enumerated() {
+    for address in addresses {
       do throws(ChannelOpenError) {
         let listener = try listen(at: address, options).get()
         listeners.append(listener)
-        self.addresses[index] = listener.address ?? address
+        self.addresses += listener.addresses
       } catch {
         onThread { [self] _ in closeListeners() }
         registration.deregister()

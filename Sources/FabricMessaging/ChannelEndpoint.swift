@@ -246,8 +246,10 @@ public final class ChannelListener: @unchecked Sendable {
     self.refused = refused
   }
 
-  /// Where it listens.
+  /// Where it listens; nil once it is closed.
   public var address: FabricAddress? { fabricListener?.address }
+  /// All places where it listens: a name may stand for several addresses. None once it is closed.
+  public var addresses: [FabricAddress] { fabricListener?.addresses ?? [] }
 
   /// Stops listening; channels that are open stay so.
   public func close() {

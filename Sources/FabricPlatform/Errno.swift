@@ -42,6 +42,7 @@ public struct Errno: Error, Hashable, Sendable, CustomStringConvertible {
   public static let timedOut = Errno(rawValue: ETIMEDOUT)
   public static let protocolWrongTypeForSocket = Errno(rawValue: EPROTOTYPE)
   public static let inProgress = Errno(rawValue: EINPROGRESS)
+  public static let addressFamilyNotSupported = Errno(rawValue: EAFNOSUPPORT)
   public static let addressNotAvailable = Errno(rawValue: EADDRNOTAVAIL)
   public static let networkUnreachable = Errno(rawValue: ENETUNREACH)
   public static let hostUnreachable = Errno(rawValue: EHOSTUNREACH)

@@ -20,6 +20,17 @@ public struct InternetAddress: Hashable, Sendable, CustomStringConvertible {
     scope = isV4 ? 0 : unsafe fabric_address_scope(&raw)
   }
 
+  /// The same host with another port.
+  public func with(port: UInt16) -> InternetAddress {
+    InternetAddress(host: host, port: port, scope: scope)
+  }
+
+  private init(host: [UInt8], port: UInt16, scope: UInt32) {
+    self.host = host
+    self.port = port
+    self.scope = scope
+  }
+
   var raw: fabric_internet_address {
     host.count == 4
       ? unsafe fabric_make_address_v4(host, port) : unsafe fabric_make_address_v6(host, port, scope)

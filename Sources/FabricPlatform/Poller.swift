@@ -28,11 +28,6 @@ public struct Poller: ~Copyable, Sendable {
     guard result == 0 else { throw Errno.current }
   }
 
-  /// From output to input and hang-up.
-  public borrowing func wantInput(_ number: CInt, tag: UInt64) {
-    _ = fabric_epoll_want_input(descriptor.rawValue, number, tag)
-  }
-
   /// Stops watching `number`; no effect when it is not watched.
   public borrowing func remove(_ number: CInt) {
     _ = epoll_ctl(descriptor.rawValue, EPOLL_CTL_DEL, number, nil)

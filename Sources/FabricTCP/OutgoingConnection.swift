@@ -5,8 +5,10 @@ import FabricVerbs
 import FabricWire
 import Synchronization
 
-/// A queue pair on its way to a listener: one address after the other until one answers, then the
-/// start-up.
+/// A queue pair on its way to a listener: its addresses in turn until one answers, then the start-up.
+///
+/// An address that says nothing does not hold up the next for longer than `attemptDelay`; the first
+/// that connects is taken. (IW-39, RFC 8305)
 final class OutgoingConnection: EventSource, @unchecked Sendable {
   private enum Phase {
     case connecting
@@ -16,6 +18,10 @@ final class OutgoingConnection: EventSource, @unchecked Sendable {
 
   private struct State {
     var phase = Phase.connecting
+    /// The kernel connects; nobody has answered yet.
+    var attempts: [ConnectAttempt] = []
+    /// When the next address is tried beside them.
+    var nextAttempt = MonotonicTime(nanoseconds: 0)
     var socket: StreamSocket?
     var peer: InternetAddress?
     var tag: UInt64 = 0
@@ -25,6 +31,9 @@ final class OutgoingConnection: EventSource, @unchecked Sendable {
     var addresses: ArraySlice<InternetAddress>
     var lastError: Errno?
   }
+
+  /// RFC 8305 section 5.
+  static let attemptDelay: Duration = .milliseconds(250)
 
   private let queuePair: TCPQueuePair
   private let target: FabricAddress
@@ -44,7 +53,7 @@ final class OutgoingConnection: EventSource, @unchecked Sendable {
     self.deadline = deadline
     self.options = options
     self.events = events
-    state = Mutex(State(addresses: addresses[...]))
+    state = Mutex(State(addresses: Self.alternating(addresses)[...]))
   }
 
   static func start(
@@ -57,20 +66,33 @@ final class OutgoingConnection: EventSource, @unchecked Sendable {
     ).tryNext()
   }
 
-  /// Begins with the next address, or gives up.
+  /// The families in turn, beginning with that of the first. (RFC 8305 section 4)
+  static func alternating(_ addresses: [InternetAddress]) -> [InternetAddress] {
+    var ours = addresses.filter { $0.host.count == addresses[0].host.count }[...]
+    var others = addresses.filter { $0.host.count != addresses[0].host.count }[...]
+    var result: [InternetAddress] = []
+    while !(ours.isEmpty && others.isEmpty) {
+      if let next = ours.popFirst() { result.append(next) }
+      if let next = others.popFirst() { result.append(next) }
+    }
+    return result
+  }
+
+  /// Begins with the next address; gives up when there is none, and none is under way.
   private func tryNext() {
     let failure: ConnectError? = state.withLock { state in
       while let address = state.addresses.popFirst() {
         do throws(Errno) {
-          let socket = try StreamSocket.connect(to: address)
-          state.tag = try events.addOutput(self, descriptor: socket.number)
-          state.socket = socket
-          state.peer = address
+          let attempt = ConnectAttempt(try StreamSocket.connect(to: address), to: address, of: self)
+          attempt.tag = try events.addOutput(attempt, descriptor: attempt.socket.number)
+          state.attempts.append(attempt)
+          state.nextAttempt = .now + Self.attemptDelay
           return nil
         } catch {
           state.lastError = error
         }
       }
+      if !state.attempts.isEmpty { return nil }
       return unreachable(state.lastError ?? .connectionRefused)
     }
     if let failure { fail(failure) }
@@ -90,34 +112,40 @@ final class OutgoingConnection: EventSource, @unchecked Sendable {
     }
   }
 
-  func ready() {
-    let isConnecting = state.withLock { state in
-      if case .connecting = state.phase { true } else { false }
-    }
-    isConnecting ? connected() : progress()
-  }
+  func ready() { progress() }
 
-  /// The kernel has connected, or could not.
-  private func connected() {
-    let isThere = state.withLock { state -> Bool in
-      guard let socket = state.socket, let peer = state.peer else { return true }
-      if let error = socket.connectError {
-        events.remove(tag: state.tag, descriptor: socket.number)
+  /// The kernel has connected to an address, or could not.
+  fileprivate func ended(_ attempt: ConnectAttempt) {
+    let isThere: Bool? = state.withLock { state in
+      guard case .connecting = state.phase,
+        let index = state.attempts.firstIndex(where: { $0 === attempt })
+      else { return nil }
+      state.attempts.remove(at: index).leave(events)
+      do throws(Errno) {
+        if let error = attempt.socket.connectError { throw error }
+        state.tag = try events.add(self, descriptor: attempt.socket.number)
+      } catch {
         state.lastError = error
-        state.socket = nil
         return false
       }
-      socket.prepare(silence: options.silence)
-      events.wantInput(tag: state.tag, descriptor: socket.number)
-      var options = options
-      if state.isOlder { options.isEnhanced = false }
-      state.phase = .starting(
-        StartUp(
-          initiator: options.initiator(wantsChecksums: options.wantsChecksums(with: peer)),
-          privateData: privateData, deadline: deadline))
+      for other in state.attempts { other.leave(events) }
+      state.attempts = []
+      start(on: attempt, &state)
       return true
     }
-    isThere ? progress() : tryNext()
+    if let isThere { isThere ? progress() : tryNext() }
+  }
+
+  private func start(on attempt: ConnectAttempt, _ state: inout State) {
+    state.socket = attempt.socket
+    state.peer = attempt.peer
+    attempt.socket.prepare(silence: options.silence)
+    var options = options
+    if state.isOlder { options.isEnhanced = false }
+    state.phase = .starting(
+      StartUp(
+        initiator: options.initiator(wantsChecksums: options.wantsChecksums(with: attempt.peer)),
+        privateData: privateData, deadline: deadline))
   }
 
   /// What the start-up asks for, until there is nothing.
@@ -170,7 +198,7 @@ final class OutgoingConnection: EventSource, @unchecked Sendable {
       state.socket = nil
       state.phase = .connecting
       state.isOlder = true
-      state.addresses = [peer] + state.addresses
+      state.addresses = [peer]
       return true
     }
   }
@@ -205,10 +233,21 @@ final class OutgoingConnection: EventSource, @unchecked Sendable {
   func expire(at now: MonotonicTime) {
     guard deadline <= now else {
       // Disconnected or destroyed before there was a connection.
-      if queuePair.state == .error { _ = leave() }
+      if queuePair.state == .error {
+        _ = leave()
+      } else if isNextDue(at: now) {
+        tryNext()
+      }
       return
     }
     fail(.timedOut("expected an answer from \(target.endpoint) in time, got none"))
+  }
+
+  private func isNextDue(at now: MonotonicTime) -> Bool {
+    state.withLock { state in
+      guard case .connecting = state.phase else { return false }
+      return !state.addresses.isEmpty && state.nextAttempt <= now
+    }
   }
 
   /// No more events; false when there were none any more.
@@ -216,6 +255,8 @@ final class OutgoingConnection: EventSource, @unchecked Sendable {
     state.withLock { state in
       if case .over = state.phase { return false }
       state.phase = .over
+      for attempt in state.attempts { attempt.leave(events) }
+      state.attempts = []
       if let socket = state.socket { events.remove(tag: state.tag, descriptor: socket.number) }
       state.socket = nil
       return true
@@ -227,4 +268,24 @@ final class OutgoingConnection: EventSource, @unchecked Sendable {
     queuePair.fail(.failure("not connected"))
     events.post(.failed(queuePair, error))
   }
+}
+
+/// One address that the kernel connects to.
+private final class ConnectAttempt: EventSource, @unchecked Sendable {
+  let socket: StreamSocket
+  let peer: InternetAddress
+  private let connection: OutgoingConnection
+  /// The event channel's; written and read under the connection's lock.
+  var tag: UInt64 = 0
+
+  init(_ socket: StreamSocket, to peer: InternetAddress, of connection: OutgoingConnection) {
+    self.socket = socket
+    self.peer = peer
+    self.connection = connection
+  }
+
+  func ready() { connection.ended(self) }
+  func expire(at now: MonotonicTime) { connection.expire(at: now) }
+
+  func leave(_ events: EventChannel) { events.remove(tag: tag, descriptor: socket.number) }
 }

@@ -87,7 +87,13 @@ public final class TCPAdapter: Adapter {
     guard address.fabric == fabric, let events = events as? EventChannel else {
       throw .invalidAddress("expected an address tcp:HOST:PORT, got \(address)")
     }
-    return try TCPListener(at: address, options: options, events: events)
+    let places = try Self.resolve(address)
+    guard options.listensBeyondLoopback || places.allSatisfy(\.isLoopback) else {
+      throw .invalidAddress(
+        "expected an address that other machines cannot reach, got \(address), which stands for "
+          + places.map(\.description).joined(separator: ", "))
+    }
+    return try TCPListener(at: address, places, options: options, events: events)
   }
 
   public func connect(
@@ -117,7 +123,11 @@ public final class TCPAdapter: Adapter {
 
   static func resolve(_ address: FabricAddress) throws(ConnectError) -> [InternetAddress] {
     do {
-      return try InternetAddress.resolve(address.endpoint)
+      var found: [InternetAddress] = []
+      for place in try InternetAddress.resolve(address.endpoint) where !found.contains(place) {
+        found.append(place)
+      }
+      return found
     } catch {
       throw .invalidAddress("\(address): \(error)")
     }

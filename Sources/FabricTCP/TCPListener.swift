@@ -3,22 +3,42 @@ import FabricPlatform
 import FabricVerbs
 import Synchronization
 
-/// Listens at an address; port 0 chooses one, which `address` then tells.
+/// Listens at all addresses that a name stands for; port 0 chooses one for them, which `addresses`
+/// then tells.
 final class TCPListener: Listener {
-  let address: FabricAddress
-  private let socket: ListeningStream
+  let addresses: [FabricAddress]
+  private let streams: [ListeningStream]
 
+  var address: FabricAddress { addresses[0] }
+
+  /// - Parameter places: what `address` stands for, at least one.
   init(
-    at address: FabricAddress, options: TCPOptions, events: EventChannel
+    at address: FabricAddress, _ places: [InternetAddress], options: TCPOptions,
+    events: EventChannel
   ) throws(ConnectError) {
-    socket = try ListeningStream(at: address, options: options, events: events)
-    self.address = FabricAddress(
-      fabric: address.fabric, endpoint: socket.ownAddress?.description ?? address.endpoint)
+    let sockets = try ListeningSockets.open(at: places, of: address)
+    let limits = AddressLimits(options)
+    let door = Door()
+    var streams: [ListeningStream] = []
+    do {
+      for socket in sockets {
+        streams.append(
+          try ListeningStream(socket, options: options, limits: limits, door: door, events: events))
+      }
+    } catch {
+      for stream in streams { stream.close() }
+      throw .system(error, doing: "listening at \(address.endpoint)")
+    }
+    self.streams = streams
+    addresses = sockets.map {
+      FabricAddress(
+        fabric: address.fabric, endpoint: $0.ownAddress?.description ?? address.endpoint)
+    }
   }
 
-  func close() { socket.close() }
+  func close() { for stream in streams { stream.close() } }
 
-  // The event channel holds the socket, not the listener: who drops the listener stops listening.
+  // The event channel holds the sockets, not the listener: who drops the listener stops listening.
   deinit { close() }
 }
 
@@ -27,7 +47,7 @@ private final class ListeningStream: EventSource, @unchecked Sendable {
   private let options: TCPOptions
   private let events: EventChannel
   private let limits: AddressLimits
-  private let door = Door()
+  private let door: Door
   private let tag = Atomic<UInt64>(0)
 
   private struct State {
@@ -36,42 +56,17 @@ private final class ListeningStream: EventSource, @unchecked Sendable {
     var pausedUntil: MonotonicTime?
   }
   private let state: Mutex<State>
-  let ownAddress: InternetAddress?
 
   init(
-    at address: FabricAddress, options: TCPOptions, events: EventChannel
-  ) throws(ConnectError) {
+    _ socket: StreamSocket, options: TCPOptions, limits: AddressLimits, door: Door,
+    events: EventChannel
+  ) throws(Errno) {
     self.options = options
     self.events = events
-    limits = AddressLimits(options)
-    let socket = try Self.listen(at: address)
+    self.limits = limits
+    self.door = door
     state = Mutex(State(socket: socket))
-    ownAddress = socket.ownAddress
-    do {
-      tag.store(try events.add(self, descriptor: socket.number), ordering: .relaxed)
-    } catch {
-      throw .system(error, doing: "listening at \(address.endpoint)")
-    }
-  }
-
-  private static func listen(at address: FabricAddress) throws(ConnectError) -> StreamSocket {
-    let place = try TCPAdapter.resolve(address)[0]
-    do {
-      return try StreamSocket.listen(at: place)
-    } catch .addressInUse {
-      throw .addressInUse(
-        "expected a free port at \(address.endpoint), but somebody listens there already: stop it "
-          + "or choose another port")
-    } catch .addressNotAvailable {
-      throw .invalidAddress(
-        "expected an address of this machine, got \(address.endpoint): see \"ip address\"")
-    } catch .permissionDenied {
-      throw .invalidAddress(
-        "expected a port that user \(CallingUser.id) may listen at, got \(address.endpoint): choose "
-          + "one above 1023")
-    } catch {
-      throw .system(error, doing: "listening at \(address.endpoint)")
-    }
+    tag.store(try events.add(self, descriptor: socket.number), ordering: .relaxed)
   }
 
   func ready() {

@@ -23,6 +23,8 @@ public struct TCPOptions: Sendable {
   public var readDepth: UInt16 = 16
   /// Bytes of payload in a segment, 512 to 65000.
   public var segmentByteCount = 32768
+  /// Whether `listen` takes addresses that other machines can reach.
+  public var listensBeyondLoopback = true
   /// How long a peer may leave what was sent unacknowledged before it counts as gone.
   public var silence: Duration = .seconds(20)
   /// How long a peer may take for its part of the start-up.

@@ -54,5 +54,11 @@ public protocol ConnectionEventChannel: AnyObject, Sendable {
 /// A place where peers connect to. Listening ends with `close` or with the object.
 public protocol Listener: AnyObject, Sendable {
   var address: FabricAddress { get }
+  /// Every place: a name may stand for several. The first is `address`.
+  var addresses: [FabricAddress] { get }
   func close()
+}
+
+extension Listener {
+  public var addresses: [FabricAddress] { [address] }
 }

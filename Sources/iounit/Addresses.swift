@@ -44,21 +44,25 @@ extension Serve {
     return FabricAddress(fabric: "shm", endpoint: path)
   }
 
-  /// A name is looked up once, so that what is judged is what is listened at.
+  /// All that a name stands for is listened at. Should it stand for something else when the adapter
+  /// looks it up, the adapter refuses what other machines can reach (`reachesOthers`).
   private func internet(_ place: String, _ text: String) throws(ToolFailure) -> FabricAddress {
     do throws(InternetAddress.Malformed) {
       _ = try InternetAddress.split(place)
     } catch { throw ToolFailure(64, "--listen \(text): \(error)") }
-    let found: InternetAddress
+    let found: [InternetAddress]
     do throws(InternetAddress.Malformed) {
-      found = try InternetAddress.resolve(place)[0]
+      found = try InternetAddress.resolve(place)
     } catch { throw ToolFailure(69, "--listen \(text): \(error)") }
-    guard found.isLoopback || keys != nil || insecure else {
+    guard found.allSatisfy(\.isLoopback) || reachesOthers else {
       throw ToolFailure(
         64,
         "expected --keys FILE with --listen \(text), which other machines can reach; to serve whoever "
           + "comes, add --insecure")
     }
-    return FabricAddress(fabric: "tcp", endpoint: "\(found)")
+    return FabricAddress(fabric: "tcp", endpoint: found.count == 1 ? "\(found[0])" : place)
   }
+
+  /// Whether the unit may listen where other machines can reach it.
+  var reachesOthers: Bool { keys != nil || insecure }
 }

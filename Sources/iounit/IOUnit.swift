@@ -54,7 +54,11 @@ struct Serve: ParsableCommand {
     name: .long,
     help: ArgumentHelp(
       "Where to listen; may be given several times.",
-      discussion: "An IPv6 address goes in brackets; port 0 lets the system choose one.",
+      discussion: """
+        An IPv6 address goes in brackets; port 0 lets the system choose one. A name is listened at \
+        with all its addresses. 0.0.0.0 is every address of IPv4, [::] every one of IPv6 and of \
+        that only: both may be given with one port.
+        """,
       valueName: Self.listenSynopsis))
   var listen: [String]
 
@@ -140,7 +144,8 @@ struct Serve: ParsableCommand {
     try checkMemory()
     let fabric: UnitFabric
     do {
-      let choice = FabricChoice(isDirect: direct, checksums: tcp.checksums)
+      let choice = FabricChoice(
+        isDirect: direct, checksums: tcp.checksums, listensBeyondLoopback: reachesOthers)
       let fabrics = FabricChoice.names.filter { name in addresses.contains { $0.fabric == name } }
       fabric = try UnitFabric(try fabrics.map { try choice.adapter(for: $0) })
     } catch let failure as ToolFailure {

@@ -1,3 +1,4 @@
+import FabricPlatform
 import Foundation
 import Testing
 
@@ -176,6 +177,34 @@ struct TCPToolTests {
         "--listen", "tcp:localhost:0",
       ])
     #expect(open.waits(for: "ready: 1 volume at tcp:0.0.0.0:"), "\(open.errors)")
+  }
+
+  @Test("A name is listened at with all its addresses, and the wildcards go side by side")
+  func names() throws {
+    let place = try Place()
+    var hosts: [String] = []
+    for found in try InternetAddress.resolve("localhost:0") {
+      let host = found.host.count == 4 ? found.hostDescription : "[\(found.hostDescription)]"
+      if !hosts.contains(host) { hosts.append(host) }
+    }
+    let unit = try place.serve("m=memory,size=1MiB", listen: "tcp:localhost:0")
+    let port = try TCPPlace.port(of: unit, at: "tcp:\(hosts[0]):")
+    let listed = hosts.map { "tcp:\($0):\(port)" }.joined(separator: ", ")
+    #expect(unit.output == ["ready: 1 volume at \(listed)"])
+    for host in hosts + ["localhost"] {
+      let info = try place.host("info", "fabric+tcp://\(host):\(port)/m")
+      #expect(info.waitForEnd() == 0, "\(info.errors)")
+    }
+    let four = try place.serve(
+      "m=memory,size=1MiB", listen: "tcp:0.0.0.0:0", options: ["--insecure"])
+    let open = try TCPPlace.port(of: four, at: "tcp:0.0.0.0:")
+    let six = try place.serve(
+      "n=memory,size=1MiB", listen: "tcp:[::]:\(open)", options: ["--insecure"])
+    for (host, volume) in [("127.0.0.1", "m"), ("[::1]", "n")] {
+      let info = try place.host("info", "fabric+tcp://\(host):\(open)/\(volume)")
+      #expect(info.waitForEnd() == 0, "\(info.errors)")
+    }
+    _ = six
   }
 
   @Test("Checksums: automatic, always or never, on either side")
