@@ -10,6 +10,10 @@ final class AddressLimits: Sendable {
 
   private let options: TCPOptions
   private let counts = Mutex<[[UInt8]: Counts]>([:])
+  private let turnedAway = Atomic<Int>(0)
+
+  /// Who was not let in.
+  var turnedAwayCount: Int { turnedAway.load(ordering: .relaxed) }
 
   init(_ options: TCPOptions) { self.options = options }
 
@@ -24,7 +28,9 @@ final class AddressLimits: Sendable {
         connections: old.connections + 1, startUps: old.startUps + 1)
       return true
     }
-    return isLetIn ? AddressTicket(address.host, self) : nil
+    if isLetIn { return AddressTicket(address.host, self) }
+    turnedAway.add(1, ordering: .relaxed)
+    return nil
   }
 
   fileprivate func started(_ host: [UInt8]) {

@@ -107,7 +107,9 @@ final class OutgoingConnection: EventSource, @unchecked Sendable {
     case .timedOut, .hostUnreachable, .networkUnreachable:
       .unreachable("expected to reach \(target.endpoint), got \"\(error)\": check the network")
     case .connectionReset:
-      .unreachable("the listener at \(target.endpoint) hung up before it answered")
+      .unreachable(
+        "the listener at \(target.endpoint) turned this connection away before it answered: it may "
+          + "have as many as it takes; try again later")
     default: .system(error, doing: "connecting to \(target.endpoint)")
     }
   }

@@ -8,8 +8,11 @@ import Synchronization
 final class TCPListener: Listener {
   let addresses: [FabricAddress]
   private let streams: [ListeningStream]
+  private let limits: AddressLimits
 
   var address: FabricAddress { addresses[0] }
+  /// Peers that were hung up on because their address had as many connections as it may.
+  var turnedAwayCount: Int { limits.turnedAwayCount }
 
   /// - Parameter places: what `address` stands for, at least one.
   init(
@@ -29,6 +32,7 @@ final class TCPListener: Listener {
       for stream in streams { stream.close() }
       throw .system(error, doing: "listening at \(address.endpoint)")
     }
+    self.limits = limits
     self.streams = streams
     addresses = sockets.map {
       FabricAddress(
@@ -79,8 +83,12 @@ private final class ListeningStream: EventSource, @unchecked Sendable {
         return pause()
       }
       guard let (socket, peer) = accepted else { return }
-      // Who has too many is hung up on.
-      guard let ticket = limits.enter(peer) else { continue }
+      // Who has too many is reset: an end in order would look like a responder that does not know
+      // revision 2 of MPA, and be answered by another attempt. (IW-37)
+      guard let ticket = limits.enter(peer) else {
+        socket.reset()
+        continue
+      }
       socket.prepare(silence: options.silence)
       IncomingConnection.wait(
         on: socket, from: peer, ticket: ticket, at: door, options: options, events: events)

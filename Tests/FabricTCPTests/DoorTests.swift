@@ -70,6 +70,45 @@ struct DoorTests {
     }
   }
 
+  @Test("IW-37: a client that is turned away by a limit is reset, and asks once")
+  func turnedAway() throws {
+    var options = TCPOptions()
+    options.connectionsPerAddress = 1
+    let side = try Side.listening(options)
+    let listener = try #require(side.listener as? TCPListener)
+    let first = try side.connectRawPeer()
+    let client = try Side(TCPAdapter())
+    func connect() throws {
+      try client.adapter.connect(
+        try client.makeQueuePair(), to: listener.address, privateData: [], timeout: .seconds(5),
+        events: client.events)
+    }
+    for turn in 1...3 as ClosedRange<Int> {
+      try connect()
+      try RawPeer.wait("it is turned away") {
+        side.poll()
+        client.poll()
+        return client.failed.count == turn
+      }
+      #expect(listener.turnedAwayCount == turn)
+      guard case .unreachable(let words) = client.failed[turn - 1] else {
+        throw client.failed[turn - 1]
+      }
+      #expect(words.contains("try again later"), "\(words)")
+    }
+    first.socket.endInOrder()
+    try RawPeer.wait("the first has gone") {
+      side.poll()
+      return side.ended.count == 1
+    }
+    try RawPeer.wait("there is room again") {
+      if client.failed.count + client.establishedCount == client.queuePairs.count { try connect() }
+      side.poll()
+      client.poll()
+      return client.establishedCount == 1
+    }
+  }
+
   @Test("of those who wait at the door the oldest makes room")
   func door() throws {
     var options = TCPOptions()
