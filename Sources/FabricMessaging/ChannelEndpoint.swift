@@ -25,6 +25,8 @@ public final class ChannelEndpoint: @unchecked Sendable {
   private var requestChannels: [any ConnectionEventChannel] = []
   private var listeners: [ObjectIdentifier: ChannelListener] = [:]
 
+  private static let nobodyListens = PassingRejection.privateData("nobody listens here any more")
+
   /// Requests that all channels of an endpoint may have outstanding together.
   public static let completionQueueCapacity = 1 << 20
 
@@ -94,7 +96,7 @@ public final class ChannelEndpoint: @unchecked Sendable {
     service.add(requests) { [weak self, weak listener] event in
       guard case .connectRequest(let request) = event else { return }
       guard let self, let listener else {
-        return request.reject(privateData: Array("nobody listens here any more".utf8))
+        return request.reject(privateData: Self.nobodyListens)
       }
       take(request, for: listener)
       // That it is established is to be known before what the peer then says is polled.
@@ -128,7 +130,7 @@ public final class ChannelEndpoint: @unchecked Sendable {
         channels[number] = nil
       }
     } catch {
-      request.reject(privateData: Array(error.description.utf8.prefix(256)))
+      request.reject(privateData: PassingRejection.privateData(error.description))
     }
   }
 
@@ -210,11 +212,11 @@ public final class ChannelEndpoint: @unchecked Sendable {
   private func handle(_ event: ConnectionEvent) {
     switch event {
     case .connectRequest(let request):
-      request.reject(privateData: Array("nobody listens here any more".utf8))
+      request.reject(privateData: Self.nobodyListens)
     case .established(let queuePair, _): channels[queuePair.number]?.connected()
     case .failed(let queuePair, let error):
       guard let channel = channels.removeValue(forKey: queuePair.number) else { return }
-      channel.openFailure = .connect(error)
+      channel.openFailure = ChannelOpenError(connecting: error)
       channel.finish(.failure(error.description))
     case .disconnected(let queuePair, let reason):
       endOpening(of: queuePair.number)

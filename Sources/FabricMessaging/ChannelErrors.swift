@@ -47,6 +47,8 @@ public enum ChannelOpenError: Error, Equatable, Sendable, CustomStringConvertibl
   case connect(ConnectError)
   /// The peer refused, with its reason.
   case refused(String)
+  /// The peer has no room for a channel now, or has stopped to listen. Trying again may help.
+  case unavailable(String)
   /// The two sides have not both proven a key that both have. Trying again does not help.
   case unproven(String)
   /// The peer speaks another version or sent what cannot be understood.
@@ -61,6 +63,7 @@ public enum ChannelOpenError: Error, Equatable, Sendable, CustomStringConvertibl
     switch self {
     case .connect(let error): error.description
     case .refused(let reason): "the peer refused: \(reason)"
+    case .unavailable(let reason): "the peer cannot take a channel now: \(reason)"
     case .unproven(let words), .protocolMismatch(let words), .lost(let words),
       .invalidOptions(let words), .resources(let words):
       words

@@ -31,11 +31,12 @@ final class TestUnit {
   let lines = Lines()
 
   init(
-    _ scratch: Scratch, options: IOUnitServer.Options = .init(), memoryByteCount: UInt64 = 1 << 24,
+    _ scratch: Scratch, adapter: (any Adapter)? = nil, options: IOUnitServer.Options = .init(),
+    memoryByteCount: UInt64 = 1 << 24,
     volumes: (UnitFabric) throws -> [Volume] = { _ in [] }
   ) throws {
     self.scratch = scratch
-    fabric = try UnitFabric(try SharedMemoryAdapter())
+    fabric = try UnitFabric(try adapter ?? SharedMemoryAdapter())
     if memoryByteCount > 0 {
       try layer.add(
         Volume(name: "m", store: fabric.makeMemoryStore(byteCount: memoryByteCount)))
