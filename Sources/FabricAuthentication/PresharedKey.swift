@@ -1,6 +1,7 @@
 import Crypto
 public import FabricMessaging
 import Foundation
+import Synchronization
 
 /// A key that a host and a unit share, for HMAC-SHA-256 (RFC 2104, FIPS 180-4).
 ///
@@ -64,6 +65,22 @@ public struct PresharedKey: ChannelKey, CustomStringConvertible, CustomDebugStri
   public var description: String { "key of \(name)" }
   public var debugDescription: String { description }
   public var customMirror: Mirror { Mirror(self, children: ["name": name]) }
+}
+
+/// A keyring that may be exchanged for another while channels are opened with it: what is under way
+/// goes on with the keys that it found. Threads: any.
+public final class ReplaceableKeyring: ChannelKeyring {
+  private let current: Mutex<Keyring>
+
+  public init(_ keyring: Keyring) { current = Mutex(keyring) }
+
+  /// The one in use.
+  public var keyring: Keyring { current.withLock { $0 } }
+
+  /// Channels that are opened from now on prove a key of this one; those that are open stay so.
+  public func replace(with keyring: Keyring) { current.withLock { $0 = keyring } }
+
+  public func key(named name: String) -> any ChannelKey { keyring.key(named: name) }
 }
 
 /// Keys by name.

@@ -14,7 +14,7 @@ struct IOUnitTool: ParsableCommand {
     commandName: "iounit",
     abstract: "Serves volumes to hosts.",
     discussion: """
-      Exit codes: 0 ended by SIGINT, SIGTERM or SIGHUP, 64 wrong use, 66 a volume cannot be opened, \
+      Exit codes: 0 ended by SIGINT, SIGTERM or, without --keys, SIGHUP, 64 wrong use, 66 a volume cannot be opened, \
       69 the address cannot be listened at, 71 the system lacks something.
       """,
     version: "iounit \(Release.version)",
@@ -30,8 +30,10 @@ struct Serve: ParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Serves volumes until it is interrupted.",
     discussion: """
-      Prints a line that begins with "ready" once hosts can connect. SIGINT, SIGTERM and SIGHUP (its \
-      terminal was closed) end it in order; to let it outlive the terminal, start it with nohup.
+      Prints a line that begins with "ready" once hosts can connect. SIGINT and SIGTERM end it in \
+      order. With --keys SIGHUP has it read the keys again: hosts that connect from then on prove \
+      one of the new, those that are connected stay, and where the file is bad the old keys do. \
+      Without, SIGHUP (its terminal was closed) ends it too, unless it was started with nohup.
 
       Example: iounit serve --volume disk=/var/lib/disk.img,size=10GiB \
       --listen shm:/run/user/1000/unit.sock --listen tcp:127.0.0.1:4420
@@ -68,7 +70,7 @@ struct Serve: ParsableCommand {
       "Serves only hosts that prove a key of this file.",
       discussion: """
         A line for each host: what it calls itself, and its key in base64 or hexadecimal digits. \
-        iounit key NAME makes one. Nobody but the owner may read the file.
+        iounit key NAME makes one. Nobody but the owner may read the file. SIGHUP has it read again.
         """,
       valueName: "FILE"))
   var keys: String?
@@ -113,18 +115,18 @@ struct Serve: ParsableCommand {
   var quiet = false
 
   func run() throws {
-    let signals = Signals()
-    let server = try start()
+    let signals = Signals(takesHangUp: keys != nil)
+    let (server, keyring) = try start()
     // Hosts are served also when nobody reads this.
     try? Output.write(
       "ready: \(volume.count) volume\(volume.count == 1 ? "" : "s") at "
         + server.addresses.map { "\($0)" }.joined(separator: ", ") + "\n", to: 1)
-    signals.wait()
+    while signals.wait() == SIGHUP, let keyring { readKeysAgain(into: keyring) }
     Output.error("stopping")
     server.stop()
   }
 
-  private func start() throws(ToolFailure) -> IOUnitServer {
+  private func start() throws(ToolFailure) -> (IOUnitServer, ReplaceableKeyring?) {
     let addresses = try parseAddresses()
     guard !volume.isEmpty else {
       throw ToolFailure(64, "expected at least one volume; add --volume NAME=PATH,size=1GiB")
@@ -139,7 +141,8 @@ struct Serve: ParsableCommand {
     try checkTwice()
     var options = IOUnitServer.Options()
     let keys = try readKeys()
-    options.keys = keys
+    let keyring = keys.map { ReplaceableKeyring($0) }
+    options.keys = keyring
     options.rights = try readRights(keys)
     try checkMemory()
     let fabric: UnitFabric
@@ -155,7 +158,7 @@ struct Serve: ParsableCommand {
     do throws(ToolFailure) {
       let layer = CommonLayer()
       for argument in volume { opened.append(try open(argument, on: fabric, for: layer)) }
-      return try listen(at: addresses, layer, fabric, options)
+      return (try listen(at: addresses, layer, fabric, options), keyring)
     } catch {
       // Files that were made for nothing would stand in the way, or be taken for volumes.
       for volume in opened { volume.file?.removeIfNew() }
@@ -251,7 +254,10 @@ struct Signals {
   private var set = sigset_t()
 
   /// To be made before any thread is: they all inherit that these signals are not for them.
-  init() {
+  ///
+  /// - Parameter takesHangUp: takes SIGHUP also where it is to be ignored: it says something else
+  ///   than that the terminal has gone.
+  init(takesHangUp: Bool) {
     unsafe sigemptyset(&set)
     unsafe sigaddset(&set, SIGINT)
     unsafe sigaddset(&set, SIGTERM)
@@ -260,7 +266,7 @@ struct Signals {
     unsafe sigaction(SIGHUP, nil, &action)
     let handler = unsafe unsafeBitCast(action.__sigaction_handler.sa_handler, to: Int.self)
     let ignoring = unsafe unsafeBitCast(SIG_IGN, to: Int.self)
-    if handler != ignoring { unsafe sigaddset(&set, SIGHUP) }
+    if takesHangUp || handler != ignoring { unsafe sigaddset(&set, SIGHUP) }
     unsafe pthread_sigmask(SIG_BLOCK, &set, nil)
     // A reader of our output that goes away is no reason to end.
     signal(SIGPIPE, SIG_IGN)
@@ -268,9 +274,11 @@ struct Signals {
     signal(SIGXFSZ, SIG_IGN)
   }
 
-  func wait() {
+  /// The next of them.
+  func wait() -> CInt {
     var number: CInt = 0
     var copy = set
     unsafe sigwait(&copy, &number)
+    return number
   }
 }

@@ -37,6 +37,25 @@ extension Serve {
     } catch { throw ToolFailure(66, error.description) }
   }
 
+  /// Takes over what the file of `--keys` says now; where it cannot be used the old keys stay.
+  func readKeysAgain(into keyring: ReplaceableKeyring) {
+    do throws(ToolFailure) {
+      guard let found = try readKeys() else { return }
+      keyring.replace(with: found)
+      let names = found.names
+      if !quiet {
+        let hosts = "\(names.count) host\(names.count == 1 ? "" : "s")"
+        Output.error("keys read again: \(hosts) with a key")
+      }
+      let rules = Set(allow.compactMap { $0.rule?.host })
+      for host in rules.subtracting(names).sorted() {
+        Output.error("warning: --allow names \"\(host)\", which has no key any more")
+      }
+    } catch {
+      Output.error("error: \(error.words); the keys read before stay in use")
+    }
+  }
+
   /// What `--allow` says; nil without any. Names that nobody has are mistakes.
   func readRights(_ keys: Keyring?) throws(ToolFailure) -> VolumeRights? {
     if allow.isEmpty { return nil }

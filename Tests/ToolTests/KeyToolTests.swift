@@ -92,6 +92,59 @@ struct KeyToolTests {
     #expect(!FileManager.default.fileExists(atPath: place.file("u.sock")))
   }
 
+  @Test("SIGHUP has a unit read its keys again; where the file is bad the old keys stay")
+  func readAgain() throws {
+    let place = try Place()
+    let keys = try keyFile(place, "keys", "nqn.a")
+    let both = try keyFile(place, "both", "nqn.a", "nqn.b")
+    let lines = try String(contentsOfFile: both, encoding: .utf8).split(separator: "\n")
+    // In place: the file stays the owner's alone.
+    func write(_ text: String) throws {
+      let handle = try #require(FileHandle(forWritingAtPath: keys))
+      try handle.truncate(atOffset: 0)
+      try handle.write(contentsOf: Data(text.utf8))
+      try handle.close()
+    }
+    try write("\(lines[0])\n")
+    let unit = try place.serve(
+      "m=memory,size=1MiB", options: ["--keys", keys, "--allow", "nqn.a=m", "--allow", "*=m:ro"])
+    func info(_ host: String) throws -> Tool {
+      try place.host("info", place.url("m"), "--key-file", both, "--host-name", host)
+    }
+    #expect(try info("nqn.a").waitForEnd() == 0)
+    fails(77, "compare the keys", try info("nqn.b"))
+    let open = try Tool(
+      "iohost",
+      [
+        "bench", place.url("m"), "--seconds", "60", "--key-file", both, "--host-name", "nqn.a",
+      ])
+    #expect(unit.waits(for: "nqn.a at m", "attached"))
+
+    try write("\(lines[0])\n\(lines[1])\n")
+    unit.signal(SIGHUP)
+    #expect(unit.waits(for: "keys read again: 2 hosts with a key"), "\(unit.errors)")
+    #expect(try info("nqn.b").waitForEnd() == 0)
+
+    try write("\(lines[1])\nnqn.c secret\n")
+    unit.signal(SIGHUP)
+    #expect(
+      unit.waits(for: "error: key file", "on line 2", "the keys read before stay in use"),
+      "\(unit.errors)")
+    for host in ["nqn.a", "nqn.b"] { #expect(try info(host).waitForEnd() == 0) }
+
+    try write("\(lines[1])\n")
+    unit.signal(SIGHUP)
+    #expect(unit.waits(for: "keys read again: 1 host with a key"), "\(unit.errors)")
+    #expect(unit.waits(for: "warning: --allow names \"nqn.a\", which has no key any more"))
+    fails(77, "compare the keys", try info("nqn.a"))
+    #expect(try info("nqn.b").waitForEnd() == 0)
+    // Whoever was connected is so still.
+    open.signal(SIGINT)
+    #expect(open.waitForEnd() == 130 && !open.errors.contains { $0.hasPrefix("lost ") })
+    unit.signal(SIGTERM)
+    #expect(unit.waitForEnd() == 0 && unit.errors.last == "stopping")
+  }
+
   @Test("Rules that name nobody, nothing, or no keys are refused")
   func badRules() throws {
     let place = try Place()
