@@ -1,6 +1,7 @@
 /// Why a connection is ended, as a terminate message says it.
 ///
-/// Sources: RFC 5040 section 4.8, RFC 5041 section 8, RFC 5044 section 8, RFC 6581 section 8.
+/// Sources: RFC 5040 section 4.8, RFC 5041 section 8, RFC 5044 section 8, and RFC 6581, which adds
+/// codes 5 to 7 to MPA's.
 public struct TerminateCause: Hashable, Sendable {
   /// Who found the fault: 0 RDMAP, 1 DDP, 2 MPA.
   public let layer: UInt8
