@@ -87,9 +87,10 @@ static inline int fabric_pidfd_open(int pid) { return (int)syscall(SYS_pidfd_ope
 
 static inline int fabric_gettid(void) { return (int)syscall(SYS_gettid); }
 
-/// Tells the processor that this is a spin-wait loop.
+/// Fetches the line of the cache that holds an address, meanwhile.
 static inline void fabric_prefetch(const void *address) { __builtin_prefetch(address); }
 
+/// Tells the processor that this is a spin-wait loop.
 static inline void fabric_spin_hint(void) {
 #if defined(__x86_64__) || defined(__i386__)
   __builtin_ia32_pause();

@@ -56,7 +56,10 @@ public final class RemoteKeyTable: @unchecked Sendable {
 
   public init() {
     unsafe keys = .allocate(capacity: Self.slotCount)
-    unsafe records = .allocate(capacity: Self.slotCount)
+    // None across two lines of the cache.
+    unsafe records = UnsafeMutableRawPointer.allocate(
+      byteCount: Self.slotCount * MemoryLayout<RemoteKeyRecord>.stride, alignment: 64
+    ).bindMemory(to: RemoteKeyRecord.self, capacity: Self.slotCount)
     mapping = nil
     for index in 0..<Self.slotCount {
       unsafe (keys + index).initialize(to: Atomic(0))
@@ -88,7 +91,7 @@ public final class RemoteKeyTable: @unchecked Sendable {
 
   /// Draws a key for `record`; nil when `limit` keys exist.
   public func insert(_ record: RemoteKeyRecord) -> RemoteKey? {
-    drawing.withLock { drawing in
+    drawing.withLock { drawing -> RemoteKey? in
       guard drawing.count < Self.limit else { return nil }
       while true {
         let key = Self.draw(&drawing.random)
@@ -98,9 +101,16 @@ public final class RemoteKeyTable: @unchecked Sendable {
         // Pairs with the acquire in `record(for:)`.
         unsafe keys[slot].store(key, ordering: .releasing)
         drawing.count += 1
+        // Where the next key goes is anywhere in the table: it is fetched while there is time.
+        if let next = drawing.random.last { fetch(Int(next) & (Self.slotCount - 1)) }
         return RemoteKey(rawValue: key)
       }
     }
+  }
+
+  private func fetch(_ slot: Int) {
+    prefetch(UInt64(UInt(bitPattern: unsafe keys + slot)), byteCount: 1)
+    prefetch(UInt64(UInt(bitPattern: unsafe records + slot)), byteCount: 1)
   }
 
   private static func draw(_ random: inout [UInt32]) -> UInt32 {

@@ -56,7 +56,7 @@ extension RemoteVolumeQueue {
     let key = slots[index].loan
     guard key.rawValue != 0 else { return }
     slots[index].loan = RemoteKey(rawValue: 0)
-    endpoint.protectionDomain.revoke(key)
+    protectionDomain.revoke(key)
   }
 
   /// Hands over what waits, until something is short again.

@@ -86,6 +86,7 @@ public final class RemoteVolumeQueue {
 
   let service: CompletionService
   let endpoint: ChannelEndpoint
+  let protectionDomain: any ProtectionDomain
   unowned let handler: any RemoteVolumeHandler
   let slots: FixedTable<Slot>
   let freeSlots: IndexPool
@@ -134,6 +135,7 @@ public final class RemoteVolumeQueue {
     self.handler = handler
     lendsKeys = adapter.capabilities.peersAreStrangers
     endpoint = try ChannelEndpoint(adapter: adapter, service: service)
+    protectionDomain = endpoint.protectionDomain
     slots = FixedTable(repeating: Slot(), count: options.depth)
     freeSlots = IndexPool(capacity: options.depth)
     unsent = IndexQueue(capacity: options.depth)

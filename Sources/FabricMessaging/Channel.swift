@@ -55,7 +55,7 @@ public final class Channel: CompletionHandler, @unchecked Sendable {
   public var fabricQueuePair: any QueuePair { queuePair }
 
   /// Where memory for this channel's sends is allocated.
-  public var domain: any ProtectionDomain { memory.domain }
+  public let domain: any ProtectionDomain
 
   /// What the peer passed in its opening.
   public internal(set) var peerGreeting: [UInt8] = []
@@ -139,6 +139,7 @@ public final class Channel: CompletionHandler, @unchecked Sendable {
     self.service = service
     self.queuePair = queuePair
     self.memory = memory
+    domain = memory.domain
     self.options = options
     hasImmediateWrite = capabilities.hasImmediateWrite
     inlineMessages = InlineMessages(fabricLimit: capabilities.maximumInlineByteCount)

@@ -26,6 +26,8 @@ final class Inbound {
   /// The receive that the send under way goes to.
   var current: ReceiveRequest?
   var reads: [Read] = []
+  /// Those in `reads`: asked each time that bytes have come.
+  var readCount: UInt64 = 0
   /// The other side may send only once this side's first frame has come.
   var awaitsFirstFrame = false
   var answersHeardOf: UInt64 = 0

@@ -39,6 +39,8 @@ final class Output {
   var nextSend: UInt32 = 1
   var nextReadRequest: UInt32 = 1
   var answers: [Answer] = []
+  /// Whether `answers` holds any: asked before each request.
+  var hasAnswers = false
   /// The connection's last words.
   var terminate: [UInt8]?
   /// Reads that were asked for and that the receiving side has not heard of.

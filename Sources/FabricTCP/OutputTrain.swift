@@ -19,6 +19,7 @@ final class OutputTrain {
   private var hasChecksums = false
   /// Markers go into the bytes themselves: such FPDUs are made whole, one by one.
   private var marked: FPDUWriter?
+  private var hasMarkers = false
   private let scratch: UnsafeMutableRawPointer
   private let pieces: UnsafeMutablePointer<iovec>
   private var scratchCount = 0
@@ -36,6 +37,7 @@ final class OutputTrain {
   /// Takes what the start-up has agreed on; before the first segment.
   func begin(checksums: Bool, markers: Bool) {
     hasChecksums = checksums
+    hasMarkers = markers
     marked = markers ? FPDUWriter(markers: true, checksums: checksums) : nil
   }
 
@@ -47,12 +49,12 @@ final class OutputTrain {
   var isEmpty: Bool { pieceCount == 0 }
 
   /// The longest payload of one segment.
-  var segmentLimit: Int { marked == nil ? FPDUWriter.maximumSegmentByteCount : 8192 }
+  var segmentLimit: Int { hasMarkers ? 8192 : FPDUWriter.maximumSegmentByteCount }
 
   /// Whether a segment more may go along.
   var hasRoom: Bool {
     pieceCount + 4 <= Self.pieceLimit && byteCount < Self.byteLimit
-      && scratchCount + (marked == nil ? 2 * Self.copyLimit + 64 : 9000) <= Self.scratchByteCount
+      && scratchCount + (hasMarkers ? 9000 : 2 * Self.copyLimit + 64) <= Self.scratchByteCount
   }
 
   /// Adds the FPDU of one segment; there must be room.
@@ -65,7 +67,7 @@ final class OutputTrain {
     header: (WireBuffer) -> Void
   ) {
     precondition(hasRoom, "the train is full")
-    if marked != nil { return appendMarked(headerByteCount, first, second, header) }
+    if hasMarkers { return appendMarked(headerByteCount, first, second, header) }
     let segmentByteCount = headerByteCount + first.byteCount + second.byteCount
     let front = unsafe scratch + scratchCount
     let length = UInt16(truncatingIfNeeded: segmentByteCount).bigEndian
@@ -161,7 +163,7 @@ final class OutputTrain {
   /// An FPDU without a segment.
   func appendEmpty() {
     precondition(hasRoom, "the train is full")
-    if marked != nil { return appendMarked(0, Piece(), Piece(), { _ in }) }
+    if hasMarkers { return appendMarked(0, Piece(), Piece(), { _ in }) }
     unsafe (scratch + scratchCount).storeBytes(of: 0, as: UInt16.self)
     var checksum = Checksum()
     if hasChecksums {

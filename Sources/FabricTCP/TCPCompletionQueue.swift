@@ -35,8 +35,7 @@ final class TCPCompletionQueue: CompletionQueue, @unchecked Sendable {
   // The polling thread's own.
   private var members: [UInt32: CompletionQueueMember] = [:]
   private var queuePairs: [UInt32: TCPQueuePair] = [:]
-  /// Those to look at; `members` keeps them.
-  private var active: [UncountedReference<CompletionQueueMember>] = []
+  private let active = ActiveMembers()
   private var taken: [CompletionQueueMember] = []
   /// Whether each queue pair is asked at every poll.
   private(set) var isDirect = true
@@ -59,7 +58,7 @@ final class TCPCompletionQueue: CompletionQueue, @unchecked Sendable {
     refresh()
     if !isDirect { harvest() }
     takeRaised()
-    guard !active.isEmpty else { return 0 }
+    guard active.count > 0 else { return 0 }
     var count = 0
     var index = next < active.count ? next : 0
     for _ in 0..<active.count {
@@ -82,8 +81,7 @@ final class TCPCompletionQueue: CompletionQueue, @unchecked Sendable {
       if active[index].with({ $0.staysActive() }) {
         index += 1
       } else {
-        active.swapAt(index, active.count - 1)
-        active.removeLast()
+        active.remove(at: index)
       }
     }
   }
@@ -113,10 +111,7 @@ final class TCPCompletionQueue: CompletionQueue, @unchecked Sendable {
 
   private func leave(_ member: CompletionQueueMember) {
     input.forget(owner: member.number)
-    if member.isActive, let index = active.firstIndex(where: { $0.refers(to: member) }) {
-      active.swapAt(index, active.count - 1)
-      active.removeLast()
-    }
+    if member.isActive { active.remove(member) }
     members[member.number] = nil
     queuePairs[member.number] = nil
   }
@@ -149,7 +144,7 @@ final class TCPCompletionQueue: CompletionQueue, @unchecked Sendable {
   private func activate(_ member: CompletionQueueMember) {
     guard !member.isActive else { return }
     member.isActive = true
-    active.append(UncountedReference(member))
+    active.append(member)
   }
 
   // MARK: Waiting

@@ -65,7 +65,7 @@ final class TCPProtectionDomain: ProtectionDomain {
   /// Returns when no placement that began before is still under way.
   private func waitForPlacement(of number: UInt32?) {
     if let number {
-      queuePairs[number]?.waitForPlacement()
+      queuePairs.waitForPlacement(of: number)
     } else {
       for queuePair in queuePairs.all { queuePair.waitForPlacement() }
     }

@@ -59,6 +59,7 @@ extension TCPQueuePair {
     }
     transmitting.withLock {
       output.answers.append(Output.Answer(request: request, region: region))
+      output.hasAnswers = true
       hasOutput.store(true, ordering: .relaxed)
     }
     return nil
@@ -77,6 +78,7 @@ extension TCPQueuePair {
     scatter(event.payload, to: read.elements, from: Int(event.target &- read.offset))
     guard event.isLast else { return nil }
     inbound.reads.removeFirst()
+    inbound.readCount &-= 1
     readsAnswered.add(1, ordering: .releasing)
     // What a fence or the read depth has held back may go on.
     hasOutput.store(true, ordering: .relaxed)

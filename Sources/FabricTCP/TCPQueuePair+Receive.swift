@@ -151,7 +151,7 @@ extension TCPQueuePair {
 
   /// Learns of reads whose responses may be in what was just read.
   private func hearOfReads() {
-    let known = readsAnswered.load(ordering: .relaxed) &+ UInt64(inbound.reads.count)
+    let known = readsAnswered.load(ordering: .relaxed) &+ inbound.readCount
     guard readsIssued.load(ordering: .acquiring) != known else { return }
     transmitting.withLock {
       for read in output.newReads {
@@ -159,6 +159,7 @@ extension TCPQueuePair {
           key: read.key, offset: read.offset, byteCount: read.elements.byteCount)
       }
       inbound.reads += output.newReads
+      inbound.readCount &+= UInt64(output.newReads.count)
       output.newReads.removeAll(keepingCapacity: true)
     }
   }
@@ -327,6 +328,7 @@ extension TCPQueuePair {
     transmitting.withLock {
       output.terminate = message.bytes
       output.answers.removeAll()
+      output.hasAnswers = false
       transmit()
     }
     fail(.failure("the peer broke the protocol: \(cause)"))

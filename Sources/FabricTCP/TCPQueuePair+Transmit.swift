@@ -95,7 +95,7 @@ extension TCPQueuePair {
         continue
       }
       let isBetweenMessages = output.composedOffset == 0 && !output.isAtImmediate
-      if isBetweenMessages, let answer = output.answers.first {
+      if isBetweenMessages, output.hasAnswers, let answer = output.answers.first {
         composeAnswer(answer)
         continue
       }
@@ -220,6 +220,7 @@ extension TCPQueuePair {
     ) { header.write(to: $0) }
     if header.isLast {
       output.answers.removeFirst()
+      output.hasAnswers = !output.answers.isEmpty
       answersSent(1)
     } else {
       output.answers[0].doneByteCount = done + count

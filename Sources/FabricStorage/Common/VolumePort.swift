@@ -9,6 +9,7 @@ import Synchronization
 /// `resume` belong to the thread that uses the port first. `close` may be called on any thread.
 public final class VolumePort: @unchecked Sendable {
   public let volume: Volume
+  private let store: any Store
   public let access: VolumeAccess
   /// The most requests in flight.
   public let depth: Int
@@ -87,6 +88,7 @@ public final class VolumePort: @unchecked Sendable {
     blockByteCount = UInt64(volume.blockByteCount)
     blockCount = volume.blockCount
     mayWrite = access == .readWrite
+    store = volume.store
     directBase = volume.store.directMemory?.address
   }
 
@@ -100,7 +102,7 @@ public final class VolumePort: @unchecked Sendable {
   /// has none, a block of the volume is unreadable, or the blocks are not all in the volume.
   public func directAddress(block: UInt64, blockCount count: UInt32) -> UInt64? {
     guard let directBase, count > 0, block < blockCount, UInt64(count) <= blockCount &- block,
-      isOpen, !volume.store.hasUncorrectableBlocks
+      isOpen, !store.hasUncorrectableBlocks
     else { return nil }
     return directBase &+ block &* blockByteCount
   }
