@@ -57,6 +57,10 @@ public final class ChannelEndpoint: @unchecked Sendable {
     }
     service.execute { [self] in
       service.remove(completionQueue)
+      // Nobody polls it after this: what it holds of queue pairs that are destroyed goes now.
+      var last = [WorkCompletion](repeating: WorkCompletion(), count: 1)
+      var space = last.mutableSpan
+      _ = completionQueue.poll(into: &space)
       service.remove(events)
       for requests in requestChannels { service.remove(requests) }
       service.remove(timer)

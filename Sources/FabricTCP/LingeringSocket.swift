@@ -10,7 +10,8 @@ final class LingeringSocket: EventSource {
   private let socket: StreamSocket
   /// Until then the connection counts for the peer's address.
   private let ticket: AddressTicket?
-  private let events: EventChannel
+  /// Has this source as long as it lasts; who drops it drops the sockets.
+  private unowned let events: EventChannel
   private let deadline: MonotonicTime
   private let tag = Mutex<UInt64>(0)
 

@@ -74,6 +74,8 @@ final class TCPQueuePair: QueuePair, @unchecked Sendable {
   let input: InputBuffer
   /// The socket may have something to read.
   let mayHaveInput = Atomic<Bool>(false)
+  /// The kernel has told of the stream's end, which it does once: it is read up to there.
+  let mayHaveEnded = Atomic<Bool>(false)
 
   init(
     number: UInt32, options: TCPOptions, living: LivingQueuePairs, domain: TCPProtectionDomain,
@@ -231,7 +233,7 @@ final class TCPQueuePair: QueuePair, @unchecked Sendable {
   func fail(_ reason: DisconnectReason) {
     let old = stateWord.exchange(QueuePairState.error.rawValue, ordering: .acquiringAndReleasing)
     guard old != QueuePairState.error.rawValue else { return }
-    let link = self.link.withLock { $0 }
+    let link = takeLink()
     if let socket = link.socket {
       receiveCompletionQueue.unwatch(socket.number)
       sendCompletionQueue.unwatch(socket.number)
@@ -242,17 +244,27 @@ final class TCPQueuePair: QueuePair, @unchecked Sendable {
         LingeringSocket.wait(on: socket, ticket: link.ticket, events: events)
       }
     }
-    self.link.withLock { $0.ticket = nil }
     if old == QueuePairState.readyToSend.rawValue {
       link.events?.post(.disconnected(self, reason))
     }
     raise()
   }
 
+  /// The connection's parts, for the last time: an event that nobody polls any more keeps the queue
+  /// pair, which must not keep the event channel in turn. The socket stays open as long as this
+  /// object: other threads may still name it by its number.
+  private func takeLink() -> Link {
+    link.withLock { link in
+      defer { link = Link(socket: link.socket) }
+      return link
+    }
+  }
+
   func disconnect() { fail(.local) }
 
   func destroy() {
     fail(.local)
+    _ = takeLink()
     detach()
     domain.detach(self)
     living.remove(self)

@@ -55,6 +55,67 @@ struct EndTests {
     }
   }
 
+  @Test("An end that nobody asks for any more keeps neither queue pair nor queues nor channel")
+  func forgotten() throws {
+    weak var events: AnyObject?
+    weak var queue: AnyObject?
+    weak var queuePair: AnyObject?
+    try {
+      let (side, peer) = try connected()
+      events = side.events
+      queue = side.queue
+      queuePair = side.queuePairs[0]
+      side.queuePairs[0].destroy()
+      var completions = [WorkCompletion](repeating: WorkCompletion(), count: 1)
+      var space = completions.mutableSpan
+      _ = side.queue.poll(into: &space)
+      withExtendedLifetime(peer) {}
+    }()
+    #expect(queuePair == nil)
+    #expect(queue == nil)
+    #expect(events == nil)
+  }
+
+  @Test("Peers with much to say at once have their turns: everything arrives, in order")
+  func turns() throws {
+    let side = try Side(TCPAdapter(TCPOptions()))
+    try side.listen("127.0.0.1:0")
+    let peers = try (0..<4).map { _ in try RawPeer(to: side.endpoint) }
+    try RawPeer.wait("connected") {
+      side.poll()
+      return side.establishedCount == peers.count
+    }
+    for (index, queuePair) in side.queuePairs.enumerated() {
+      for id in 0..<40 {
+        try side.receive(UInt64(id + 2), on: queuePair, offset: 8192 + index * 4096, 8)
+      }
+    }
+    // Each says 40 things at once; three come with each poll.
+    for peer in peers {
+      _ = try peer.takeReply()
+      var bytes: [UInt8] = []
+      for sequence in 1...40 {
+        bytes += peer.fpdu(RawPeer.untagged(.send, sequence: UInt32(sequence), [1, 2, 3]))
+      }
+      peer.send(bytes)
+    }
+    var last: [UInt32: UInt64] = [:]
+    var count = 0
+    try RawPeer.wait("all of it arrives") {
+      var completions = [WorkCompletion](repeating: WorkCompletion(), count: 3)
+      var space = completions.mutableSpan
+      let come = side.queue.poll(into: &space)
+      for completion in completions[..<come] {
+        #expect(completion.status == .success)
+        #expect(completion.id > last[completion.queuePairNumber] ?? 0, "in order")
+        last[completion.queuePairNumber] = completion.id
+      }
+      count += come
+      return count == 40 * peers.count
+    }
+    #expect(last.count == peers.count && last.values.allSatisfy { $0 == 40 })
+  }
+
   @Test("IW-31: a peer that does not end its direction is reset after 2 s")
   func patience() throws {
     let (side, peer) = try connected()
