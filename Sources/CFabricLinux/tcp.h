@@ -169,6 +169,19 @@ static inline int fabric_epoll_add_edges(int epoll, int fd, uint64_t tag) {
   return epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event);
 }
 
+/// epoll_wait(2) without waiting, for at most 64 events; their tags go to `tags`, and a bit of `ended`
+/// is set for each whose peer has ended its direction or whose connection has failed.
+static inline int fabric_epoll_take_edges(int epoll, uint64_t *tags, uint64_t *ended) {
+  struct epoll_event events[64];
+  int count = epoll_wait(epoll, events, 64, 0);
+  *ended = 0;
+  for (int i = 0; i < count; i++) {
+    tags[i] = events[i].data.u64;
+    if (events[i].events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) *ended |= (uint64_t)1 << i;
+  }
+  return count;
+}
+
 /// poll(2): whether the peer has ended its direction or the connection has failed.
 static inline bool fabric_peer_has_ended(int fd) {
   struct pollfd look = {.fd = fd, .events = POLLRDHUP};

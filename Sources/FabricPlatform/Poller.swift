@@ -51,6 +51,18 @@ public struct Poller: ~Copyable, Sendable {
       return Int(count)
     }
   }
+
+  /// Calls `handle` with the tag of each ready descriptor, at most 64, without waiting, and with
+  /// whether the other end of its stream has ended or the connection failed.
+  public borrowing func takeEdges(_ handle: (_ tag: UInt64, _ hasEnded: Bool) -> Void) {
+    let number = descriptor.rawValue
+    unsafe withUnsafeTemporaryAllocation(of: UInt64.self, capacity: 64) { tags in
+      var ended: UInt64 = 0
+      let count = unsafe fabric_epoll_take_edges(number, tags.baseAddress!, &ended)
+      guard count > 0 else { return }
+      for index in 0..<Int(count) { unsafe handle(tags[index], ended >> index & 1 != 0) }
+    }
+  }
 }
 
 /// A wake-up that any thread may give and one waits for. The corresponding C type is an `eventfd`.

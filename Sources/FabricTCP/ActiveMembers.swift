@@ -1,46 +1,59 @@
 import FabricPlatform
 
-/// The members of a completion queue that a poll looks at, in no order. The completion queue keeps
-/// them; a list of plain references, so that a poll neither counts nor checks access.
+/// The members of a completion queue that have something to do, in the order of their turns. The
+/// completion queue keeps them: plain references, so that a poll neither counts nor checks access.
 ///
 /// Threads: the completion queue's polling thread.
 @safe
 final class ActiveMembers {
-  private var places: UnsafeMutablePointer<UncountedReference<CompletionQueueMember>>
+  private typealias Reference = UncountedReference<CompletionQueueMember>
+
+  /// A ring, of a power of two.
+  private var places: UnsafeMutablePointer<Reference>
   private var capacity = 8
+  private var start = 0
   private(set) var count = 0
 
   init() { unsafe places = .allocate(capacity: capacity) }
 
   deinit { unsafe places.deallocate() }
 
-  /// The reference at `index`; traps outside.
-  subscript(index: Int) -> UncountedReference<CompletionQueueMember> {
-    precondition(index >= 0 && index < count, "outside the list")
-    return unsafe places[index]
+  /// Whose turn it is; traps when there is nobody.
+  var first: UncountedReference<CompletionQueueMember> {
+    precondition(count > 0, "nobody is active")
+    return unsafe places[start]
   }
 
-  func append(_ member: CompletionQueueMember) {
-    if count == capacity {
-      let larger = UnsafeMutablePointer<UncountedReference<CompletionQueueMember>>.allocate(
-        capacity: 2 * capacity)
-      unsafe larger.moveInitialize(from: places, count: count)
-      unsafe places.deallocate()
-      unsafe places = larger
-      capacity *= 2
-    }
-    unsafe (places + count).initialize(to: UncountedReference(member))
-    count += 1
+  func removeFirst() {
+    precondition(count > 0, "nobody is active")
+    start = (start &+ 1) & (capacity &- 1)
+    count &-= 1
   }
 
-  /// The last one takes the place of the one at `index`.
-  func remove(at index: Int) {
-    precondition(index >= 0 && index < count, "outside the list")
-    count -= 1
-    unsafe places[index] = unsafe places[count]
+  /// Its turn comes behind all others'.
+  func append(_ member: UncountedReference<CompletionQueueMember>) {
+    if count == capacity { grow() }
+    unsafe (places + ((start &+ count) & (capacity &- 1))).initialize(to: member)
+    count &+= 1
   }
 
+  /// The others keep their order.
   func remove(_ member: CompletionQueueMember) {
-    for index in 0..<count where self[index].refers(to: member) { return remove(at: index) }
+    for _ in 0..<count {
+      let next = first
+      removeFirst()
+      if !next.refers(to: member) { append(next) }
+    }
+  }
+
+  private func grow() {
+    let larger = UnsafeMutablePointer<Reference>.allocate(capacity: 2 * capacity)
+    for index in 0..<count {
+      unsafe (larger + index).initialize(to: places[(start &+ index) & (capacity &- 1)])
+    }
+    unsafe places.deallocate()
+    unsafe places = larger
+    capacity *= 2
+    start = 0
   }
 }

@@ -69,7 +69,12 @@ final class CompletionQueueMember: @unchecked Sendable {
     }
   }
 
-  func expectInput() { queuePair.with { $0.expectInput() } }
+  func expectInput(withEnd hasEnded: Bool) {
+    queuePair.with { queuePair in
+      if hasEnded { queuePair.mayHaveEnded.store(true, ordering: .relaxed) }
+      queuePair.expectInput()
+    }
+  }
 
   /// Whether polling would do anything.
   private var hasWork: Bool { queuePair.with { $0.hasWork(for: self) } }

@@ -35,11 +35,11 @@ final class TCPCompletionQueue: CompletionQueue, @unchecked Sendable {
   // The polling thread's own.
   private var members: [UInt32: CompletionQueueMember] = [:]
   private var queuePairs: [UInt32: TCPQueuePair] = [:]
+  /// While each is asked at every poll, all members.
   private let active = ActiveMembers()
   private var taken: [CompletionQueueMember] = []
   /// Whether each queue pair is asked at every poll.
   private(set) var isDirect = true
-  private var next = 0
 
   init(capacity: Int) throws(Errno) {
     admission = CompletionAdmission(capacity: capacity)
@@ -54,36 +54,26 @@ final class TCPCompletionQueue: CompletionQueue, @unchecked Sendable {
 
   // MARK: Polling
 
+  /// A look at each queue pair that has something, in turn, until `completions` is full. Those whose
+  /// turn does not come cost nothing.
   func poll(into completions: inout MutableSpan<WorkCompletion>) -> Int {
     refresh()
     if !isDirect { harvest() }
     takeRaised()
-    guard active.count > 0 else { return 0 }
     var count = 0
-    var index = next < active.count ? next : 0
-    for _ in 0..<active.count {
-      count = active[index].with {
-        $0.poll(into: &completions, from: count, expectsInput: isDirect)
+    var left = active.count
+    while left > 0 && count < completions.count {
+      let member = active.first
+      count = member.with { $0.poll(into: &completions, from: count, expectsInput: isDirect) }
+      // Nobody else can read meanwhile: whose input is in the buffer goes on next time.
+      if !isDirect && count == completions.count && member.with({ input.owner == $0.number }) {
+        break
       }
-      index &+= 1
-      if index == active.count { index = 0 }
-      if count == completions.count { break }
+      active.removeFirst()
+      left &-= 1
+      if isDirect || member.with({ $0.staysActive() }) { active.append(member) }
     }
-    next = index
-    if !isDirect { retireIdle() }
     return count
-  }
-
-  /// Takes those out of the round that have nothing to do.
-  private func retireIdle() {
-    var index = 0
-    while index < active.count {
-      if active[index].with({ $0.staysActive() }) {
-        index += 1
-      } else {
-        active.remove(at: index)
-      }
-    }
   }
 
   /// Takes over who has come and who has gone.
@@ -97,7 +87,6 @@ final class TCPCompletionQueue: CompletionQueue, @unchecked Sendable {
     for change in changes { change.isThere ? enter(change) : leave(change.member) }
     isDirect = members.count <= Self.directLimit
     if isDirect { for member in members.values { activate(member) } }
-    next = 0
   }
 
   private func enter(_ change: Change) {
@@ -118,11 +107,11 @@ final class TCPCompletionQueue: CompletionQueue, @unchecked Sendable {
 
   /// Asks the kernel which sockets have something.
   private func harvest() {
-    poller.wait(timeout: .zero) { tag in
+    poller.takeEdges { tag, hasEnded in
       if tag == 0 {
         wakeUp.clear()
       } else if let member = members[UInt32(truncatingIfNeeded: tag)] {
-        member.expectInput()
+        member.expectInput(withEnd: hasEnded)
         member.raiseQuietly()
         activate(member)
       }
@@ -144,7 +133,7 @@ final class TCPCompletionQueue: CompletionQueue, @unchecked Sendable {
   private func activate(_ member: CompletionQueueMember) {
     guard !member.isActive else { return }
     member.isActive = true
-    active.append(member)
+    active.append(UncountedReference(member))
   }
 
   // MARK: Waiting

@@ -80,9 +80,11 @@ extension TCPQueuePair {
   ) {
     guard input.owner == 0 || input.owner == number else { return }
     hearOfAnswers()
+    // Who goes on with what was read lets the others read before it reads again.
+    let mayRead = input.owner == 0 || receiveCompletionQueue.isDirect
     loop: while count < completions.count {
       if input.owner != number {
-        guard readMore() else { break }
+        guard mayRead, readMore() else { break }
         hearOfReads()
         continue
       }
@@ -121,6 +123,7 @@ extension TCPQueuePair {
         transmitNow()
       }
     }
+    if input.owner == number && input.byteCount == 0 { input.release() }
     // Answers and last words.
     if hasOutput.load(ordering: .relaxed) { transmitNow() }
   }
@@ -206,9 +209,11 @@ extension TCPQueuePair {
     }
     switch result {
     case .bytes(let count):
-      // Less than there was room for: that was all. Who is not asked at every poll asks once more,
-      // for an end that came with the bytes was told with them.
-      if count < front + InputBuffer.bodyByteCount && receiveCompletionQueue.isDirect {
+      // Less than there was room for: that was all, but for an end that came with the bytes and was
+      // told with them. What comes later is told anew.
+      if count < front + InputBuffer.bodyByteCount
+        && (receiveCompletionQueue.isDirect || !mayHaveEnded.load(ordering: .relaxed))
+      {
         mayHaveInput.store(false, ordering: .relaxed)
       }
       take(count, front: front, isKept: isKept)
