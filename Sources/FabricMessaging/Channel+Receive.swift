@@ -100,11 +100,17 @@ extension Channel {
 
   /// Posts every receive, once, before the connection is made.
   func postAllReceives() throws(PostError) {
-    for slot in 0..<options.receiveCount {
-      unsafe reposts[slot] = ReceiveRequest(
-        id: UInt64(slot), elements: ScatterGatherList(memory.receiveElement(slot)))
+    var start = 0
+    while start < options.receiveCount {
+      let count = min(Self.batchCount, options.receiveCount - start)
+      for index in 0..<count {
+        unsafe reposts[index] = ReceiveRequest(
+          id: UInt64(start + index),
+          elements: ScatterGatherList(memory.receiveElement(start + index)))
+      }
+      try queuePair.postReceive(unsafe Span(_unsafeStart: reposts, count: count))
+      start += count
     }
-    try queuePair.postReceive(unsafe Span(_unsafeStart: reposts, count: options.receiveCount))
   }
 
   /// Everything up to one send has ended.

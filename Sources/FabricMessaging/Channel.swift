@@ -153,7 +153,7 @@ public final class Channel: CompletionHandler, @unchecked Sendable {
     // A transfer without immediates takes two requests.
     unsafe pending = .allocate(capacity: options.sendCount * 2)
     unsafe incoming = .allocate(capacity: Self.batchCount)
-    unsafe reposts = .allocate(capacity: max(Self.batchCount, options.receiveCount))
+    unsafe reposts = .allocate(capacity: Self.batchCount)
     unsafe finishedTokens = .allocate(capacity: options.sendCount)
     unsafe heldReceives = .allocate(capacity: options.receiveCount)
     if let handler { setHandler(handler) }
