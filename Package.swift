@@ -139,8 +139,9 @@ let package = Package(
     .executableTarget(
       name: "fabperf",
       dependencies: [
-        "FabricCommandLine", "FabricCompletion", "FabricMessaging", "FabricPlatform",
-        "FabricSharedMemory", "FabricTCP", "FabricVerbs", "FabricWire",
+        "FabricCommandLine", "FabricCompletion", "FabricHostDriver", "FabricMessaging",
+        "FabricPlatform", "FabricSharedMemory", "FabricStorage", "FabricTCP", "FabricVerbs",
+        "FabricWire",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "Histogram", package: "hdrhistogram-swift"),
       ] + (hasURCU ? ["CFabricURCU"] : []),

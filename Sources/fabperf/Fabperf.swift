@@ -15,8 +15,8 @@ struct Fabperf: ParsableCommand {
       """,
     version: "fabperf \(Release.version)",
     subcommands: [
-      Latency.self, Rate.self, Bandwidth.self, GateCost.self, PoolCost.self, Compare.self,
-      Peer.self,
+      Latency.self, Rate.self, Bandwidth.self, GateCost.self, PoolCost.self, Connections.self,
+      Compare.self, Peer.self,
     ])
 
   static func main() {

@@ -8,16 +8,13 @@ import Foundation
 import TestSupport
 import Testing
 
-@Suite("Many connections over TCP", .serialized, .timeLimit(.minutes(3)))
+@Suite("Many connections over TCP", .serialized, .timeLimit(.minutes(10)))
 struct ManyConnectionsTests {
   private static let count = 1000
+  /// Not a bound for how fast it is to be: others may use the machine as well.
+  private static let patience: Duration = .seconds(120)
 
-  /// On its own: beside others a debug build is too slow to keep 1,000 connections alive.
-  @Test(
-    "1,000 hosts at once are all served, and nothing of them is left with the unit",
-    .enabled(
-      if: ProcessInfo.processInfo.environment["FABRIC_MANY"] != nil,
-      "wants the machine to itself: FABRIC_MANY=1 swift test --filter ManyConnections"))
+  @Test("1,000 hosts at once are all served, and nothing of them is left with the unit")
   func thousand() throws {
     let limit = try Self.raiseLimit()
     try #require(limit >= 10_000, "10,000 descriptors are needed, \(limit) allowed: ulimit -Hn")
@@ -30,19 +27,19 @@ struct ManyConnectionsTests {
     // So many at a time as an address may have in their start-up.
     for _ in 0..<Self.count / 100 {
       try hosts.add(100)
-      #expect(hosts.run(.seconds(30)) { hosts.attachedCount == hosts.queues.count })
+      #expect(hosts.run(Self.patience) { hosts.attachedCount == hosts.queues.count })
     }
     #expect(hosts.attachedCount == Self.count)
     let grown = try files.residentByteCount() - memory
-    #expect(grown / Self.count < 128 << 10, "\(grown / Self.count) bytes of the unit each")
+    #expect(grown / Self.count < 72 << 10, "\(grown / Self.count) bytes of the unit each")
     for round in 1...3 {
       hosts.submit(round.isMultiple(of: 2) ? .write : .read)
-      #expect(hosts.run(.seconds(30)) { hosts.endedCount == round * Self.count })
+      #expect(hosts.run(Self.patience) { hosts.endedCount == round * Self.count })
     }
     #expect(hosts.failedCount == 0 && hosts.attachedCount == Self.count)
     hosts.close()
     // Ends in order take both sides; a look at the unit's descriptors takes longer than a round.
-    let deadline = MonotonicTime.now + .seconds(60)
+    let deadline = MonotonicTime.now + Self.patience
     var left = try files.descriptors().count
     while left > before && MonotonicTime.now < deadline {
       _ = hosts.run(.milliseconds(100)) { false }

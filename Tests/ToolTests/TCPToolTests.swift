@@ -229,6 +229,35 @@ struct TCPToolTests {
     _ = unit
   }
 
+  @Test("fabperf connections: rates of many beside few, set-up and memory, as JSON")
+  func connections() throws {
+    let perf = try Tool(
+      "fabperf",
+      [
+        "connections", "--count", "24", "--base", "4", "--depth", "2", "--seconds", "0.02",
+        "--json",
+      ])
+    #expect(perf.waitForEnd(limit: 120) == 0, "\(perf.errors)")
+    let object = try JSONSerialization.jsonObject(
+      with: Data(perf.output.joined(separator: "\n").utf8))
+    let figures = try #require(object as? [String: Any])
+    for name in ["sameDepth", "sameTotal"] {
+      let row = try #require(figures[name] as? [String: Double])
+      #expect(row["perSecond"] ?? 0 > 0 && row["basePerSecond"] ?? 0 > 0 && row["ratio"] ?? 0 > 0)
+    }
+    #expect(figures["setUpsPerSecond"] as? Double ?? 0 > 0)
+    #expect(figures["bytesPerConnection"] as? Double ?? 0 > 0)
+    #expect(figures["count"] as? Int == 24 && figures["base"] as? Int == 4)
+    for (words, arguments) in [
+      ("got 2001", ["--count", "2001"]),
+      ("fewer than --count, got 9", ["--count", "9", "--base", "9"]),
+      ("got 0", ["--depth", "0"]), ("got 4", ["--rounds", "4"]), ("got 0.0", ["--seconds", "0"]),
+    ] {
+      BadInputTests().expect(
+        try Tool("fabperf", ["connections"] + arguments), 64, words, #_sourceLocation)
+    }
+  }
+
   @Test("Addresses that are none, and places where nobody is, get one line")
   func badInput() throws {
     let tcp = try TCPPlace()
