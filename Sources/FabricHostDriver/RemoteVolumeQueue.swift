@@ -87,6 +87,8 @@ public final class RemoteVolumeQueue {
   let service: CompletionService
   let endpoint: ChannelEndpoint
   let protectionDomain: any ProtectionDomain
+  /// Made for this queue, and gone with it.
+  private let ownsEndpoint: Bool
   unowned let handler: any RemoteVolumeHandler
   let slots: FixedTable<Slot>
   let freeSlots: IndexPool
@@ -124,18 +126,42 @@ public final class RemoteVolumeQueue {
   ///   - service: carries the queue on; run by the caller or by its own thread.
   ///   - handler: not kept alive; must outlive `close`.
   /// - Throws: `.resources`.
-  public init(
+  public convenience init(
     _ address: VolumeAddress, adapter: any Adapter, service: CompletionService,
     options: Options = .init(), handler: any RemoteVolumeHandler
   ) throws(ChannelOpenError) {
+    self.init(
+      address, over: try ChannelEndpoint(adapter: adapter, service: service), isOwn: true,
+      options: options, handler: handler)
+  }
+
+  /// Connects once `attach` is called, over an endpoint that it shares with others: what many queues
+  /// of one process do, so that a look at them all costs one system call, and not one each. Memory of
+  /// `allocate` stays until the endpoint goes.
+  ///
+  /// - Parameters:
+  ///   - endpoint: carries the queue on with its service, of the address's fabric; not closed with it.
+  ///   - handler: not kept alive; must outlive `close`.
+  public convenience init(
+    _ address: VolumeAddress, endpoint: ChannelEndpoint, options: Options = .init(),
+    handler: any RemoteVolumeHandler
+  ) {
+    self.init(address, over: endpoint, isOwn: false, options: options, handler: handler)
+  }
+
+  private init(
+    _ address: VolumeAddress, over endpoint: ChannelEndpoint, isOwn: Bool, options: Options,
+    handler: any RemoteVolumeHandler
+  ) {
     precondition(options.depth > 0 && options.depth <= 0x8000, "1 to 32768 requests")
     self.address = address
-    self.service = service
+    self.endpoint = endpoint
+    ownsEndpoint = isOwn
+    service = endpoint.service
     self.options = options
     self.handler = handler
-    lendsKeys = adapter.capabilities.peersAreStrangers
-    endpoint = try ChannelEndpoint(adapter: adapter, service: service)
     protectionDomain = endpoint.protectionDomain
+    lendsKeys = endpoint.adapter.capabilities.peersAreStrangers
     slots = FixedTable(repeating: Slot(), count: options.depth)
     freeSlots = IndexPool(capacity: options.depth)
     unsent = IndexQueue(capacity: options.depth)
@@ -210,6 +236,6 @@ public final class RemoteVolumeQueue {
     if let timer { service.remove(timer) }
     timer?.queue = nil
     timer = nil
-    endpoint.close()
+    if ownsEndpoint { endpoint.close() }
   }
 }

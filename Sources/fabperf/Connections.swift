@@ -22,10 +22,11 @@ struct Connections: ParsableCommand {
 
   /// The address limit of a unit's listener.
   private static let countLimit = 2000
-  /// Descriptors of one host: its socket, and two each to sleep on for completions and events.
-  private static let descriptorsPerHost = 6
   /// The unit's bound for what a connection may have in flight.
   private static let depthLimit = 128
+
+  /// Reads that one protection domain may have keys out for.
+  private static let totalLimit = 8000
 
   @Option(help: "Hosts at once, 2 to 2000.")
   var count = 1000
@@ -57,6 +58,11 @@ struct Connections: ParsableCommand {
     }
     guard 1...Self.depthLimit ~= depth else {
       throw ValidationError("expected --depth of 1 to \(Self.depthLimit), got \(depth)")
+    }
+    guard count * depth <= Self.totalLimit else {
+      throw ValidationError(
+        "expected --count times --depth of at most \(Self.totalLimit), got \(count * depth): give a "
+          + "smaller --depth")
     }
     guard 5...99 ~= rounds else {
       throw ValidationError("expected 5 to 99 rounds, got \(rounds)")
@@ -119,7 +125,8 @@ struct Connections: ParsableCommand {
     guard unsafe getrlimit(kind, &limit) == 0 else { throw Errno.current }
     limit.rlim_cur = limit.rlim_max
     guard unsafe setrlimit(kind, &limit) == 0 else { throw Errno.current }
-    let needed = count * Self.descriptorsPerHost + 64
+    // A socket each, here and at the unit, and what both have besides.
+    let needed = count + 64
     guard limit.rlim_max >= needed else {
       throw ToolFailure(
         71,

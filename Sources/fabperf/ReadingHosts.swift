@@ -1,5 +1,6 @@
 import FabricCompletion
 import FabricHostDriver
+import FabricMessaging
 import FabricPlatform
 import FabricStorage
 import FabricTCP
@@ -12,7 +13,8 @@ final class ReadingHosts: RemoteVolumeHandler {
   private static let window = 128
 
   private let service: CompletionService
-  private let adapter: TCPAdapter
+  /// Of all hosts: a look at it costs what those cost that have something.
+  private let endpoint: ChannelEndpoint
   private let address: VolumeAddress
   private let depth: Int
   private let blockCount: Int
@@ -35,7 +37,7 @@ final class ReadingHosts: RemoteVolumeHandler {
     var options = TCPOptions()
     options.checksums = checksums
     service = try CompletionService()
-    adapter = try TCPAdapter(options)
+    self.endpoint = try ChannelEndpoint(adapter: try TCPAdapter(options), service: service)
     address = VolumeAddress(
       unit: FabricAddress(fabric: "tcp", endpoint: endpoint), volumeName: "memory")
     self.depth = depth
@@ -50,8 +52,7 @@ final class ReadingHosts: RemoteVolumeHandler {
     let deadline = MonotonicTime.now + limit
     while attachedCount < end {
       while queues.count < end, queues.count - attachedCount < Self.window {
-        let queue = try RemoteVolumeQueue(
-          address, adapter: adapter, service: service, options: options, handler: self)
+        let queue = RemoteVolumeQueue(address, endpoint: endpoint, options: options, handler: self)
         regions.append(try queue.allocate(byteCount: depth * Self.blockByteCount))
         queues.append(queue)
         queue.attach()
@@ -98,6 +99,7 @@ final class ReadingHosts: RemoteVolumeHandler {
 
   func close() {
     for queue in queues { queue.close() }
+    endpoint.close()
     service.turn()
   }
 
