@@ -14,7 +14,12 @@ struct ManyConnectionsTests {
   /// Not a bound for how fast it is to be: others may use the machine as well.
   private static let patience: Duration = .seconds(120)
 
-  @Test("1,000 hosts at once are all served, and nothing of them is left with the unit")
+  /// On its own: beside others a debug build is too slow to keep 1,000 connections alive.
+  @Test(
+    "1,000 hosts at once are all served, and nothing of them is left with the unit",
+    .enabled(
+      if: ProcessInfo.processInfo.environment["FABRIC_MANY"] != nil,
+      "wants the machine to itself: FABRIC_MANY=1 swift test --filter ManyConnections"))
   func thousand() throws {
     let limit = try Self.raiseLimit()
     try #require(limit >= 10_000, "10,000 descriptors are needed, \(limit) allowed: ulimit -Hn")
