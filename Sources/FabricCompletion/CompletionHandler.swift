@@ -27,4 +27,12 @@ public protocol ProgressSource: AnyObject {
 
   /// When `progress` must be called at the latest; nil: never.
   var nextDeadline: MonotonicTime? { get }
+
+  /// Only time makes something to do here: while the service is busy `progress` is called in one
+  /// round of 32. By default false: in each.
+  var isTimer: Bool { get }
+}
+
+extension ProgressSource {
+  public var isTimer: Bool { false }
 }

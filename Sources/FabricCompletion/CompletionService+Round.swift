@@ -36,7 +36,16 @@ extension CompletionService {
       index &+= 1
     }
     // The clock costs as much as a poll: it is read in some rounds only.
-    if hasChannels && (hasSilentParts || areChannelsDue || roundCount & 31 == 0) {
+    let isClockRound = roundCount & 31 == 0
+    if isClockRound || areTimersDue {
+      areTimersDue = false
+      index = 0
+      while unsafe index < timerReferences.count {
+        count &+= unsafe timerReferences[index]._withUnsafeGuaranteedRef { $0.source.progress() }
+        index &+= 1
+      }
+    }
+    if hasChannels && (hasSilentParts || areChannelsDue || isClockRound) {
       count &+= pollChannels()
     }
     context.leave()

@@ -91,6 +91,7 @@ extension CompletionService {
       served.giveBack()
     }
     for source in sources { source.disarm() }
+    areTimersDue = true
   }
 
   /// Nil: until something happens.

@@ -40,7 +40,8 @@ public final class CompletionService: @unchecked Sendable {
   /// The same, for iteration without reference counting.
   private(set) var queueReferences: [Unmanaged<ServedQueue>] = unsafe []
   private(set) var sources: [any ProgressSource] = []
-  /// The sources again, for rounds that count no references.
+  /// The sources again, for rounds that count no references: timers, and the others.
+  private(set) var timerReferences: [Unmanaged<ServedSource>] = unsafe []
   private(set) var sourceReferences: [Unmanaged<ServedSource>] = unsafe []
   private var servedSources: [ServedSource] = []
   private(set) var channels: [ServedChannel] = []
@@ -68,6 +69,8 @@ public final class CompletionService: @unchecked Sendable {
   var roundCount: UInt64 = 0
   var lastChannelPoll = MonotonicTime(nanoseconds: 0)
   var areChannelsDue = true
+  /// The service has slept: timers are asked in the next round.
+  var areTimersDue = true
 
   /// - Throws: `.system` when the descriptors to sleep on or the threads cannot be had.
   public init(_ options: Options = .init()) throws(ResourceError) {
@@ -192,7 +195,7 @@ public final class CompletionService: @unchecked Sendable {
       guard !sources.contains(where: { $0 === source }) else { return }
       sources.append(source)
       servedSources.append(ServedSource(source))
-      unsafe sourceReferences = servedSources.map { unsafe .passUnretained($0) }
+      referToSources()
       watch(source.descriptor, tag: Tag.queue)
     }
     wake()
@@ -207,9 +210,15 @@ public final class CompletionService: @unchecked Sendable {
       if contexts[0].thread.load(ordering: .relaxed) == SystemThread.currentIdentity {
         contexts[0].keepAlive(served)
       }
-      unsafe sourceReferences = servedSources.map { unsafe .passUnretained($0) }
+      referToSources()
       unwatch(source.descriptor)
     }
+  }
+
+  private func referToSources() {
+    unsafe timerReferences = servedSources.filter(\.isTimer).map { unsafe .passUnretained($0) }
+    unsafe sourceReferences = servedSources.filter { !$0.isTimer }
+      .map { unsafe .passUnretained($0) }
   }
 
   /// Polls `events` about every millisecond while busy and whenever its descriptor is readable;

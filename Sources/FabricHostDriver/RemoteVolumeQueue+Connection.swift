@@ -46,14 +46,16 @@ extension RemoteVolumeQueue {
     self.link = link
     endpoint.connect(
       to: address.unit, options: channelOptions, timeout: options.attemptTimeout, handler: link
-    ) { [weak self] result in
-      guard let self, self.link === link else {
+    ) { result in
+      // By way of the link: a weak reference would make each count of the queue's a slow one.
+      guard let queue = link.queue, queue.link === link else {
         if case .success(let channel) = result { channel.close() }
         return
       }
       switch result {
-      case .success(let channel): connected(channel)
-      case .failure(let error): attemptFailed(RemoteVolumeError.opening(error, of: address))
+      case .success(let channel): queue.connected(channel)
+      case .failure(let error):
+        queue.attemptFailed(RemoteVolumeError.opening(error, of: queue.address))
       }
     }
   }

@@ -24,7 +24,7 @@ final class RemoteVolumeTimer: ProgressSource {
   func progress() -> Int {
     if hasEnds { return end() }
     roundCount &+= 1
-    if reconnectAt == nil, timeout == nil || roundCount & 63 != 0, !isIdleRound { return 0 }
+    if reconnectAt == nil, timeout == nil || roundCount & 1 != 0, !isIdleRound { return 0 }
     isIdleRound = false
     let now = MonotonicTime.now
     if let reconnectAt, now >= reconnectAt {
@@ -43,6 +43,7 @@ final class RemoteVolumeTimer: ProgressSource {
   /// The service is about to sleep or has slept: the clock must be read.
   private var isIdleRound = false
   var descriptor: CInt? { nil }
+  var isTimer: Bool { true }
   func arm() { isIdleRound = true }
   func disarm() { isIdleRound = true }
 

@@ -5,10 +5,10 @@ import FabricPlatform
 final class ChannelTimer: ProgressSource, @unchecked Sendable {
   private var channels: [ObjectIdentifier: Channel] = [:]
   private var next: MonotonicTime?
-  private var roundCount = 0
+  private var callCount = 0
 
-  /// Rounds between looks at the clock while the service is busy.
-  private static let roundsPerLook = 1024
+  /// Calls between looks at the clock while the service is busy.
+  private static let callsPerLook = 32
 
   func add(_ channel: Channel) {
     channels[ObjectIdentifier(channel)] = channel
@@ -38,8 +38,8 @@ final class ChannelTimer: ProgressSource, @unchecked Sendable {
   var all: [Channel] { Array(channels.values) }
 
   func progress() -> Int {
-    roundCount &+= 1
-    guard roundCount % Self.roundsPerLook == 0 else { return 0 }
+    callCount &+= 1
+    guard callCount % Self.callsPerLook == 0 else { return 0 }
     look()
     return 0
   }
@@ -55,6 +55,7 @@ final class ChannelTimer: ProgressSource, @unchecked Sendable {
   }
 
   var descriptor: CInt? { nil }
+  var isTimer: Bool { true }
   /// Before a sleep the clock is read in any case.
   func arm() { look() }
   func disarm() { look() }

@@ -37,6 +37,8 @@ final class TCPCompletionQueue: CompletionQueue, @unchecked Sendable {
   private var queuePairs: [UInt32: TCPQueuePair] = [:]
   /// While each is asked at every poll, all members.
   private let active = ActiveMembers()
+  /// Of `active`, those whose turn is still to come in this round.
+  private var turnsLeft = 0
   private var taken: [CompletionQueueMember] = []
   /// Whether each queue pair is asked at every poll.
   private(set) var isDirect = true
@@ -58,11 +60,17 @@ final class TCPCompletionQueue: CompletionQueue, @unchecked Sendable {
   /// turn does not come cost nothing.
   func poll(into completions: inout MutableSpan<WorkCompletion>) -> Int {
     refresh()
-    if !isDirect { harvest() }
-    takeRaised()
+    if isDirect {
+      takeRaised()
+      turnsLeft = active.count
+    } else if turnsLeft == 0 {
+      // The kernel is asked once for a round, however many polls that takes.
+      harvest()
+      takeRaised()
+      turnsLeft = active.count
+    }
     var count = 0
-    var left = active.count
-    while left > 0 && count < completions.count {
+    while turnsLeft > 0 && count < completions.count {
       let member = active.first
       count = member.with { $0.poll(into: &completions, from: count, expectsInput: isDirect) }
       // Nobody else can read meanwhile: whose input is in the buffer goes on next time.
@@ -70,7 +78,7 @@ final class TCPCompletionQueue: CompletionQueue, @unchecked Sendable {
         break
       }
       active.removeFirst()
-      left &-= 1
+      turnsLeft &-= 1
       if isDirect || member.with({ $0.staysActive() }) { active.append(member) }
     }
     return count
@@ -84,6 +92,7 @@ final class TCPCompletionQueue: CompletionQueue, @unchecked Sendable {
       defer { roster.changes.removeAll() }
       return roster.changes
     }
+    turnsLeft = 0
     for change in changes { change.isThere ? enter(change) : leave(change.member) }
     isDirect = members.count <= Self.directLimit
     if isDirect { for member in members.values { activate(member) } }

@@ -5,9 +5,17 @@ import Synchronization
 
 /// Memory of this process, and the keys to it; nobody else sees it but through its connections.
 final class TCPProtectionDomain: ProtectionDomain {
-  let keys = DomainKeys()
+  let keys: DomainKeys
+  /// Those of `keys`, for the loans of each request.
+  private let remoteKeys: RemoteKeyTable
   private let regions = Mutex<[LocalKey: MemoryRegion]>([:])
   private let queuePairs = LivingQueuePairs()
+
+  init() {
+    let keys = DomainKeys()
+    self.keys = keys
+    remoteKeys = keys.remote
+  }
 
   func allocate(byteCount: Int, access: AccessRights) throws(RegistrationError) -> MemoryRegion {
     guard byteCount > 0 else { throw .emptyOrWrapping }
@@ -57,8 +65,8 @@ final class TCPProtectionDomain: ProtectionDomain {
   }
 
   func revoke(_ key: RemoteKey) {
-    let number = keys.remote.record(for: key)?.queuePairNumber ?? 0
-    guard keys.remote.remove(key) else { return }
+    let number = remoteKeys.record(for: key)?.queuePairNumber ?? 0
+    guard remoteKeys.remove(key) else { return }
     waitForPlacement(of: number == 0 ? nil : number)
   }
 
