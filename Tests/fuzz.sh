@@ -7,6 +7,9 @@
 # Begins with the inputs in Tests/Fuzz/Corpus and those that earlier runs have added to
 # .build/fuzz/corpus. Ends with 0 when nothing was found, with 1 and the way to repeat it when
 # something was, and with 77 when this machine cannot.
+case ${1:-} in
+-h | --help) sed -n '2,/^[^#]/{/^#/s/^# \{0,1\}//p}' "$0"; exit 0 ;;
+esac
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 70
 . .ci/packages

@@ -1,6 +1,9 @@
 #!/usr/bin/env bash
 # Runs every test that this machine can run. What was skipped, and why, is the last word but one.
 # Arguments go to `swift test`, for example `--filter Storage`.
+case ${1:-} in
+-h | --help) sed -n '2,/^[^#]/{/^#/s/^# \{0,1\}//p}' "$0"; exit 0 ;;
+esac
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 70
 . .ci/packages

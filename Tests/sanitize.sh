@@ -1,6 +1,9 @@
 #!/usr/bin/env bash
 # Runs the tests of the libraries under the thread sanitizer, in a build of its own. Arguments go to
 # `swift test`. Ends with 0 when no test failed and no race was seen.
+case ${1:-} in
+-h | --help) sed -n '2,/^[^#]/{/^#/s/^# \{0,1\}//p}' "$0"; exit 0 ;;
+esac
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 70
 

@@ -264,6 +264,11 @@ static inline int fabric_eventfd(void) { return eventfd(0, EFD_CLOEXEC | EFD_NON
 /// open(2) O_RDWR.
 static inline int fabric_open_read_write(const char *path) { return open(path, O_RDWR | O_CLOEXEC); }
 
+/// open(2) O_RDONLY, without waiting for the other end of a pipe.
+static inline int fabric_open_read_at_once(const char *path) {
+  return open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+}
+
 /// open(2) O_RDONLY.
 static inline int fabric_open_read(const char *path) { return open(path, O_RDONLY | O_CLOEXEC); }
 

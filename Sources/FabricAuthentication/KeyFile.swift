@@ -92,6 +92,7 @@ public enum KeyFile {
     switch error {
     case .permissionDenied:
       "expected a file that only its owner may read and write: make it yours and run chmod 600"
+    case .illegalSeek: "expected a regular file, got a folder, pipe or device: name the file itself"
     case .fileTooLarge: "expected at most \(maximumByteCount) bytes of keys"
     case .invalidArgument: "expected text in UTF-8"
     default: "it cannot be read: \(error)"

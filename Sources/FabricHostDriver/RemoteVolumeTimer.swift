@@ -85,7 +85,7 @@ final class RemoteVolumeTimer: ProgressSource {
         queue.fail(
           .timedOut(
             address: queue.address, after: timeout,
-            reason: "the unit is there and does not answer a request"))
+            reason: "a request has no answer, though the connection is not known to be lost"))
         return true
       }
       return false

@@ -23,7 +23,7 @@ public final class IOUnitServer: Subsystem, @unchecked Sendable {
     /// Buffers of that size for each connection's writes.
     public var bufferCount = 32
     /// Elements of that size that reads from files go through, of all connections.
-    public var readElementCount = 128
+    public var readElementCount = 256
     /// Takes only hosts that prove one of these keys; nil: any host.
     public var keys: (any ChannelKeyring)?
     /// Which hosts may use which volumes; nil: every host all of them. Rights of hosts that prove

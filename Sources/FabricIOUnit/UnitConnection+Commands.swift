@@ -101,7 +101,7 @@ extension UnitConnection {
       tag: Place(connection: number, slot: slot).rawValue, flags: command.flags, client: client)
     if command.opcode == .read {
       if slots[slot].element < 0 {
-        guard let element = shard.readPool.take() else { return false }
+        guard let element = takeElement() else { return false }
         slots[slot].element = Int32(element)
       }
       request.address = shard.readPool.address(of: Int(slots[slot].element))
@@ -171,7 +171,7 @@ extension UnitConnection {
     }
     guard refusal == nil else { return refusal == .closed }
     if slots[slot].element >= 0 {
-      shard.readPool.give(Int(slots[slot].element))
+      giveElement(Int(slots[slot].element))
       slots[slot].element = -1
     }
     freeSlots.give(slot)
@@ -182,6 +182,23 @@ extension UnitConnection {
   func pushed(_ element: Int) {
     guard element < shard.pushes.count, shard.pushes[element] == UInt32(number) else { return }
     shard.pushes[element] = UnitShard.nobody
+    giveElement(element)
+  }
+
+  // MARK: Elements
+
+  /// An element of the pool, unless this connection has as many as are free: a host that takes its
+  /// data slowly, or not at all, leaves some to every other.
+  private func takeElement() -> Int? {
+    guard heldElementCount < shard.readPool.freeCount, let element = shard.readPool.take() else {
+      return nil
+    }
+    heldElementCount &+= 1
+    return element
+  }
+
+  func giveElement(_ element: Int) {
+    heldElementCount &-= 1
     shard.readPool.give(element)
   }
 }

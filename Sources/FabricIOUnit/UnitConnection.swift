@@ -66,6 +66,9 @@ final class UnitConnection: ChannelHandler {
   var channel: Channel?
   var state = State.opening
   var isReadySent = false
+  /// Elements of the read pool that commands of this connection have, until the fabric has taken
+  /// their data.
+  var heldElementCount = 0
   /// Whether the shard knows that `deferred` holds something.
   var isWaiting = false
   /// Whether the shard will flush the channel.
@@ -148,7 +151,7 @@ final class UnitConnection: ChannelHandler {
     state = .gone
     served.port.detach(client)
     for index in 0..<slots.count where slots[index].element >= 0 {
-      shard.readPool.give(Int(slots[index].element))
+      giveElement(Int(slots[index].element))
       slots[index].element = -1
     }
     channel = nil

@@ -86,8 +86,8 @@ extension Channel {
     guard options.keys != nil else { return view }
     guard exchange != nil else {
       turnAway(
-        "expected a peer that proves a key, got one without: give it the key that this side has "
-          + "for it")
+        "expected a proven key, got none: name the file of keys that has the one of this "
+          + "host (iohost: --key-file)")
       return nil
     }
     if let opening = exchange?.take(view, next: .open) {

@@ -25,6 +25,7 @@ public struct Errno: Error, Hashable, Sendable, CustomStringConvertible {
   public static let permissionDenied = Errno(rawValue: EACCES)
   public static let fileExists = Errno(rawValue: EEXIST)
   public static let invalidArgument = Errno(rawValue: EINVAL)
+  public static let illegalSeek = Errno(rawValue: ESPIPE)
   public static let tooManyOpenFiles = Errno(rawValue: EMFILE)
   public static let noSpace = Errno(rawValue: ENOSPC)
   public static let fileTooLarge = Errno(rawValue: EFBIG)

@@ -242,7 +242,10 @@ final class OutgoingConnection: EventSource, @unchecked Sendable {
       }
       return
     }
-    fail(.timedOut("expected an answer from \(target.endpoint) in time, got none"))
+    fail(
+      .timedOut(
+        "expected an answer from \(target.endpoint) within \(options.startUpTimeout), got none: is an I/O unit there?"
+      ))
   }
 
   private func isNextDue(at now: MonotonicTime) -> Bool {

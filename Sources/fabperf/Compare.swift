@@ -37,9 +37,17 @@ struct Compare: ParsableCommand {
     for (program, package) in Field.programs where !OtherProgram.isInstalled(program) {
       Self.note("left out: \(program) is not installed (Debian: \(package))")
     }
+    let contests = field.contests.filter {
+      only.isEmpty || "\($0.workload) \($0.peer)".contains(only)
+    }
+    guard !contests.isEmpty else {
+      let names = Set(field.contests.map { "\($0.workload) beside \($0.peer)" }).sorted()
+      throw ValidationError(
+        "expected --only with a part of a workload's or peer's name, got \"\(only)\"; there are: "
+          + names.joined(separator: ", "))
+    }
     var results: [Contest.Result] = []
-    for contest in field.contests
-    where only.isEmpty || "\(contest.workload) \(contest.peer)".contains(only) {
+    for contest in contests {
       do {
         let result = try contest.run(times: runs)
         results.append(result)

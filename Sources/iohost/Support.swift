@@ -124,6 +124,9 @@ struct ConnectionOptions: ParsableArguments {
   /// What this host proves; nil without a file of keys.
   func key() throws(ToolFailure) -> PresharedKey? {
     let variable = unsafe getenv("CHANNELFABRIC_KEY_FILE").map { unsafe String(cString: $0) }
+    if keyFile?.isEmpty == true {
+      throw ToolFailure(64, "expected --key-file with the name of a file, got nothing")
+    }
     guard let path = keyFile ?? variable, !path.isEmpty else { return nil }
     let keys: [PresharedKey]
     do throws(KeyFile.Refusal) {

@@ -130,6 +130,39 @@ struct ServingTests {
     #expect(unit.server.freeReadElementCount == 4)
   }
 
+  @Test("A host that does not take its data leaves elements for the others")
+  func slowHost() throws {
+    let scratch = try Scratch()
+    var unitOptions = IOUnitServer.Options()
+    unitOptions.readElementCount = 8
+    let unit = try TestUnit(scratch, options: unitOptions) { _ in
+      let base = try MemoryStore(byteCount: 1 << 22)
+      // Not read where it lies: by way of elements.
+      return [
+        Volume(
+          name: "slow",
+          store: FaultStore(over: base, plan: FaultPlan(delays: [.init(.microseconds(1))])))
+      ]
+    }
+    let idle = try TestHost(unit.address("slow"))
+    #expect(idle.run { idle.isAttached })
+    for index in 0..<32 {
+      idle.queue.submit(
+        RemoteRequest(
+          .read, block: UInt64(index), blockCount: 1, region: idle.region, offset: index * 4096,
+          byteCount: 4096, tag: UInt64(index)))
+    }
+    idle.queue.flushSubmissions()
+    // Nobody polls for it any more: what the unit has for it stays under way.
+    let limit = MonotonicTime.now + .seconds(5)
+    while unit.server.freeReadElementCount == 8, MonotonicTime.now < limit {}
+    let host = try TestHost(unit.address("slow"))
+    #expect(host.run { host.isAttached })
+    for block in 0..<100 { #expect(host.perform(.read, UInt64(block), 1)?.status == .success) }
+    #expect(unit.server.freeReadElementCount < 8, "the first host's are still under way")
+    #expect(idle.run { idle.ends.count == 32 })
+  }
+
   @Test("A unit that sleeps is woken by its disk: requests one by one take no time-outs")
   func wakes() throws {
     let scratch = try Scratch()

@@ -31,7 +31,7 @@ public enum BlockStatus: UInt8, Error, BitwiseCopyable, CaseIterable, Sendable {
     case .success: "success"
     case .invalidField: "the request is malformed; nothing was done"
     case .lbaOutOfRange: "the blocks lie outside the volume; nothing was done"
-    case .readOnly: "the volume may only be read; attach it read-only or serve it writable"
+    case .readOnly: "the volume may only be read, here or by this host; nothing was done"
     case .mediaReadError: "the medium cannot give back what was stored there; write it again"
     case .mediaWriteError: "the medium refused the data; the blocks may hold old, new or mixed data"
     case .compareFailure: "the blocks hold something else than what they were compared with"
