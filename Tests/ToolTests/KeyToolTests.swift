@@ -48,13 +48,13 @@ struct KeyToolTests {
     #expect(variable.waitForEnd() == 0, "\(variable.errors)")
     // Nothing of this is tried again.
     for timeout in [[], ["--timeout", "30"]] {
-      fails(77, "got one without", try Tool("iohost", ["info", url] + timeout))
+      fails(77, "expected a proven key, got none", try Tool("iohost", ["info", url] + timeout))
       fails(
         77, "which it did not: compare the keys",
         try Tool("iohost", ["info", url, "--key-file", other] + timeout))
     }
-    fails(77, "got one without", try host("discover", "shm:\(place.path)/u.sock"))
-    #expect(unit.waits(for: "refused process", "of user", "expected a peer that proves a key"))
+    fails(77, "expected a proven key, got none", try host("discover", "shm:\(place.path)/u.sock"))
+    #expect(unit.waits(for: "refused process", "of user", "expected a proven key"))
     #expect(
       unit.waits(for: "refused process", "calls itself \"nqn.a\"", "compare the keys"),
       "\(unit.errors)")
