@@ -63,7 +63,7 @@ struct RightsTests {
     }
     let keyless = try TestHost(unit.address("m"))
     #expect(keyless.run { keyless.failure != nil })
-    #expect("\(keyless.failure!)".contains("got one without"))
+    #expect("\(keyless.failure!)".contains("expected a proven key, got none"))
     let refusals = unit.lines.values.filter { $0.hasPrefix("refused process ") }
     #expect(refusals.count == 3, "\(unit.lines.values)")
   }

@@ -52,7 +52,7 @@ struct KeyChannelTests {
   @Test(
     "MS-16, MS-17: without a key, with another, of an unknown name: words on both sides, no more",
     arguments: [
-      (nil, [1], "got one without", "got one without"),
+      (nil, [1], "expected a proven key, got none", "expected a proven key, got none"),
       ("alice", nil, "wants to prove one", "wants to prove one"),
       ("mallory", [1], "compare the keys of both sides", "calls itself \"mallory\""),
       ("alice", [9], "compare the keys of both sides", "calls itself \"alice\""),

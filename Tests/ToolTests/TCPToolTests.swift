@@ -169,7 +169,7 @@ struct TCPToolTests {
       "which it did not: compare the keys", #_sourceLocation)
     #expect(unit.waits(for: "refused 127.0.0.1:", "calls itself \"nqn.a\"", "compare the keys"))
     BadInputTests().expect(
-      try tcp.host("info", tcp.url("m")), 77, "got one without", #_sourceLocation)
+      try tcp.host("info", tcp.url("m")), 77, "expected a proven key, got none", #_sourceLocation)
     let open = try Tool(
       "iounit",
       [
