@@ -4,9 +4,9 @@ import CFabricLinux
 public enum PrivateFile {
   /// What the file holds.
   ///
-  /// - Throws: `.illegalSeek` when it is no regular file, a pipe for example; `.permissionDenied` also when others than the owner may read or write it, or its owner
-  ///   is neither the calling user nor root; `.fileTooLarge` beyond `limit` bytes;
-  ///   `.invalidArgument` when it is not UTF-8.
+  /// - Throws: `.illegalSeek` when it is no regular file, a pipe for example; `.permissionDenied`
+  ///   also when others than the owner may read or write it, or its owner is neither the calling
+  ///   user nor root; `.fileTooLarge` beyond `limit` bytes; `.invalidArgument` when it is not UTF-8.
   public static func text(_ path: String, limit: Int) throws(Errno) -> String {
     let file = try unsafe Descriptor(result: fabric_open_read_at_once(path))
     let number = file.rawValue

@@ -112,4 +112,37 @@ struct SourceTests {
     #expect(handlers[0].received == [6] && handlers[1].received == [5])
     listener.close()
   }
+
+  @Test("CS-21: a timer is asked in one round of 32, every other source in each")
+  func timers() throws {
+    let service = try CompletionService()
+    let source = CountingSource(isTimer: false)
+    let timer = CountingSource(isTimer: true)
+    service.add(source)
+    service.add(timer)
+    // The first rounds come as after a sleep.
+    service.turn()
+    let (sources, timers) = (source.count, timer.count)
+    for _ in 0..<320 { service.turn() }
+    #expect(source.count - sources == 320)
+    #expect(timer.count - timers == 10)
+  }
+}
+
+/// Counts how often it is asked, and never has anything to do.
+private final class CountingSource: ProgressSource {
+  let isTimer: Bool
+  private(set) var count = 0
+
+  init(isTimer: Bool) { self.isTimer = isTimer }
+
+  func progress() -> Int {
+    count += 1
+    return 0
+  }
+
+  var descriptor: CInt? { nil }
+  var nextDeadline: MonotonicTime? { nil }
+  func arm() {}
+  func disarm() {}
 }
