@@ -19,6 +19,7 @@ final class OutputTrain {
   private var hasChecksums = false
   /// Markers go into the bytes themselves: such FPDUs are made whole, one by one.
   private var marked: FPDUWriter?
+  /// Whether there is `marked`: asked for each segment, and a look at that costs a check of access.
   private var hasMarkers = false
   private let scratch: UnsafeMutableRawPointer
   private let pieces: UnsafeMutablePointer<iovec>
