@@ -38,6 +38,7 @@ let package = Package(
     // Floor 0: C
     .systemLibrary(name: "CFabricLinux"),
     .systemLibrary(name: "CFabricURing"),
+    .systemLibrary(name: "CFabricVerbs"),
 
     // Floor 1: ground
     .target(name: "FabricBounded", swiftSettings: ours),
@@ -78,6 +79,9 @@ let package = Package(
         "CFabricLinux", "FabricAdapterParts", "FabricIWARP", "FabricPlatform", "FabricVerbs",
         "FabricWire",
       ],
+      swiftSettings: ours),
+    .target(
+      name: "FabricRDMA", dependencies: ["CFabricVerbs", "FabricPlatform", "FabricVerbs"],
       swiftSettings: ours),
 
     // Floor 4: messaging
@@ -207,6 +211,8 @@ let package = Package(
         "FabricVerbsContract", "FabricWire", "TestSupport",
       ],
       swiftSettings: ours),
+    .testTarget(
+      name: "FabricRDMATests", dependencies: ["FabricPlatform", "FabricRDMA"], swiftSettings: ours),
     .testTarget(
       name: "FabricSimulatedTests",
       dependencies: ["FabricPlatform", "FabricSimulated", "FabricVerbs", "FabricVerbsContract"],
