@@ -16,7 +16,7 @@ final class IncomingConnection: ConnectionRequest, EventSource, @unchecked Senda
     var ticket: AddressTicket?
   }
 
-  private let peer: InternetAddress
+  let peer: InternetAddress
   private let door: Door
   private let options: TCPOptions
   private let events: EventChannel
@@ -50,7 +50,7 @@ final class IncomingConnection: ConnectionRequest, EventSource, @unchecked Senda
       socket, from: peer, ticket: ticket, at: door, options: options, events: events)
     guard let tag = try? events.add(request, descriptor: socket.number) else { return }
     request.state.withLock { $0.tag = tag }
-    door.enter(request, limit: options.startUps)?.turnAway()
+    door.enter(request)?.turnAway()
     // The request may have come with the connection.
     request.ready()
   }
@@ -73,7 +73,6 @@ final class IncomingConnection: ConnectionRequest, EventSource, @unchecked Senda
     if isOver { return turnAway() }
     guard isAsked else { return }
     leaveDoor()
-    state.withLock { $0.ticket?.start() }
     events.post(.connectRequest(self))
   }
 

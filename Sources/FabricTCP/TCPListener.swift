@@ -11,7 +11,7 @@ final class TCPListener: Listener {
   private let limits: AddressLimits
 
   var address: FabricAddress { addresses[0] }
-  /// Peers that were hung up on because their address had as many connections as it may.
+  /// Peers that were hung up on at once because their address had as many connections as it may.
   var turnedAwayCount: Int { limits.turnedAwayCount }
 
   /// - Parameter places: what `address` stands for, at least one.
@@ -21,7 +21,7 @@ final class TCPListener: Listener {
   ) throws(ConnectError) {
     let sockets = try ListeningSockets.open(at: places, of: address)
     let limits = AddressLimits(options)
-    let door = Door()
+    let door = Door(options)
     var streams: [ListeningStream] = []
     do {
       for socket in sockets {
@@ -85,7 +85,8 @@ private final class ListeningStream: EventSource, @unchecked Sendable {
       guard let (socket, peer) = accepted else { return }
       // Who has too many is reset: an end in order would look like a responder that does not know
       // revision 2 of MPA, and be answered by another attempt. (IW-37)
-      guard let ticket = limits.enter(peer) else {
+      guard let ticket = enter(peer) else {
+        limits.turnAway()
         socket.reset()
         continue
       }
@@ -93,6 +94,14 @@ private final class ListeningStream: EventSource, @unchecked Sendable {
       IncomingConnection.wait(
         on: socket, from: peer, ticket: ticket, at: door, options: options, events: events)
     }
+  }
+
+  /// Lets a peer in, if need be in the place of one of its address that says nothing.
+  private func enter(_ peer: InternetAddress) -> AddressTicket? {
+    if let ticket = limits.enter(peer) { return ticket }
+    guard let idle = door.takeOldest(of: peer) else { return nil }
+    idle.turnAway()
+    return limits.enter(peer)
   }
 
   private func pause() {
@@ -123,22 +132,5 @@ private final class ListeningStream: EventSource, @unchecked Sendable {
       guard let socket = state.socket.take() else { return }
       events.remove(tag: tag.load(ordering: .relaxed), descriptor: socket.number)
     }
-  }
-}
-
-/// Peers of one listener whose request is awaited: so many at most, the oldest making room.
-final class Door: Sendable {
-  private let waiting = Mutex<[IncomingConnection]>([])
-
-  /// Lets a peer wait; returns the one to be turned away for it.
-  func enter(_ peer: IncomingConnection, limit: Int) -> IncomingConnection? {
-    waiting.withLock { waiting in
-      waiting.append(peer)
-      return waiting.count > limit ? waiting.removeFirst() : nil
-    }
-  }
-
-  func leave(_ peer: IncomingConnection) {
-    waiting.withLock { waiting in waiting.removeAll { $0 === peer } }
   }
 }

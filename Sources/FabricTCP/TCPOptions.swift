@@ -29,11 +29,11 @@ public struct TCPOptions: Sendable {
   public var silence: Duration = .seconds(20)
   /// How long a peer may take for its part of the start-up.
   public var startUpTimeout: Duration = .seconds(5)
-  /// Connections that a listener has from one address, and how many of these may be in their
-  /// start-up.
+  /// Connections that a listener has from one address, those included whose request is awaited.
   public var connectionsPerAddress = 4096
+  /// Peers of one address whose request a listener awaits; the oldest of them makes room.
   public var startUpsPerAddress = 256
-  /// Start-ups that a listener has under way at all; the oldest makes room.
+  /// Peers whose request a listener awaits at all; the oldest makes room.
   public var startUps = 1024
 
   public init() {}

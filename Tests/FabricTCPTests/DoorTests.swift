@@ -1,6 +1,7 @@
 import FabricIWARP
 import FabricPlatform
 import FabricVerbs
+import Glibc
 import Testing
 
 @testable import FabricTCP
@@ -125,6 +126,67 @@ struct DoorTests {
       side.poll()
       return side.establishedCount == 1
     }
+  }
+
+  @Test("IW-37: of an address's peers at the door the oldest makes room, others' stay")
+  func doorPerAddress() throws {
+    var options = TCPOptions()
+    options.startUpsPerAddress = 3
+    let side = try Side.listening(options)
+    let stranger = try silentPeer(from: "127.0.0.2", to: side.endpoint)
+    defer { close(stranger) }
+    let idle = try (0..<4).map { _ in try RawPeer(to: side.endpoint, startsUp: false) }
+    try RawPeer.wait("the oldest of this address is hung up on") {
+      side.poll()
+      return isHungUpOn(idle[0])
+    }
+    // Each of these came behind as many as its address may have, and got in.
+    for _ in 0..<3 { _ = try side.connectRawPeer() }
+    var byte: UInt8 = 0
+    #expect(unsafe recv(stranger, &byte, 1, CInt(MSG_DONTWAIT)) == -1 && errno == EAGAIN)
+    #expect((side.listener as? TCPListener)?.turnedAwayCount == 0)
+  }
+
+  @Test("IW-37: at an address's last place a peer that says nothing makes room")
+  func lastPlace() throws {
+    var options = TCPOptions()
+    options.connectionsPerAddress = 3
+    let side = try Side.listening(options)
+    let established = try (0..<2).map { _ in try side.connectRawPeer() }
+    let idle = try RawPeer(to: side.endpoint, startsUp: false)
+    let late = try side.connectRawPeer()
+    #expect(isHungUpOn(idle))
+    let tooMany = try RawPeer(to: side.endpoint)
+    try RawPeer.wait("with none left that says nothing the next is hung up on") {
+      side.poll()
+      return isHungUpOn(tooMany)
+    }
+    #expect(side.establishedCount == 3)
+    withExtendedLifetime((established, late)) {}
+  }
+
+  /// A connected socket of another address of this machine's; the caller closes it.
+  private func silentPeer(from host: String, to endpoint: String) throws -> CInt {
+    let number = socket(AF_INET, CInt(SOCK_STREAM.rawValue), 0)
+    try #require(number >= 0)
+    func place(_ host: String, _ port: UInt16) -> sockaddr_in {
+      var place = sockaddr_in()
+      place.sin_family = sa_family_t(AF_INET)
+      place.sin_port = port.bigEndian
+      unsafe inet_pton(AF_INET, host, &place.sin_addr)
+      return place
+    }
+    let size = socklen_t(MemoryLayout<sockaddr_in>.size)
+    var own = place(host, 0)
+    var peer = place("127.0.0.1", try InternetAddress.split(endpoint).port)
+    let isBound = unsafe withUnsafeBytes(of: &own) {
+      unsafe bind(number, $0.baseAddress!.assumingMemoryBound(to: sockaddr.self), size)
+    }
+    let isConnected = unsafe withUnsafeBytes(of: &peer) {
+      unsafe connect(number, $0.baseAddress!.assumingMemoryBound(to: sockaddr.self), size)
+    }
+    try #require(isBound == 0 && isConnected == 0)
+    return number
   }
 
   @Test(
