@@ -19,6 +19,7 @@
 #include <linux/futex.h>
 #include <linux/memfd.h>
 #include <linux/membarrier.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>

@@ -13,10 +13,14 @@ public struct FabricChoice: Sendable {
   public var checksums: TCPOptions.Checksums
   /// TCP: whether `listen` takes addresses that other machines can reach.
   public var listensBeyondLoopback: Bool
+  /// Told of what an operator should know, one line each.
+  public var log: @Sendable (String) -> Void
 
   public init(
-    isDirect: Bool, checksums: TCPOptions.Checksums, listensBeyondLoopback: Bool = true
+    isDirect: Bool, checksums: TCPOptions.Checksums, listensBeyondLoopback: Bool = true,
+    log: @escaping @Sendable (String) -> Void = { _ in }
   ) {
+    self.log = log
     self.isDirect = isDirect
     self.checksums = checksums
     self.listensBeyondLoopback = listensBeyondLoopback
@@ -28,11 +32,14 @@ public struct FabricChoice: Sendable {
     do {
       switch fabric {
       case "shm":
-        return try SharedMemoryAdapter(SharedMemoryOptions(mode: isDirect ? .direct : .isolated))
+        var options = SharedMemoryOptions(mode: isDirect ? .direct : .isolated)
+        options.log = log
+        return try SharedMemoryAdapter(options)
       case "tcp":
         var options = TCPOptions()
         options.checksums = checksums
         options.listensBeyondLoopback = listensBeyondLoopback
+        options.log = log
         return try TCPAdapter(options)
       default:
         throw ToolFailure(

@@ -108,7 +108,7 @@ public final class IOUnitServer: Subsystem, @unchecked Sendable {
             shard.accept(greeting: greeting, peer: peer, endpoint: number)
           },
           opened: { channel in shard.opened(channel) },
-          refused: { peer, reason in shard.log("refused \(peer): \(reason)") })
+          refused: { peer, reason in shard.logRefusal(of: peer, because: reason) })
       }
     }
   }

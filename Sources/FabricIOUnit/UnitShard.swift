@@ -31,6 +31,7 @@ final class UnitShard {
   private var touched: [UnitConnection] = []
   private var quiescing: [UnitConnection] = []
   private(set) var connectionCount = 0
+  private let refusals: RefusalLog
 
   init(
     options: IOUnitServer.Options, layer: CommonLayer, fabric: UnitFabric,
@@ -45,9 +46,16 @@ final class UnitShard {
       fabric: fabric, elementCount: options.readElementCount,
       elementByteCount: options.maximumTransferByteCount)
     pushes = FixedTable(repeating: Self.nobody, count: options.readElementCount)
+    refusals = RefusalLog(options.log)
+    service.add(refusals)
   }
 
   func log(_ words: String) { options.log(words) }
+
+  /// Logs that a peer was refused; not every one of a flood.
+  func logRefusal(of peer: ChannelPeer, because reason: String) {
+    refusals.refused("refused \(peer): \(reason)")
+  }
 
   func connection(_ number: Int) -> UnitConnection? {
     number < connections.count ? connections[number] : nil
@@ -76,7 +84,7 @@ final class UnitShard {
       }
       return try accept(host, greeting: greeting, volume: volume, peer: peer, endpoint: endpoint)
     } catch {
-      log("refused \(peer): \(error)")
+      logRefusal(of: peer, because: "\(error)")
       return .reject(reason: "\(error)")
     }
   }
@@ -252,6 +260,7 @@ final class UnitShard {
   /// The ports are closed: nothing is to be carried on.
   func leaveService() {
     for served in volumes { service.remove(served) }
+    service.remove(refusals)
     volumes = []
     connections = []
     discoveries = []

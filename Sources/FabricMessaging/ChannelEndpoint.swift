@@ -20,6 +20,8 @@ public final class ChannelEndpoint: @unchecked Sendable {
   /// A peer that only connects costs a channel's memory: so many may at once. The oldest makes room
   /// for the next, so that nobody can hold all places against those who do open their channel.
   static let openingLimit = 256
+  /// Channels since freed memory was given back.
+  private var endedCount = 0
   /// Where the requests of each listener come. They stay when it goes, for the sake of peers that
   /// are at the door: these get a word.
   private var requestChannels: [any ConnectionEventChannel] = []
@@ -227,7 +229,18 @@ public final class ChannelEndpoint: @unchecked Sendable {
       guard let channel = channels.removeValue(forKey: queuePair.number) else { return }
       // What the peer sent before it left lies in the queue: it is handed over first.
       service.execute { channel.finish(channel.closeReason(reason)) }
+      giveBackMemory()
     }
+  }
+
+  /// A flood leaves megabytes behind that the allocator keeps. After so many channels, once nobody
+  /// is about to open one, they go back to the system: behind the jobs in which the last channel
+  /// lets go of what it had.
+  private func giveBackMemory() {
+    endedCount += 1
+    guard endedCount >= Self.openingLimit, openings.isEmpty else { return }
+    endedCount = 0
+    service.execute { [service] in service.execute { FreedMemory.giveBack() } }
   }
 }
 

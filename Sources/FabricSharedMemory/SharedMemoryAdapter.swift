@@ -24,6 +24,9 @@ public struct SharedMemoryOptions: Sendable {
 
   public var peers: Peers
   public var mode: Mode
+  /// Told of what an operator should know, one line each, on the thread that polls a listener's
+  /// events: that there are no descriptors left for who connects.
+  public var log: @Sendable (String) -> Void = { _ in }
 
   public init(peers: Peers = .sameUser, mode: Mode = .isolated) {
     self.peers = peers

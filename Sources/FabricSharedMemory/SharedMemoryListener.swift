@@ -34,9 +34,8 @@ private final class ListeningSocket: EventSource, @unchecked Sendable {
   private let tag = Atomic<UInt64>(0)
   private let isClosed = Atomic<Bool>(false)
   private let door = Door()
-  /// When to listen again, after the process had no descriptor left for a peer: until then nobody
-  /// wakes up for those who wait.
-  private let pausedUntil = Mutex<MonotonicTime?>(nil)
+  /// After the process had no descriptor left for a peer: nobody wakes up for those who wait.
+  private let pause = Mutex(ListeningPause())
 
   init(
     at address: FabricAddress, options: SharedMemoryOptions, events: EventChannel
@@ -120,7 +119,7 @@ private final class ListeningSocket: EventSource, @unchecked Sendable {
       do {
         accepted = try socket.accept()
       } catch {
-        return pause()
+        return rest(because: error)
       }
       guard let accepted else { return }
       guard let peer = try? accepted.peerCredentials() else { continue }
@@ -132,9 +131,9 @@ private final class ListeningSocket: EventSource, @unchecked Sendable {
     }
   }
 
-  private func pause() {
-    pausedUntil.withLock { $0 = .now + .milliseconds(100) }
+  private func rest(because error: Errno) {
     events.unwatch(descriptor: socket.descriptor.rawValue)
+    if let words = pause.withLock({ $0.begin(at: .now, because: error) }) { options.log(words) }
   }
 
   private static func refuse(_ peer: SequencedSocket.PeerCredentials, over socket: SequencedSocket)
@@ -146,16 +145,13 @@ private final class ListeningSocket: EventSource, @unchecked Sendable {
   }
 
   func expire(at now: MonotonicTime) {
-    let isOver = pausedUntil.withLock { time in
-      guard let end = time, end <= now else { return false }
-      time = nil
-      return true
+    guard pause.withLock({ $0.isOver(at: now) }), !isClosed.load(ordering: .acquiring) else {
+      return
     }
-    guard isOver, !isClosed.load(ordering: .acquiring) else { return }
-    do {
+    do throws(Errno) {
       try events.watch(tag: tag.load(ordering: .relaxed), descriptor: socket.descriptor.rawValue)
     } catch {
-      pause()
+      rest(because: error)
     }
   }
 

@@ -56,8 +56,8 @@ private final class ListeningStream: EventSource, @unchecked Sendable {
 
   private struct State {
     var socket: StreamSocket?
-    /// When to listen again, after the process had no descriptor left for a peer.
-    var pausedUntil: MonotonicTime?
+    /// After the process had no descriptor left for a peer.
+    var pause = ListeningPause()
   }
   private let state: Mutex<State>
 
@@ -80,7 +80,7 @@ private final class ListeningStream: EventSource, @unchecked Sendable {
       do {
         accepted = try state.withLock { state throws(Errno) in try state.socket?.accept() }
       } catch {
-        return pause()
+        return pause(because: error)
       }
       guard let (socket, peer) = accepted else { return }
       // Who has too many is reset: an end in order would look like a responder that does not know
@@ -104,27 +104,25 @@ private final class ListeningStream: EventSource, @unchecked Sendable {
     return limits.enter(peer)
   }
 
-  private func pause() {
-    state.withLock { state in
-      state.pausedUntil = .now + .milliseconds(100)
+  private func pause(because error: Errno) {
+    let words = state.withLock { state in
       if let socket = state.socket { events.unwatch(descriptor: socket.number) }
+      return state.pause.begin(at: .now, because: error)
     }
+    if let words { options.log(words) }
   }
 
   func expire(at now: MonotonicTime) {
-    let isStuck = state.withLock { state in
-      guard let end = state.pausedUntil, end <= now, let socket = state.socket else {
-        return false
-      }
-      state.pausedUntil = nil
-      do {
+    let failure: Errno? = state.withLock { state in
+      guard let socket = state.socket, state.pause.isOver(at: now) else { return nil }
+      do throws(Errno) {
         try events.watch(tag: tag.load(ordering: .relaxed), descriptor: socket.number)
+        return nil
       } catch {
-        return true
+        return error
       }
-      return false
     }
-    if isStuck { pause() }
+    if let failure { pause(because: failure) }
   }
 
   func close() {

@@ -35,6 +35,9 @@ public struct TCPOptions: Sendable {
   public var startUpsPerAddress = 256
   /// Peers whose request a listener awaits at all; the oldest makes room.
   public var startUps = 1024
+  /// Told of what an operator should know, one line each, on the thread that polls a listener's
+  /// events: that there are no descriptors left for who connects.
+  public var log: @Sendable (String) -> Void = { _ in }
 
   public init() {}
 

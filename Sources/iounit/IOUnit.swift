@@ -148,7 +148,7 @@ struct Serve: ParsableCommand {
     let fabric: UnitFabric
     do {
       let choice = FabricChoice(
-        isDirect: direct, checksums: tcp.checksums, listensBeyondLoopback: reachesOthers)
+        isDirect: direct, checksums: tcp.checksums, listensBeyondLoopback: reachesOthers, log: log)
       let fabrics = FabricChoice.names.filter { name in addresses.contains { $0.fabric == name } }
       fabric = try UnitFabric(try fabrics.map { try choice.adapter(for: $0) })
     } catch let failure as ToolFailure {
@@ -230,6 +230,12 @@ struct Serve: ParsableCommand {
     return volume
   }
 
+  /// Where what happens is told; nowhere with `--quiet`.
+  private var log: @Sendable (String) -> Void {
+    if quiet { return { _ in } }
+    return { Output.error($0) }
+  }
+
   private func listen(
     at addresses: [FabricAddress], _ layer: CommonLayer, _ fabric: UnitFabric,
     _ options: IOUnitServer.Options
@@ -237,7 +243,7 @@ struct Serve: ParsableCommand {
     var options = options
     options.unitName = name
     options.depth = depth
-    if !quiet { options.log = { Output.error($0) } }
+    options.log = log
     do {
       return try IOUnitServer(layer: layer, fabric: fabric, addresses: addresses, options: options)
     } catch { throw ToolFailure(69, "\(error)") }

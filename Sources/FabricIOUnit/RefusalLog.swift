@@ -1,0 +1,73 @@
+import FabricCompletion
+import FabricPlatform
+
+/// What is told of peers that were refused: a line for each of the first few, and of a flood how
+/// many each second. Time is an argument.
+struct RefusalTally {
+  static let lineLimit = 5
+  static let period: Duration = .seconds(1)
+
+  /// Of the period under way; nil when none is.
+  private var end: MonotonicTime?
+  private var lineCount = 0
+  private var untoldCount = 0
+
+  /// When `pass` has something to tell; nil: nothing is untold.
+  var nextDeadline: MonotonicTime? { untoldCount > 0 ? end : nil }
+
+  /// Counts one; returns the lines to log.
+  mutating func note(_ line: String, at now: MonotonicTime) -> [String] {
+    var lines: [String] = []
+    if let words = pass(now) { lines.append(words) }
+    if end == nil {
+      end = now + Self.period
+      lineCount = 0
+    }
+    if lineCount < Self.lineLimit {
+      lineCount += 1
+      lines.append(line)
+    } else {
+      untoldCount += 1
+    }
+    return lines
+  }
+
+  /// Ends a period that is over; returns the line to log, if any. One that told of a flood goes on
+  /// as another, without lines of its own until the flood has ended.
+  mutating func pass(_ now: MonotonicTime) -> String? {
+    guard let end, end <= now else { return nil }
+    guard untoldCount > 0 else {
+      self.end = nil
+      return nil
+    }
+    defer {
+      untoldCount = 0
+      self.end = now + Self.period
+    }
+    return "refused \(untoldCount) more connection\(untoldCount == 1 ? "" : "s") in the last second"
+  }
+}
+
+/// Logs refusals as `RefusalTally` has it. Confined to its service's thread.
+final class RefusalLog: ProgressSource {
+  private var tally = RefusalTally()
+  private let log: @Sendable (String) -> Void
+
+  init(_ log: @escaping @Sendable (String) -> Void) { self.log = log }
+
+  func refused(_ words: String) {
+    for line in tally.note(words, at: .now) { log(line) }
+  }
+
+  func progress() -> Int {
+    guard tally.nextDeadline != nil, let line = tally.pass(.now) else { return 0 }
+    log(line)
+    return 1
+  }
+
+  var descriptor: CInt? { nil }
+  var isTimer: Bool { true }
+  func arm() {}
+  func disarm() {}
+  var nextDeadline: MonotonicTime? { tally.nextDeadline }
+}
