@@ -253,8 +253,8 @@ let package = Package(
       dependencies: [
         "FabricAuthentication", "FabricCompletion", "FabricHostDriver", "FabricIOProtocol",
         "FabricIOUnit",
-        "FabricMessaging", "FabricPlatform", "FabricSharedMemory", "FabricStorage", "FabricVerbs",
-        "FabricWire",
+        "FabricMessaging", "FabricPlatform", "FabricSharedMemory", "FabricStorage", "FabricTCP",
+        "FabricVerbs", "FabricWire",
       ],
       swiftSettings: ours),
     .testTarget(

@@ -8,6 +8,9 @@ public enum RemoteVolumeError: Error, Sendable, CustomStringConvertible {
   case resource(String)
   /// No connection could be had, at the first attempt.
   case unreachable(address: VolumeAddress, reason: String)
+  /// The unit's end hung up before the connection was of use, as it does with whom it has no place
+  /// for. Asking again may help.
+  case turnedAway(address: VolumeAddress, reason: String)
   /// The unit was reached and refused: it has no such volume, or not for this host. Asking again
   /// does not help.
   case refused(address: VolumeAddress, reason: String)
@@ -28,6 +31,9 @@ public enum RemoteVolumeError: Error, Sendable, CustomStringConvertible {
     switch self {
     case .resource(let words): words
     case .unreachable(_, let reason), .refused(_, let reason), .unproven(_, let reason): reason
+    case .turnedAway(let address, let reason):
+      "expected \(address) to take this host, but it hung up: \(reason); it may have as many "
+        + "connections as it takes, or have ended: see its log, and try again later or allow more time"
     case .timedOut(let address, let after, let reason):
       "gave up on \(address) after \(Self.seconds(after)), because \(reason); "
         + "start the unit, or allow more time"
@@ -53,6 +59,9 @@ public enum RemoteVolumeError: Error, Sendable, CustomStringConvertible {
     // Without a word it was no judgement, but an end in between.
     case .connect(.rejected(let words)) where !words.isEmpty:
       .refused(address: address, reason: error.description)
+    case .lost(let words): .turnedAway(address: address, reason: words)
+    case .connect(.turnedAway):
+      .turnedAway(address: address, reason: "the connection was reset before it was answered")
     default: .unreachable(address: address, reason: error.description)
     }
   }

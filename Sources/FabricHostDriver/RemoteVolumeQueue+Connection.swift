@@ -163,10 +163,10 @@ extension RemoteVolumeQueue {
       if wasProven {
         connect()
       } else {
-        attemptFailed(.unreachable(address: address, reason: reason))
+        attemptFailed(.turnedAway(address: address, reason: reason))
       }
     case .connecting:
-      attemptFailed(.unreachable(address: address, reason: reason))
+      attemptFailed(.turnedAway(address: address, reason: reason))
     case .failed, .closed: break
     }
   }
@@ -194,7 +194,7 @@ extension RemoteVolumeQueue {
     if info == nil {
       // Later a refusal may heal: the unit may be on its way to be what it was.
       if case .refused = error { return fail(error) }
-      if !options.isPatientAtFirst { return fail(error) }
+      if !mayTryAgainAtFirst(after: error) { return fail(error) }
     }
     var generator = SystemRandomNumberGenerator()
     let wait = backoff.next(using: &generator)
@@ -202,6 +202,15 @@ extension RemoteVolumeQueue {
       "attempt \(backoff.attemptCount), next in \(RemoteVolumeError.seconds(wait)), "
         + "because \(reason)")
     timer?.reconnectAt = .now + wait
+  }
+
+  /// Whether a first attempt has another behind it: where the user is patient, and, for as long as
+  /// one attempt may take, where the unit was there and hung up. In a flood of strangers it does so
+  /// with who was unlucky.
+  private func mayTryAgainAtFirst(after error: RemoteVolumeError) -> Bool {
+    if options.isPatientAtFirst { return true }
+    guard case .turnedAway = error else { return false }
+    return .now < lostAt + options.attemptTimeout
   }
 
   /// Gives up: everything ends, now and later.

@@ -35,7 +35,8 @@ public final class RemoteVolumeQueue {
     public var timeout: Duration?
     /// Goes on also when the very first attempt to connect fails.
     public var isPatientAtFirst = false
-    /// The longest that one attempt to connect may take.
+    /// The longest that one attempt to connect may take. So long a first one is repeated when the
+    /// unit hangs up on it.
     public var attemptTimeout: Duration = .seconds(5)
     public var backoff = Backoff()
     /// Told of losses and attempts, one line each.

@@ -1,6 +1,7 @@
 import FabricCompletion
 public import FabricIOProtocol
 public import FabricMessaging
+import FabricPlatform
 import FabricStorage
 public import FabricVerbs
 import FabricWire
@@ -14,6 +15,8 @@ public enum VolumeDiscovery {
     public let volumes: [VolumeEntry.Volume]
   }
 
+  /// A unit that hangs up is asked again until the time is over.
+  ///
   /// - Parameters:
   ///   - key: as in `RemoteVolumeQueue.Options`.
   ///   - timeout: for all of it.
@@ -36,11 +39,29 @@ public enum VolumeDiscovery {
       service.stop()
       throw .resource(error.description)
     }
-    let result: Result<Listing, RemoteVolumeError> = await withCheckedContinuation { continuation in
-      let inquiry = Inquiry(address) { continuation.resume(returning: $0) }
-      service.execute {
-        inquiry.begin(endpoint, hostName: key?.name ?? hostName, key: key, timeout: timeout)
+    let end = MonotonicTime.now + timeout
+    var backoff = Backoff()
+    var generator = SystemRandomNumberGenerator()
+    var result: Result<Listing, RemoteVolumeError>
+    var hungUp: Result<Listing, RemoteVolumeError>?
+    while true {
+      let rest = Duration.nanoseconds(end.nanoseconds(since: .now))
+      result = await withCheckedContinuation { continuation in
+        let inquiry = Inquiry(address) { continuation.resume(returning: $0) }
+        service.execute {
+          inquiry.begin(endpoint, hostName: key?.name ?? hostName, key: key, timeout: rest)
+        }
       }
+      // As with volumes: who was unlucky in a flood asks again. That it was hung up on tells more
+      // than that the last attempt had no time left.
+      guard case .failure(.turnedAway) = result else {
+        if let hungUp, case .failure = result, end <= .now { result = hungUp }
+        break
+      }
+      hungUp = result
+      let wait = backoff.next(using: &generator)
+      guard .now + wait < end else { break }
+      try? await Task.sleep(for: wait)
     }
     await withCheckedContinuation { continuation in
       service.execute {
@@ -125,7 +146,9 @@ private final class Inquiry: ChannelHandler, @unchecked Sendable {
     }
   }
 
-  func channel(_ channel: Channel, closed reason: ChannelCloseReason) { fail("\(reason)") }
+  func channel(_ channel: Channel, closed reason: ChannelCloseReason) {
+    end(.failure(.turnedAway(address: address, reason: "\(reason)")))
+  }
 
   private func fail(_ reason: String) {
     end(.failure(.unreachable(address: address, reason: reason)))

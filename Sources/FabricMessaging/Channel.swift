@@ -229,7 +229,9 @@ public final class Channel: CompletionHandler, @unchecked Sendable {
     }
     switch role {
     case .initiator(let completed)?:
-      completed(.failure(openFailure ?? .lost(reason.description)))
+      completed(
+        .failure(
+          openFailure ?? .lost("the connection ended before the channel was open: \(reason)")))
     case .acceptor(_, _, let refused)?:
       if wasOpening, options.keys != nil, reason != .local {
         refused(peer, told(reason.description))

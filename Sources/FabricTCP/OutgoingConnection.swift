@@ -39,18 +39,20 @@ final class OutgoingConnection: EventSource, @unchecked Sendable {
   private let target: FabricAddress
   private let privateData: [UInt8]
   private let deadline: MonotonicTime
+  private let timeout: Duration
   private let options: TCPOptions
   private let events: EventChannel
   private let state: Mutex<State>
 
   private init(
     _ queuePair: TCPQueuePair, to target: FabricAddress, _ addresses: [InternetAddress],
-    privateData: [UInt8], deadline: MonotonicTime, options: TCPOptions, events: EventChannel
+    privateData: [UInt8], timeout: Duration, options: TCPOptions, events: EventChannel
   ) {
     self.queuePair = queuePair
     self.target = target
     self.privateData = privateData
-    self.deadline = deadline
+    self.timeout = timeout
+    deadline = .now + timeout
     self.options = options
     self.events = events
     state = Mutex(State(addresses: Self.alternating(addresses)[...]))
@@ -58,10 +60,10 @@ final class OutgoingConnection: EventSource, @unchecked Sendable {
 
   static func start(
     _ queuePair: TCPQueuePair, to target: FabricAddress, _ addresses: [InternetAddress],
-    privateData: [UInt8], deadline: MonotonicTime, options: TCPOptions, events: EventChannel
+    privateData: [UInt8], timeout: Duration, options: TCPOptions, events: EventChannel
   ) {
     OutgoingConnection(
-      queuePair, to: target, addresses, privateData: privateData, deadline: deadline,
+      queuePair, to: target, addresses, privateData: privateData, timeout: timeout,
       options: options, events: events
     ).tryNext()
   }
@@ -107,7 +109,7 @@ final class OutgoingConnection: EventSource, @unchecked Sendable {
     case .timedOut, .hostUnreachable, .networkUnreachable:
       .unreachable("expected to reach \(target.endpoint), got \"\(error)\": check the network")
     case .connectionReset:
-      .unreachable(
+      .turnedAway(
         "the listener at \(target.endpoint) turned this connection away before it answered: it may "
           + "have as many as it takes; try again later")
     default: .system(error, doing: "connecting to \(target.endpoint)")
@@ -244,7 +246,7 @@ final class OutgoingConnection: EventSource, @unchecked Sendable {
     }
     fail(
       .timedOut(
-        "expected an answer from \(target.endpoint) within \(options.startUpTimeout), got none: is an I/O unit there?"
+        "expected an answer from \(target.endpoint) within \(timeout), got none: is an I/O unit there?"
       ))
   }
 

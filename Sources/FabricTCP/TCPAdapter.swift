@@ -117,7 +117,7 @@ public final class TCPAdapter: Adapter {
       throw .invalidState
     }
     OutgoingConnection.start(
-      queuePair, to: address, addresses, privateData: privateData, deadline: .now + timeout,
+      queuePair, to: address, addresses, privateData: privateData, timeout: timeout,
       options: options, events: events)
   }
 

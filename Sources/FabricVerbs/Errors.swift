@@ -77,6 +77,9 @@ public enum ConnectError: Error, Equatable, Sendable, CustomStringConvertible {
   case addressInUse(String)
   /// Nobody listens there.
   case unreachable(String)
+  /// The listener hung up before it answered: it may have as many connections as it takes. Trying
+  /// again may help.
+  case turnedAway(String)
   /// The listener refused, with its private data.
   case rejected([UInt8])
   /// Somebody listens there who does not speak this fabric, or another version of it.
@@ -92,7 +95,7 @@ public enum ConnectError: Error, Equatable, Sendable, CustomStringConvertible {
   public var description: String {
     switch self {
     case .invalidAddress(let words), .addressInUse(let words), .unreachable(let words),
-      .protocolMismatch(let words), .timedOut(let words):
+      .turnedAway(let words), .protocolMismatch(let words), .timedOut(let words):
       words
     case .rejected(let data):
       data.isEmpty

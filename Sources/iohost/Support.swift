@@ -14,7 +14,7 @@ extension ToolFailure {
     let code: Int32 =
       switch error {
       case .resource: 71
-      case .unreachable, .refused, .volumeChanged: 69
+      case .unreachable, .turnedAway, .refused, .volumeChanged: 69
       case .unproven: 77
       case .timedOut: 75
       case .notWholeBlocks: 64
@@ -204,7 +204,11 @@ struct ConnectionOptions: ParsableArguments {
         return try await VolumeDiscovery.list(
           unit, adapter: adapter, hostName: host, key: key, timeout: min(.seconds(5), rest))
       } catch {
-        guard case .unreachable(_, let reason) = error else { throw error }
+        let reason: String
+        switch error {
+        case .unreachable(_, let words), .turnedAway(_, let words): reason = words
+        default: throw error
+        }
         let next = ContinuousClock.now + backoff.next(using: &random)
         if next >= end {
           try? await Task.sleep(until: end)

@@ -92,7 +92,7 @@ struct DoorTests {
         return client.failed.count == turn
       }
       #expect(listener.turnedAwayCount == turn)
-      guard case .unreachable(let words) = client.failed[turn - 1] else {
+      guard case .turnedAway(let words) = client.failed[turn - 1] else {
         throw client.failed[turn - 1]
       }
       #expect(words.contains("try again later"), "\(words)")

@@ -24,7 +24,7 @@ struct SeveralAddressesTests {
     let queuePair = try #require(try side.makeQueuePair() as? TCPQueuePair)
     #expect(queuePair.transition(from: .initialized, to: .readyToReceive))
     OutgoingConnection.start(
-      queuePair, to: Self.name, places, privateData: [], deadline: .now + .seconds(5),
+      queuePair, to: Self.name, places, privateData: [], timeout: .seconds(5),
       options: TCPOptions(), events: try #require(side.events as? EventChannel))
   }
 

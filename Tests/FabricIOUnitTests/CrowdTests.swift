@@ -1,0 +1,94 @@
+import FabricHostDriver
+import FabricIOProtocol
+import FabricIOUnit
+import FabricPlatform
+import FabricStorage
+import FabricTCP
+import FabricVerbs
+import Testing
+
+@Suite("A unit whose places are taken", .timeLimit(.minutes(5)))
+struct CrowdTests {
+  /// A unit over TCP with one place for each address, and a stranger in it.
+  private final class FullUnit {
+    let server: IOUnitServer
+    var stranger: StreamSocket?
+    var address: VolumeAddress { VolumeAddress(unit: server.address, volumeName: "m") }
+
+    init() async throws {
+      var options = TCPOptions()
+      options.connectionsPerAddress = 1
+      let fabric = try UnitFabric(try TCPAdapter(options))
+      let layer = CommonLayer()
+      try layer.add(Volume(name: "m", store: fabric.makeMemoryStore(byteCount: 1 << 20)))
+      server = try IOUnitServer(
+        layer: layer, fabric: fabric,
+        address: FabricAddress(fabric: "tcp", endpoint: "127.0.0.1:0"))
+      let place = try #require(InternetAddress.resolve(server.address.endpoint).first)
+      let stranger = try StreamSocket.connect(to: place)
+      self.stranger = stranger
+      var answer: [UInt8] = []
+      let request = Array("MPA ID Req Frame".utf8) + [0x40, 1, 0, 0]
+      while stranger.connectError != nil || stranger.send(request) != .bytes(request.count) {
+        try await Task.sleep(for: .milliseconds(1))
+      }
+      while stranger.receive(into: &answer, limit: 64) == .wouldBlock {
+        try await Task.sleep(for: .milliseconds(1))
+      }
+      try #require(!answer.isEmpty)
+    }
+
+    deinit { server.stop() }
+  }
+
+  @Test("IW-37: a host that is turned away asks again for a while, and gets in when there is room")
+  func asksAgain() async throws {
+    let unit = try await FullUnit()
+    let lines = Lines()
+    var options = RemoteVolume.Options()
+    options.log = { lines.add($0) }
+    let address = unit.address
+    async let attached = RemoteVolume.attach(address, adapter: TCPAdapter(), options: options)
+    while !lines.values.contains(where: { $0.contains("attempt 3, next in") }) {
+      try await Task.sleep(for: .milliseconds(5))
+    }
+    unit.stranger = nil
+    let volume = try await attached
+    #expect(try await volume.read(block: 0, count: 1).count == 4096)
+    await volume.close()
+  }
+
+  @Test("A host that stays shut out is told where, what likely happened and what to do")
+  func shutOut() async throws {
+    let unit = try await FullUnit()
+    var options = RemoteVolume.Options()
+    options.attemptTimeout = .seconds(1)
+    let (address, attempt) = (unit.address, options)
+    let error = await #expect(throws: RemoteVolumeError.self) {
+      try await RemoteVolume.attach(address, adapter: TCPAdapter(), options: attempt)
+    }
+    let listing = await #expect(throws: RemoteVolumeError.self) {
+      try await VolumeDiscovery.list(
+        VolumeAddress(unit: address.unit, volumeName: ""), adapter: TCPAdapter(),
+        timeout: .seconds(2))
+    }
+    for words in [error?.description ?? "", listing?.description ?? ""] {
+      for part in ["fabric+tcp://127.0.0.1:", "as many connections as it takes", "try again later"]
+      {
+        #expect(words.contains(part), "\(words)")
+      }
+    }
+    #expect(unit.stranger != nil)
+  }
+
+  @Test("Discovery that is turned away asks again, too")
+  func discovery() async throws {
+    let unit = try await FullUnit()
+    let address = VolumeAddress(unit: unit.address.unit, volumeName: "")
+    async let listing = VolumeDiscovery.list(
+      address, adapter: TCPAdapter(), timeout: .seconds(20))
+    try await Task.sleep(for: .milliseconds(200))
+    unit.stranger = nil
+    #expect(try await listing.volumes.map(\.name) == ["m"])
+  }
+}
