@@ -26,7 +26,10 @@ public enum KeyFile {
       throw Refusal(path: path, detail: words(for: error))
     }
     var keys: [PresharedKey] = []
-    let lines = text.split(omittingEmptySubsequences: false, whereSeparator: \.isNewline)
+    // Some editors put a mark of UTF-8 in front of a file.
+    let mark = text.unicodeScalars.prefix { $0 == "\u{FEFF}" }
+    let lines = text[mark.endIndex...].split(
+      omittingEmptySubsequences: false, whereSeparator: \.isNewline)
     for (index, line) in lines.enumerated() {
       guard let key = try key(on: line, number: index + 1, of: path) else { continue }
       guard !keys.contains(where: { $0.name == key.name }) else {
@@ -64,6 +67,12 @@ public enum KeyFile {
         detail: "expected NAME SECRET on line \(number), found \(parts.count) "
           + "word\(parts.count == 1 ? "" : "s")")
     }
+    guard !isMistypedHexadecimal(parts[1]) else {
+      throw Refusal(
+        path: path,
+        detail: "expected an even number of hexadecimal digits on line \(number), found other "
+          + "characters among them or one too few: copy the secret again")
+    }
     guard let secret = secret(String(parts[1])) else {
       throw Refusal(
         path: path,
@@ -75,6 +84,14 @@ public enum KeyFile {
     } catch {
       throw Refusal(path: path, detail: "line \(number): \(error)")
     }
+  }
+
+  /// Whether nine of ten characters and more are hexadecimal digits, and yet it is none: a third of
+  /// base64's are such digits, so that a random secret in base64 does not look like this.
+  private static func isMistypedHexadecimal(_ text: Substring) -> Bool {
+    let digitCount = text.count { $0.isASCII && $0.isHexDigit }
+    let isWhole = digitCount == text.count && digitCount % 2 == 0
+    return !isWhole && !text.contains("=") && digitCount >= 16 && digitCount * 10 >= text.count * 9
   }
 
   /// Hexadecimal where every character is such a digit and they are even in number; else base64.

@@ -3,11 +3,27 @@ public import ArgumentParser
 extension ParsableCommand {
   /// Reads the command line and returns the command that it names. Ends the process when there is
   /// none: with what was asked for, such as help, or with one line that says what is wrong.
-  public static func commandFromArguments() -> any ParsableCommand {
+  ///
+  /// - Parameter repeatable: options that may be given more than once, such as `--volume`. Of any
+  ///   other the argument parser would take the last one without a word.
+  public static func commandFromArguments(repeatable: Set<String> = []) -> any ParsableCommand {
     Output.fillGaps()
     do {
+      try checkTwice(CommandLine.arguments.dropFirst(), repeatable)
       return try parseAsRoot()
     } catch { end(because: error) }
+  }
+
+  private static func checkTwice(
+    _ arguments: ArraySlice<String>, _ repeatable: Set<String>
+  ) throws(ToolFailure) {
+    var seen: Set<String> = []
+    for argument in arguments.prefix(while: { $0 != "--" }) where argument.hasPrefix("--") {
+      let name = String(argument.prefix { $0 != "=" })
+      guard seen.insert(name).inserted || repeatable.contains(name) else {
+        throw ToolFailure(64, "expected \(name) once, got it more than once; leave one out")
+      }
+    }
   }
 
   /// Ends the process with what an error asks for: help or the version, or one line and a code.

@@ -16,8 +16,10 @@ public enum RemoteVolumeError: Error, Sendable, CustomStringConvertible {
   case refused(address: VolumeAddress, reason: String)
   /// The unit and this host have not both proven a key that both have. Asking again does not help.
   case unproven(address: VolumeAddress, reason: String)
-  /// No connection, or no answer, for as long as it was told to wait.
+  /// No connection for as long as it was told to wait.
   case timedOut(address: VolumeAddress, after: Duration, reason: String)
+  /// The connection seems to stand, and a request got no answer for as long as it was told to wait.
+  case unanswered(address: VolumeAddress, after: Duration)
   /// What answers now is not the volume that was attached.
   case volumeChanged(address: VolumeAddress, detail: String)
   /// The volume was closed.
@@ -37,6 +39,10 @@ public enum RemoteVolumeError: Error, Sendable, CustomStringConvertible {
     case .timedOut(let address, let after, let reason):
       "gave up on \(address) after \(Self.seconds(after)), because \(reason); "
         + "start the unit, or allow more time"
+    case .unanswered(let address, let after):
+      "gave up on \(address) after \(Self.seconds(after)), because a request has no answer, though the "
+        + "connection is not known to be lost; see whether the unit or the disk under the volume hangs, or "
+        + "allow more time"
     case .volumeChanged(let address, let detail):
       "expected \(address) to be the volume that was attached, \(detail); "
         + "check what is served there, then attach it again"
@@ -62,7 +68,9 @@ public enum RemoteVolumeError: Error, Sendable, CustomStringConvertible {
     case .lost(let words): .turnedAway(address: address, reason: words)
     case .connect(.turnedAway):
       .turnedAway(address: address, reason: "the connection was reset before it was answered")
-    default: .unreachable(address: address, reason: error.description)
+    // The adapter's words name the place already.
+    case .connect: .unreachable(address: address, reason: error.description)
+    default: .unreachable(address: address, reason: "\(address): \(error)")
     }
   }
 

@@ -68,7 +68,7 @@ extension RemoteVolumeQueue {
         try UnitOpening(decoding: channel.peerGreeting), address: address)
     } catch {
       dropLink()
-      return fail(.unreachable(address: address, reason: error.description))
+      return fail(.unreachable(address: address, reason: "\(address): \(error)"))
     }
     if let change = info.flatMap({ change(from: $0, to: found) }) {
       dropLink()

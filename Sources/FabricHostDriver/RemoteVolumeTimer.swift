@@ -82,10 +82,7 @@ final class RemoteVolumeTimer: ProgressSource {
       for index in 0..<queue.slots.count where queue.slots[index].isTaken {
         let since = MonotonicTime(nanoseconds: queue.slots[index].submitted)
         guard now.nanoseconds(since: since) >= limit &+ interval.nanoseconds else { continue }
-        queue.fail(
-          .timedOut(
-            address: queue.address, after: timeout,
-            reason: "a request has no answer, though the connection is not known to be lost"))
+        queue.fail(.unanswered(address: queue.address, after: timeout))
         return true
       }
       return false

@@ -108,7 +108,7 @@ private final class Inquiry: ChannelHandler, @unchecked Sendable {
         do {
           unitName = try UnitOpening(decoding: channel.peerGreeting).unitName
           ask(channel)
-        } catch { end(.failure(.unreachable(address: address, reason: "\(error)"))) }
+        } catch { end(.failure(.unreachable(address: address, reason: "\(address): \(error)"))) }
       case .failure(let error):
         end(.failure(.opening(error, of: address)))
       }
@@ -151,7 +151,7 @@ private final class Inquiry: ChannelHandler, @unchecked Sendable {
   }
 
   private func fail(_ reason: String) {
-    end(.failure(.unreachable(address: address, reason: reason)))
+    end(.failure(.unreachable(address: address, reason: "\(address): \(reason)")))
   }
 
   private func end(_ result: Result<VolumeDiscovery.Listing, RemoteVolumeError>) {

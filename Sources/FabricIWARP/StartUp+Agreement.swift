@@ -45,7 +45,8 @@ extension StartUp.Failure {
   init(_ malformed: StartFrame.Malformed, as kind: StartFrame.Kind) {
     let came =
       switch malformed {
-      case .key: "bytes that begin otherwise: the peer speaks another protocol"
+      case .key:
+        "bytes that begin otherwise: the peer speaks another protocol than iWARP; check host and port"
       case .revision(let revision): "revision \(revision), which this side does not speak"
       case .privateDataTooLong(let count):
         "\(count) bytes of private data, where \(StartFrame.maximumPrivateDataByteCount) are the most"
@@ -70,7 +71,8 @@ extension StartUp.Failure {
 
   static func late(_ kind: StartFrame.Kind, byteCount: Int) -> Self {
     Self(
-      "expected \(kind.words) before the deadline, got \(byteCount) bytes of it: is this an iWARP port?",
+      "expected \(kind.words) before the deadline, got \(byteCount) bytes of it: check that the port is "
+        + "one of iWARP, and that the peer is not stopped",
       nil)
   }
 

@@ -12,13 +12,17 @@ public struct InternetAddress: Hashable, Sendable, CustomStringConvertible {
   init(_ raw: fabric_internet_address) {
     var raw = raw
     let isV4 = unsafe fabric_address_family(&raw) == fabric_family_v4
-    host = unsafe [UInt8](unsafeUninitializedCapacity: 16) { buffer, count in
+    let bytes = unsafe [UInt8](unsafeUninitializedCapacity: 16) { buffer, count in
       unsafe fabric_address_host(&raw, buffer.baseAddress!)
       count = isV4 ? 4 : 16
     }
+    // IPv4 within IPv6 is IPv4: our sockets of IPv6 are for that alone. (RFC 4291 section 2.5.5.2)
+    host = bytes.starts(with: Self.mappedPrefix) ? Array(bytes.suffix(4)) : bytes
     port = unsafe fabric_address_port(&raw)
-    scope = isV4 ? 0 : unsafe fabric_address_scope(&raw)
+    scope = host.count == 4 ? 0 : unsafe fabric_address_scope(&raw)
   }
+
+  private static let mappedPrefix = [UInt8](repeating: 0, count: 10) + [0xff, 0xff]
 
   /// The same host with another port.
   public func with(port: UInt16) -> InternetAddress {
@@ -38,14 +42,10 @@ public struct InternetAddress: Hashable, Sendable, CustomStringConvertible {
 
   var family: CInt { host.count == 4 ? fabric_family_v4 : fabric_family_v6 }
 
-  /// Whether it is this machine talking to itself: 127.0.0.0/8, ::1, or the former within IPv6.
+  /// Whether it is this machine talking to itself: 127.0.0.0/8 or ::1.
   public var isLoopback: Bool {
     if host.count == 4 { return host[0] == 127 }
-    if host.prefix(10).allSatisfy({ $0 == 0 }) {
-      if host[10] == 0xff && host[11] == 0xff { return host[12] == 127 }
-      return host[10..<15].allSatisfy { $0 == 0 } && host[15] == 1
-    }
-    return false
+    return host.prefix(15).allSatisfy { $0 == 0 } && host[15] == 1
   }
 
   /// The host alone, as text.
@@ -88,6 +88,11 @@ public struct InternetAddress: Hashable, Sendable, CustomStringConvertible {
         description: "expected an IPv6 address in brackets, as [::1]:4420, got \"\(text)\"")
     }
     guard !host.isEmpty else { throw Malformed(description: form) }
+    guard host != "*" else {
+      throw Malformed(
+        description: "expected a host, got \"\(text)\": 0.0.0.0 is every address of IPv4, [::] "
+          + "every one of IPv6")
+    }
     return (String(host), port)
   }
 

@@ -165,7 +165,7 @@ final class OutgoingConnection: EventSource, @unchecked Sendable {
       case .established(let agreement, let data):
         return established(socket, agreement, data, early: bytes)
       case .rejected(let data): return fail(.rejected(data))
-      case .failed(let failure): return fail(.protocolMismatch("\(target): \(failure)"))
+      case .failed(let failure): return fail(.protocolMismatch("\(target.endpoint): \(failure)"))
       case .requested: return
       case nil:
         bytes.removeAll()
@@ -244,10 +244,23 @@ final class OutgoingConnection: EventSource, @unchecked Sendable {
       }
       return
     }
-    fail(
-      .timedOut(
-        "expected an answer from \(target.endpoint) within \(timeout), got none: is an I/O unit there?"
-      ))
+    fail(.timedOut(lateness(at: now)))
+  }
+
+  /// What has not come in time.
+  private func lateness(at now: MonotonicTime) -> String {
+    let failure: StartUp.Failure? = state.withLock { state in
+      guard case .starting(var start) = state.phase else { return nil }
+      start.timePassed(now)
+      guard case .failed(let failure) = start.nextEffect() else { return nil }
+      return failure
+    }
+    guard let failure else {
+      return
+        "expected an answer from \(target.endpoint) within \(timeout), got none: check host and "
+        + "port, and what filters the network between"
+    }
+    return "\(target.endpoint) takes connections, but within \(timeout): \(failure)"
   }
 
   private func isNextDue(at now: MonotonicTime) -> Bool {

@@ -49,6 +49,11 @@ struct CommonOptions: ParsableArguments {
       throw ValidationError(
         "expected --fabric \(FabricChoice.names.joined(separator: " or ")), got \(fabric)")
     }
+    guard !direct || fabric == "shm" else {
+      throw ValidationError(
+        "expected --direct with --fabric shm, which alone knows it, got \(fabric); leave --direct out"
+      )
+    }
     guard seconds > 0, seconds <= 3600 else {
       throw ValidationError("expected more than 0 and at most 3600 seconds, got \(seconds)")
     }

@@ -11,11 +11,16 @@ final class LocalFile: Sendable {
   private let descriptor: Descriptor
   /// nil for a stream.
   let byteCount: UInt64?
+  /// Whether it was made to be written.
+  private let isNew: Bool
 
-  private init(_ path: String, _ descriptor: consuming Descriptor, byteCount: UInt64?) {
+  private init(
+    _ path: String, _ descriptor: consuming Descriptor, byteCount: UInt64?, isNew: Bool = false
+  ) {
     self.path = path
     self.descriptor = descriptor
     self.byteCount = byteCount
+    self.isNew = isNew
   }
 
   /// Opens a file to be read.
@@ -40,13 +45,33 @@ final class LocalFile: Sendable {
     if unsafe stat(path, &info) == 0, info.st_mode & S_IFMT != S_IFDIR, !hasPlaces(info) {
       return LocalFile(path, try open(path, O_WRONLY), byteCount: nil)
     }
+    let isNew = unsafe access(path, F_OK) != 0
     let descriptor = try open(path, O_RDWR | O_CREAT)
     let number = descriptor.rawValue
     let isRegular = unsafe fstat(number, &info) == 0 && info.st_mode & S_IFMT == S_IFREG
+    let file = LocalFile(path, descriptor, byteCount: byteCount, isNew: isNew)
     if isRegular, ftruncate(number, off_t(byteCount)) != 0 {
-      throw ToolFailure(66, "expected room for \(byteCount) bytes at \(path), got \(Errno.current)")
+      let error = Errno.current
+      if isNew { FileKind.remove(path) }
+      throw ToolFailure(66, "expected room for \(byteCount) bytes at \(path), got \(error)")
     }
-    return LocalFile(path, descriptor, byteCount: byteCount)
+    return file
+  }
+
+  /// Fills a file that `writing` has opened. When that fails, a file that was made for it goes, and
+  /// of another the failure says that it is incomplete: by its size nobody would know.
+  func filling(_ body: () async throws -> Void) async throws {
+    do {
+      try await body()
+    } catch {
+      guard byteCount != nil else { throw error }
+      if isNew {
+        FileKind.remove(path)
+        throw error
+      }
+      let failure = ToolFailure(anything: error)
+      throw ToolFailure(failure.code, "\(failure.words); \(path) is incomplete")
+    }
   }
 
   /// Whether bytes of it have places, as those of files and disks.

@@ -16,11 +16,21 @@ extension ToolFailure {
       case .resource: 71
       case .unreachable, .turnedAway, .refused, .volumeChanged: 69
       case .unproven: 77
-      case .timedOut: 75
+      case .timedOut, .unanswered: 75
       case .notWholeBlocks: 64
       case .closed, .failed: 74
       }
     self.init(code, error.description)
+  }
+
+  /// Whatever went wrong, with its code.
+  init(anything error: any Error) {
+    switch error {
+    case let error as ToolFailure: self = error
+    case let error as RemoteVolumeError: self.init(error)
+    case let error as VolumeAddress.ParsingError: self.init(64, error.description)
+    default: self.init(74, "\(error)")
+    }
   }
 }
 
@@ -29,19 +39,9 @@ func reporting(_ body: () async throws -> Void) async {
   // A reader of our output that has seen enough ends us quietly, as it ends any filter.
   signal(SIGPIPE, SIG_DFL)
   Interruption.endsAtOnce()
-  let failure: ToolFailure
   do {
-    return try await body()
-  } catch let error as ToolFailure {
-    failure = error
-  } catch let error as RemoteVolumeError {
-    failure = ToolFailure(error)
-  } catch let error as VolumeAddress.ParsingError {
-    failure = ToolFailure(64, error.description)
-  } catch {
-    failure = ToolFailure(74, "\(error)")
-  }
-  failure.exit()
+    try await body()
+  } catch { ToolFailure(anything: error).exit() }
 }
 
 /// ^C: connections are closed by the system, and the unit frees what was ours.
@@ -107,13 +107,19 @@ struct ConnectionOptions: ParsableArguments {
 
   /// The adapter of an address's fabric.
   func adapter(for address: VolumeAddress) throws(ToolFailure) -> any Adapter {
-    try FabricChoice(isDirect: direct, checksums: tcp.checksums)
+    guard !direct || address.unit.fabric == "shm" else {
+      throw ToolFailure(
+        64, "expected --direct with a volume over shared memory, got \(address); leave --direct out"
+      )
+    }
+    return try FabricChoice(isDirect: direct, checksums: tcp.checksums)
       .adapter(for: address.unit.fabric)
   }
 
   func validate() throws {
     if let timeout, !(timeout > 0 && timeout < 1e9) {
-      throw ValidationError("expected --timeout of more than 0 seconds, got \(timeout)")
+      throw ValidationError(
+        "expected --timeout of more than 0 and less than 1000000000 seconds, got \(timeout)")
     }
     if let hostName, !(1...64).contains(hostName.utf8.count) {
       throw ValidationError(
@@ -152,7 +158,8 @@ struct ConnectionOptions: ParsableArguments {
     if let timeout {
       options.timeout = .seconds(timeout)
       options.isPatientAtFirst = true
-      options.attemptTimeout = min(.seconds(5), .seconds(timeout))
+      // An attempt ends before all does: what it came to is the reason that is told.
+      options.attemptTimeout = .seconds(min(5, timeout * 0.75))
     }
     if let hostName { options.hostName = hostName }
     options.log = { Output.error($0) }

@@ -28,15 +28,17 @@ struct Read: AsyncParsableCommand {
       let step = UInt64(Pieces.byteCount) / UInt64(info.blockByteCount)
       var place = block
       // In order: the output may be a stream.
-      while place < block + count {
-        let now = min(step, block + count - place)
-        try await volume.read(block: place, count: now, into: buffer)
-        try unsafe buffer.withBytes { bytes in
-          let part = unsafe UnsafeRawBufferPointer(
-            rebasing: bytes.prefix(Int(now) * Int(info.blockByteCount)))
-          try unsafe file.write(part, at: (place - block) * UInt64(info.blockByteCount))
+      try await file.filling {
+        while place < block + count {
+          let now = min(step, block + count - place)
+          try await volume.read(block: place, count: now, into: buffer)
+          try unsafe buffer.withBytes { bytes in
+            let part = unsafe UnsafeRawBufferPointer(
+              rebasing: bytes.prefix(Int(now) * Int(info.blockByteCount)))
+            try unsafe file.write(part, at: (place - block) * UInt64(info.blockByteCount))
+          }
+          place += now
         }
-        place += now
       }
       await volume.close()
     }
@@ -205,17 +207,19 @@ struct Copy: AsyncParsableCommand {
     }
     let progress = Progress("copying ", total: info.byteCount, isQuiet: json)
     let block = UInt64(info.blockByteCount)
-    try await Pieces.forEach(of: 0..<info.blockCount, on: volume, inOrder: isStream) {
-      buffer, piece in
-      let size = piece.count * Int(block)
-      try await volume.read(block: piece.lowerBound, count: UInt64(piece.count), into: buffer)
-      try unsafe buffer.withBytes { bytes in
-        let part = unsafe UnsafeRawBufferPointer(rebasing: bytes.prefix(size))
-        try unsafe file.write(part, at: piece.lowerBound * block)
+    try await file.filling {
+      try await Pieces.forEach(of: 0..<info.blockCount, on: volume, inOrder: isStream) {
+        buffer, piece in
+        let size = piece.count * Int(block)
+        try await volume.read(block: piece.lowerBound, count: UInt64(piece.count), into: buffer)
+        try unsafe buffer.withBytes { bytes in
+          let part = unsafe UnsafeRawBufferPointer(rebasing: bytes.prefix(size))
+          try unsafe file.write(part, at: piece.lowerBound * block)
+        }
+        progress.add(size)
       }
-      progress.add(size)
+      try file.synchronize()
     }
-    try file.synchronize()
     progress.finish()
     let seconds = progress.seconds
     if verify { try await compare(file, with: volume, 0..<info.blockCount) }

@@ -21,7 +21,7 @@ struct IOUnitTool: ParsableCommand {
     subcommands: [Serve.self, Key.self])
 
   static func main() {
-    var command = commandFromArguments()
+    var command = commandFromArguments(repeatable: ["--volume", "--listen", "--allow"])
     do { try command.run() } catch { end(because: error) }
   }
 }
@@ -136,6 +136,11 @@ struct Serve: ParsableCommand {
     }
     guard (1...1024).contains(depth) else {
       throw ToolFailure(64, "expected --depth of 1 to 1024, got \(depth)")
+    }
+    guard !direct || addresses.contains(where: { $0.fabric == "shm" }) else {
+      throw ToolFailure(
+        64,
+        "expected --listen shm:PATH with --direct, which is for shared memory alone; leave it out")
     }
     for argument in volume { try argument.check() }
     try checkTwice()

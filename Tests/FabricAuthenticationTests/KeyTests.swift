@@ -41,6 +41,12 @@ struct KeyTests {
     }
   }
 
+  @Test("A mark of UTF-8 in front of a file is no part of the first name")
+  func mark() throws {
+    let file = try Scratch("\u{FEFF}a \(Self.hexadecimal)\n")
+    #expect(try KeyFile.read(file.path).map(\.name) == ["a"])
+  }
+
   @Test("A fresh line is a key, and never the same")
   func fresh() throws {
     let lines = try ["nqn.host", "nqn.host"].map { try KeyFile.freshLine(name: $0) }
@@ -61,6 +67,10 @@ struct KeyTests {
       ("a \(hexadecimal)\na \(hexadecimal)\n", "comes again on line 2"),
       ("\(String(repeating: "n", count: 65)) \(hexadecimal)\n", "1 to 64 bytes"),
       ("a \(String(repeating: "00", count: 65))\n", "got 65"),
+      // Each would do as base64, or nearly.
+      ("a \(hexadecimal)0\n", "even number of hexadecimal digits on line 1"),
+      ("a \(hexadecimal.dropLast())g\n", "even number of hexadecimal digits on line 1"),
+      ("a \(hexadecimal)\(hexadecimal.dropLast())\n", "even number of hexadecimal digits"),
     ])
   func badFiles(_ text: String, _ words: String) throws {
     let file = try Scratch(text)
