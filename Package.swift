@@ -212,7 +212,8 @@ let package = Package(
       ],
       swiftSettings: ours),
     .testTarget(
-      name: "FabricRDMATests", dependencies: ["FabricPlatform", "FabricRDMA"], swiftSettings: ours),
+      name: "FabricRDMATests", dependencies: ["FabricPlatform", "FabricRDMA", "TestSupport"],
+      swiftSettings: ours),
     .testTarget(
       name: "FabricSimulatedTests",
       dependencies: ["FabricPlatform", "FabricSimulated", "FabricVerbs", "FabricVerbsContract"],

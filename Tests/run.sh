@@ -34,7 +34,9 @@ step models
 
 log=.build/test-output.txt
 mkdir -p .build
+built=
 if step swift build --build-tests; then
+  built=1
   echo "== swift test $*"
   swift test --skip-build "$@" 2>&1 | tee "$log"
   status=${PIPESTATUS[0]}
@@ -42,6 +44,24 @@ else
   echo "error: the build failed; no test ran" | tee "$log"
   status=1
 fi
+
+# What needs a kernel with modules, such as those of RDMA, runs in a guest that has one.
+guest_suite() {
+  local status
+  Tests/Guest/suite 2>&1 | tee "$guest_log"
+  status=${PIPESTATUS[0]}
+  case $status in
+  0) ;;
+  77) guest_skipped="the guest suite: $(sed -n 's/^guest: skipped: //p' "$guest_log" | tail -n 1)" ;;
+  # What failed in it is counted one by one.
+  *) grep -qaE '^guest [a-z]+: failed' "$guest_log" || return "$status" ;;
+  esac
+  return 0
+}
+guest_skipped=
+guest_log=.build/guest-output.txt
+: > "$guest_log"
+[ $# = 0 ] && [ -n "$built" ] && step guest_suite
 
 # Without arguments, which choose tests, the libraries' tests also run under the thread sanitizer.
 sanitized_log=.build/sanitizer-output.txt
@@ -63,13 +83,24 @@ fuzz_log=.build/fuzz-output.txt
 
 # One line for the end of each test, as Swift Testing prints them; a suite's and the run's own
 # lines begin otherwise. A name may hold anything, hence the anchors at both ends.
-ended() { grep -aE "^[^[:alnum:]]+ Test (case )?.* $1" "$log" | grep -avcE '^[^[:alnum:]]+ Test (run|case) '; }
-fuzzed=$(grep -c '^fuzz [a-z-]*: passed' "$fuzz_log")
-passed=$(($(ended 'passed after [0-9.]+ seconds') + fuzzed))
-failed=$(ended 'failed after [0-9.]+ seconds')
-skips=$(grep -aE '^[^[:alnum:]]+ (Test|Suite) .* skipped(:|\.|$)' "$log" | sed -E 's/^[^[:alnum:]]+ //')
-[ -n "$models_skipped" ] && skips=${skips:+$skips$'\n'}$models_skipped
-[ -n "$fuzz_skipped" ] && skips=${skips:+$skips$'\n'}$fuzz_skipped
+ended() {
+  grep -haE "^[^[:alnum:]]+ Test (case )?.* $1" "$log" "$guest_log" | grep -avcE '^[^[:alnum:]]+ Test (run|case) '
+}
+# And one for each check of the guest and each fuzzer. The check that runs Swift tests is those tests.
+checked() { grep -haE "^(guest|fuzz) [a-z-]+: $1" "$guest_log" "$fuzz_log" | grep -avc '^guest swift: passed'; }
+passed=$(($(ended 'passed after [0-9.]+ seconds') + $(checked passed)))
+failed=$(($(ended 'failed after [0-9.]+ seconds') + $(grep -aE '^guest [a-z-]+: failed' "$guest_log" | grep -avc '^guest swift')))
+# It counts for itself where it failed without one of them.
+if grep -qa '^guest swift: failed' "$guest_log" && ! grep -qaE '^[^[:alnum:]]+ Test .* failed after' "$guest_log"; then
+  failed=$((failed + 1))
+fi
+skips=$(grep -haE '^[^[:alnum:]]+ (Test|Suite) .* skipped(:|\.|$)' "$log" "$guest_log" | sed -E 's/^[^[:alnum:]]+ //')
+# Those that only the guest has were not skipped where it ran them.
+if grep -qa '^guest swift: ' "$guest_log"; then skips=$(grep -v ': "runs in the guest' <<< "$skips"); fi
+guest_skips=$(sed -nE 's/^guest ([a-z-]+): skipped: /the guest check \1: /p' "$guest_log")
+for words in "$models_skipped" "$guest_skipped" "$guest_skips" "$fuzz_skipped"; do
+  [ -n "$words" ] && skips=${skips:+$skips$'\n'}$words
+done
 skipped=$(printf '%s' "$skips" | grep -c '^')
 
 none_ran=
@@ -83,7 +114,7 @@ fi
 failed=$((failed + failed_steps))
 
 # What went wrong once more, where it is easily found: at the end.
-wrong=$(grep -ahE '^✘ Test .* recorded an issue|: (failed|crash)' "$log" "$sanitized_log" "$fuzz_log" 2> /dev/null)
+wrong=$(grep -ahE '^✘ Test .* recorded an issue|: (failed|crash)' "$log" "$guest_log" "$sanitized_log" "$fuzz_log" 2> /dev/null)
 echo
 if [ -n "$wrong" ]; then echo "Failed:"; printf '%s\n' "$wrong" | sed 's/^/  /'; fi
 if [ -n "$skips" ]; then echo "Skipped:"; printf '  %s\n' "$skips"
