@@ -4,7 +4,7 @@ import Synchronization
 
 extension CompletionService {
   /// One round on the calling thread: jobs, completions, sources, and from time to time connection
-  /// events. Never sleeps.
+  /// events. Never sleeps. (CS-10 to CS-12)
   ///
   /// - Returns: how much there was to do: completions, events, jobs and what sources report.
   @discardableResult
@@ -56,7 +56,7 @@ extension CompletionService {
     return count
   }
 
-  /// Polls each queue that no other thread polls, once, and dispatches what came.
+  /// Polls each queue that no other thread polls, once, and dispatches what came. (CS-11)
   func serveQueues(_ context: RoundContext) -> Int {
     let isShared = contexts.count > 1
     var served = 0

@@ -48,7 +48,7 @@ extension CompletionService {
     }
   }
 
-  /// The rearm rule: arm all, look at everything once more, and only then sleep.
+  /// The rearm rule: arm all, look at everything once more, and only then sleep. (CS-15)
   private func sleep(_ context: RoundContext, until: () -> Bool, deadline: MonotonicTime?) {
     isSleeping.store(true, ordering: .sequentiallyConsistent)
     defer { isSleeping.store(false, ordering: .sequentiallyConsistent) }

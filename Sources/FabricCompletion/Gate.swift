@@ -5,9 +5,9 @@ public import Synchronization
 ///
 /// Made for work that happens millions of times a second and changes that happen when a connection
 /// comes or goes: a worker pays two stores and two loads of its own cache line and a shared one;
-/// the updater pays a system call that makes all workers' stores visible.
+/// the updater pays a system call that makes all workers' stores visible. (CS-1, CS-2)
 ///
-/// After an update the workers that waited for its end go first, so updates cannot starve them.
+/// After an update the workers that waited for its end go first, so updates cannot starve them. (CS-3)
 @safe
 public final class Gate: @unchecked Sendable {
   /// Bits of `pending`.
@@ -19,7 +19,7 @@ public final class Gate: @unchecked Sendable {
     static let fences: UInt32 = 2
   }
 
-  /// Deferred updates that may wait at once.
+  /// Deferred updates that may wait at once. (CS-5)
   public static let maximumDeferredCount = 64
 
   /// On a cache line of its own, with nothing that changes more often.

@@ -166,6 +166,7 @@ extension Channel {
     return MonotonicTime(nanoseconds: (time.nanoseconds / step &+ 1) &* step)
   }
 
+  /// An interval has passed. (MS-11)
   private func beat() {
     silentBeatCount = hasHeardSinceBeat ? 0 : silentBeatCount + 1
     hasHeardSinceBeat = false

@@ -269,7 +269,7 @@ extension Channel {
     }
   }
 
-  /// The peer broke the protocol; that is data, and the end of this channel only.
+  /// The peer broke the protocol; that is data, and the end of this channel only. (MS-12)
   func violation(_ words: String) {
     let mismatch = "expected the messaging protocol, the peer sent \(words)"
     openFailure = openFailure ?? .protocolMismatch(mismatch)

@@ -193,6 +193,7 @@ public final class Channel: CompletionHandler, @unchecked Sendable {
   }
 
   /// Ends the channel in order: what was sent before arrives. `closed` follows.
+  /// (MS-10)
   public func close() {
     guard phase == .open else {
       if phase != .closed && phase != .closing { finish(.local) }

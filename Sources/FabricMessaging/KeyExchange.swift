@@ -38,7 +38,7 @@ struct KeyExchange {
 
   private func statement(_ step: Step) -> [UInt8] { Self.label + [step.rawValue] + transcript }
 
-  /// This side's proof, over all that was noted.
+  /// This side's proof, over all that was noted. (MS-15)
   func proof(_ step: Step) -> [UInt8] { key.code(of: statement(step)) }
 
   /// Notes the body of the message waited for, and judges the proof at its end.

@@ -7,7 +7,7 @@ import Synchronization
 /// shares to be written to.
 ///
 /// A segment lies at the owner's own address when that is free here, so that a pointer means the
-/// same on both sides; else elsewhere, and addresses are translated.
+/// same on both sides; else elsewhere, and addresses are translated. (SM-2)
 ///
 /// Threads: added to and looked up under the connection's lock of remote work.
 struct PeerMemory {
@@ -19,7 +19,7 @@ struct PeerMemory {
   }
 
   /// Segments that one peer may have; enough for pools of every kind, and a bound on what a
-  /// hostile peer makes us map.
+  /// hostile peer makes us map. (SM-3)
   static let limit = 1024
   /// Bytes that they may have together, so that no peer uses up this process's address space.
   static let byteLimit: UInt64 = 1 << 40

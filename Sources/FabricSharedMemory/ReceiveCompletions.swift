@@ -4,7 +4,7 @@ import FabricVerbs
 import FabricWire
 import Synchronization
 
-/// Carrying out what the peer asks, as the target.
+/// Carrying out what the peer asks, as the target. (SM-12, SM-20, SM-21)
 extension SharedMemoryQueuePair {
   /// What one record came to.
   private enum Outcome {
@@ -192,7 +192,7 @@ extension SharedMemoryQueuePair {
       }
       isWaitingForReceive = false
     }
-    // Whoever revokes a key waits for this lock, so the check and the copy are one.
+    // Whoever revokes a key waits for this lock, so the check and the copy are one. (SM-31)
     let status: WorkCompletionStatus = remoteWork.withLock { memory in
       if inlineByteCount == nil { prefetchNext(consumedLines &+ UInt64(lines), memory) }
       guard allows(fields, .remoteWrite) else { return .remoteAccessError }
@@ -231,6 +231,7 @@ extension SharedMemoryQueuePair {
   }
 
   /// Checks a read; the initiator fetches the bytes itself, and what follows waits until it has.
+  /// (SM-32)
   private func allowRead(_ fields: RecordFields, isInline: Bool) -> Outcome {
     guard !isInline else { return .refused(.remoteInvalidRequest, nil) }
     guard allows(fields, .remoteRead) else { return .refused(.remoteAccessError, nil) }
@@ -239,7 +240,7 @@ extension SharedMemoryQueuePair {
   }
 
   /// The checks of a key, in order: it exists, belongs to this connection, gives the right, and
-  /// covers the bytes without wrap.
+  /// covers the bytes without wrap. (SM-30)
   private func allows(_ fields: RecordFields, _ right: AccessRights) -> Bool {
     if fields.byteCount == 0 { return true }
     guard let record = remoteKeys.record(for: fields.remoteKey) else { return false }

@@ -14,7 +14,7 @@ extension SharedMemoryQueuePair {
     guard outstanding != 0 else { return start }
     let hasFailed = state == .error
     // Each look at the peer's word takes its line away from it: where nobody waits for a
-    // completion, there is time until half of the queue has ended.
+    // completion, there is time until half of the queue has ended. (SM-14)
     guard
       hasFailed || signaledCount.load(ordering: .relaxed) != retiredSignaledCount
         || outstanding > UInt64(truncatingIfNeeded: sendCapacity / 2)
@@ -61,7 +61,7 @@ extension SharedMemoryQueuePair {
   }
 
   /// Whether the peer's claim lies between its last one and the end of what was published; if not,
-  /// the queue pair fails and the next poll flushes what was posted.
+  /// the queue pair fails and the next poll flushes what was posted. (SM-22)
   @inline(__always)
   private func accept(consumed: UInt64, _ published: UInt64) -> Bool {
     let last = unsafe sendEntries[

@@ -62,6 +62,7 @@ extension SharedMemoryQueuePair {
   }
 
   /// Records of one post: the first one's word is stored last and publishes them all.
+  /// (SM-11)
   private struct Batch {
     var count = 0
     var firstLine: UInt64 = 0
@@ -133,7 +134,7 @@ extension SharedMemoryQueuePair {
     return nil
   }
 
-  /// Lets the peer see the region that it is to copy from.
+  /// Lets the peer see the region that it is to copy from. (SM-6)
   @inline(__always)
   private func show(_ element: ScatterGatherElement) {
     guard element.byteCount > 0 else { return }
@@ -147,7 +148,7 @@ extension SharedMemoryQueuePair {
   }
 
   /// Writes a request's bytes straight into a direct peer's memory. False when that may not be: the
-  /// target then copies, or refuses and says why.
+  /// target then copies, or refuses and says why. (SM-51, SM-52)
   private func placeDirectly(_ request: SendRequest) -> Bool {
     guard request.opcode == .write || request.opcode == .writeWithImmediate,
       // A read before it must still find what was there.

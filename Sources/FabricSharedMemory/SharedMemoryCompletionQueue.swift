@@ -87,7 +87,7 @@ final class SharedMemoryCompletionQueue: CompletionQueue, @unchecked Sendable {
       if member.receives { queuePair.armReceives(true) }
       if member.sends { queuePair.armSends(true) }
     }
-    // The peers read the armed words without a fence of their own: this is their fence.
+    // The peers read the armed words without a fence of their own: this is their fence. (SM-45)
     MemoryBarrier.global()
   }
 

@@ -78,7 +78,7 @@ private final class ListeningSocket: EventSource, @unchecked Sendable {
 
   /// Listens under the directory's lock, so that nobody takes a socket that is about to be listened
   /// at, or has just been taken over, for one that was left behind. Who cannot have the lock takes
-  /// nothing over.
+  /// nothing over. (SM-47)
   private static func listen(
     at path: String
   ) throws(Errno) -> (SequencedSocket, FileIdentity?) {

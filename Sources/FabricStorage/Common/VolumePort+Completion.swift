@@ -63,6 +63,7 @@ extension VolumePort {
   }
 
   /// Frees the slot and puts the caller's tag back; a flush is told what it must be told.
+  /// (ST-33, ST-34)
   private func settle(_ completion: BlockCompletion) -> BlockCompletion {
     let number = Int(truncatingIfNeeded: completion.tag)
     let slot = slots[number]
@@ -111,7 +112,7 @@ extension VolumePort {
 
   /// Accepts nothing more, lets what was accepted end and be reported, and returns when nothing is
   /// called any more. On another thread than the port's it waits for that one to poll. Must not be
-  /// called from inside a completion handler.
+  /// called from inside a completion handler. (ST-41)
   public func close() {
     beginClosing()
     let thread = fabric_gettid()

@@ -58,7 +58,7 @@ extension VolumePort {
     stagedCount &+= 1
   }
 
-  /// The one place where requests are checked; stores trust what comes from here.
+  /// The one place where requests are checked; stores trust what comes from here. (ST-30, ST-31)
   private func validate(_ request: BlockRequest) -> BlockStatus {
     let isFlush = request.operation == .flush
     guard request.flags.subtracting(.forceUnitAccess).isEmpty else { return .invalidField }

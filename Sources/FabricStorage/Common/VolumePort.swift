@@ -138,7 +138,7 @@ public final class VolumePort: @unchecked Sendable {
   }
 
   /// Accepts nothing more from a client: its further requests end with `aborted`. When all that
-  /// was accepted from it has ended and been reported, a poll tells the handler, once.
+  /// was accepted from it has ended and been reported, a poll tells the handler, once. (ST-35)
   public func quiesce(_ client: UInt32) {
     if attached(client).isQuiesced { return }
     clients[Int(client)].isQuiesced = true

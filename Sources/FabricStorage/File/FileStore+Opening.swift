@@ -56,7 +56,7 @@ extension FileStore {
   /// Opens and locks the file at `path`, or makes it.
   ///
   /// - Throws: every case of `StoreError` but `.ringUnavailable` and `.depthNotSupported`. A file
-  ///   made by a call that fails is removed again.
+  ///   made by a call that fails is removed again. (ST-58)
   public static func open(
     path: String, options: Options = Options()
   ) throws(StoreError) -> FileStore {
@@ -155,7 +155,7 @@ extension FileStore {
     throw .systemCall(name: "fallocate", path: opened.path, reason: error)
   }
 
-  /// Readers share the file with each other; a writer is alone.
+  /// Readers share the file with each other; a writer is alone. (ST-51)
   private static func lock(
     _ descriptor: borrowing Descriptor, _ opened: OpenedFile, patience: Duration
   ) throws(StoreError) {
