@@ -1,3 +1,4 @@
+import FabricPlatform
 public import FabricVerbs
 public import Synchronization
 
@@ -66,6 +67,14 @@ public final class ReceiveQueue: SharedReceiveQueue, @unchecked Sendable {
   @inlinable
   public var hasReceive: Bool {
     taken.load(ordering: .relaxed) != posted.load(ordering: .acquiring)
+  }
+
+  /// Brings near the oldest receive, and the place of the next one that is posted.
+  public func prefetchNext() {
+    let first = Int(truncatingIfNeeded: taken.load(ordering: .relaxed)) & mask
+    unsafe prefetch(entries + first, byteCount: 64)
+    let last = Int(truncatingIfNeeded: posted.load(ordering: .relaxed)) & mask
+    unsafe prefetch(entries + last, byteCount: 64)
   }
 
   /// The oldest receive, taken; nil when none is posted.

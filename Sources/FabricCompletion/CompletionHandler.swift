@@ -6,6 +6,22 @@ public protocol CompletionHandler: AnyObject {
   /// Called once for each run of completions of one queue pair in one poll, in order, on a thread
   /// of the completion service; never on two threads at once for one completion queue.
   func handle(_ completions: Span<WorkCompletion>)
+
+  /// A call of `handle` is near, but others come first: time to have memory brought near. Changes
+  /// nothing. By default nothing happens.
+  func prepare(_ step: PreparationStep)
+}
+
+extension CompletionHandler {
+  public func prepare(_ step: PreparationStep) {}
+}
+
+/// What to bring near first, so that nothing waits for what is still on its way.
+public enum PreparationStep {
+  /// What the handler's own fields point to; these are near.
+  case parts
+  /// What the parts point to.
+  case contents
 }
 
 /// Anything else that a completion service carries on: storage queues, timers, inboxes.

@@ -31,8 +31,8 @@ extension CompletionService {
     context.enter()
     count &+= serveQueues(context)
     var index = 0
-    while unsafe index < sourceReferences.count {
-      count &+= unsafe sourceReferences[index]._withUnsafeGuaranteedRef { $0.source.progress() }
+    while index < sourceReferences.count {
+      count &+= sourceReferences[index].with { $0.source.progress() }
       index &+= 1
     }
     // The clock costs as much as a poll: it is read in some rounds only.
@@ -40,8 +40,8 @@ extension CompletionService {
     if isClockRound || areTimersDue {
       areTimersDue = false
       index = 0
-      while unsafe index < timerReferences.count {
-        count &+= unsafe timerReferences[index]._withUnsafeGuaranteedRef { $0.source.progress() }
+      while index < timerReferences.count {
+        count &+= timerReferences[index].with { $0.source.progress() }
         index &+= 1
       }
     }
@@ -63,18 +63,18 @@ extension CompletionService {
     var busy = 0
     var step = 0
     // Handlers may change the list: it is looked at afresh in each step.
-    while unsafe step < queueReferences.count {
-      let total = unsafe queueReferences.count
+    while step < queueReferences.count {
+      let total = queueReferences.count
       let index = (context.firstQueue &+ step) % total
       step &+= 1
-      let reference = unsafe queueReferences[index]
-      guard unsafe reference._withUnsafeGuaranteedRef({ $0.tryClaim(isShared: isShared) }) else {
+      let reference = queueReferences[index]
+      guard reference.with({ $0.tryClaim(isShared: isShared) }) else {
         continue
       }
-      let count = unsafe reference._withUnsafeGuaranteedRef { queue in
-        unsafe context.currentQueue = reference
+      let count = reference.with { queue in
+        context.currentQueue = reference
         let count = serve(queue, in: context)
-        unsafe context.currentQueue = nil
+        context.currentQueue = nil
         queue.giveBack()
         return count
       }
@@ -95,15 +95,34 @@ extension CompletionService {
       let number = unsafe buffer[start].queuePairNumber
       var end = start &+ 1
       while unsafe end < count && buffer[end].queuePairNumber == number { end &+= 1 }
-      if let monitor = unsafe served.monitor(of: number) {
+      if end < count {
+        unsafe prepare(served, Span(_unsafeStart: buffer + end, count: count &- end))
+      }
+      if let monitor = served.monitor(of: number) {
         let run = unsafe Span(_unsafeStart: buffer + start, count: end &- start)
-        unsafe context.currentMonitor = monitor
-        unsafe monitor._withUnsafeGuaranteedRef { $0.handler.handle(run) }
-        unsafe context.currentMonitor = nil
+        context.currentMonitor = monitor
+        monitor.with { $0.handler.handle(run) }
+        context.currentMonitor = nil
       }
       start = end
     }
     return count
+  }
+
+  /// Brings near whom the next completions are for, the next but few first of all: with many queue
+  /// pairs their handlers have left the cache since their last turn.
+  @inline(__always)
+  private func prepare(_ served: ServedQueue, _ next: Span<WorkCompletion>) {
+    if next.count > 6 {
+      served.monitor(of: next[6].queuePairNumber)?.prefetch(byteCount: 64)
+    }
+    if next.count > 4 {
+      served.monitor(of: next[4].queuePairNumber)?.with { $0.reference.prefetch(byteCount: 768) }
+    }
+    if next.count > 2 {
+      served.monitor(of: next[2].queuePairNumber)?.with { $0.handler.prepare(.parts) }
+    }
+    served.monitor(of: next[0].queuePairNumber)?.with { $0.handler.prepare(.contents) }
   }
 
   private func pollChannels() -> Int {

@@ -38,11 +38,11 @@ public final class CompletionService: @unchecked Sendable {
   // Changed under the gate, used inside it.
   private(set) var queues: [ServedQueue] = []
   /// The same, for iteration without reference counting.
-  private(set) var queueReferences: [Unmanaged<ServedQueue>] = unsafe []
+  private(set) var queueReferences: [UncountedReference<ServedQueue>] = []
   private(set) var sources: [any ProgressSource] = []
   /// The sources again, for rounds that count no references: timers, and the others.
-  private(set) var timerReferences: [Unmanaged<ServedSource>] = unsafe []
-  private(set) var sourceReferences: [Unmanaged<ServedSource>] = unsafe []
+  private(set) var timerReferences: [UncountedReference<ServedSource>] = []
+  private(set) var sourceReferences: [UncountedReference<ServedSource>] = []
   private var servedSources: [ServedSource] = []
   private(set) var channels: [ServedChannel] = []
   private var monitored: [ObjectIdentifier: [(queue: ServedQueue, number: UInt32)]] = [:]
@@ -216,9 +216,9 @@ public final class CompletionService: @unchecked Sendable {
   }
 
   private func referToSources() {
-    unsafe timerReferences = servedSources.filter(\.isTimer).map { unsafe .passUnretained($0) }
-    unsafe sourceReferences = servedSources.filter { !$0.isTimer }
-      .map { unsafe .passUnretained($0) }
+    timerReferences = servedSources.filter(\.isTimer).map { UncountedReference($0) }
+    sourceReferences = servedSources.filter { !$0.isTimer }
+      .map { UncountedReference($0) }
   }
 
   /// Polls `events` about every millisecond while busy and whenever its descriptor is readable;
@@ -284,6 +284,10 @@ public final class CompletionService: @unchecked Sendable {
 
   // MARK: Changes
 
+  /// Keeps an object until the round ends that the calling handler is part of; nothing outside of
+  /// one. For who lets go of what callers up the stack use without counting.
+  public func keepToRoundEnd(_ object: AnyObject) { callingContext?.keepAlive(object) }
+
   /// Runs `body` while no thread of the service is inside a round.
   private func change(_ body: () -> Void) {
     guard let context = callingContext else { return gate.update(body) }
@@ -312,7 +316,7 @@ public final class CompletionService: @unchecked Sendable {
   }
 
   private func refresh() {
-    unsafe queueReferences = queues.map { unsafe .passUnretained($0) }
+    queueReferences = queues.map { UncountedReference($0) }
     hasChannels = !channels.isEmpty
     hasSilentParts =
       queues.contains { $0.queue.descriptor == nil }

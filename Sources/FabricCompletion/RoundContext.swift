@@ -17,8 +17,8 @@ final class RoundContext {
   /// What this thread was using when it changed something from inside; kept to the round's end.
   private var keptAlive: [AnyObject] = []
   private(set) var keepsAlive = false
-  var currentQueue: Unmanaged<ServedQueue>?
-  var currentMonitor: Unmanaged<Monitor>?
+  var currentQueue: UncountedReference<ServedQueue>?
+  var currentMonitor: UncountedReference<Monitor>?
   /// Queues that had something in the last round.
   var busyQueueCount = 0
 
@@ -43,8 +43,8 @@ final class RoundContext {
 
   /// Before others may change what this thread is using.
   func keepCurrentAlive() {
-    if let queue = unsafe currentQueue { unsafe keepAlive(queue.takeUnretainedValue()) }
-    if let monitor = unsafe currentMonitor { unsafe keepAlive(monitor.takeUnretainedValue()) }
+    if let currentQueue { keepAlive(currentQueue.object) }
+    if let currentMonitor { keepAlive(currentMonitor.object) }
   }
 
   func keepAlive(_ object: AnyObject) {

@@ -5,7 +5,13 @@ import Synchronization
 /// A handler with the queue pair whose completions it gets.
 final class Monitor {
   let handler: any CompletionHandler
-  init(_ handler: any CompletionHandler) { self.handler = handler }
+  /// The handler's place, so that it can be brought near without a look at it.
+  let reference: UncountedReference<AnyObject>
+
+  init(_ handler: any CompletionHandler) {
+    self.handler = handler
+    reference = UncountedReference(handler)
+  }
 }
 
 /// A completion queue that the service watches, and who gets what comes out of it.
@@ -16,28 +22,9 @@ final class ServedQueue {
   let queue: any CompletionQueue
   /// Odd while a thread polls it or dispatches from it.
   private let claim = Atomic<UInt32>(0)
-  private var monitors: [UInt32: Monitor] = [:]
+  private var monitors = NumberedObjects<Monitor>()
 
-  /// A slot of the table: open addressing, at most half full. The references are kept alive by
-  /// `monitors`.
-  @safe
-  private struct Entry {
-    var number: UInt32
-    var monitor: Unmanaged<Monitor>?
-  }
-  private var entries: UnsafeMutableBufferPointer<Entry>
-  private var mask: UInt32
-  /// 32 less the bits of an index.
-  private var shift: UInt32
-
-  init(_ queue: any CompletionQueue) {
-    self.queue = queue
-    unsafe entries = Self.emptyTable(count: 16)
-    mask = 15
-    shift = 28
-  }
-
-  deinit { unsafe entries.deallocate() }
+  init(_ queue: any CompletionQueue) { self.queue = queue }
 
   // MARK: Claims
 
@@ -70,71 +57,13 @@ final class ServedQueue {
 
   // MARK: Handlers
 
-  /// Where the search for `number` begins: multiplied by 2^32 over the golden ratio, so that
-  /// numbers with the same low bits spread, too.
-  @inline(__always)
-  private func home(of number: UInt32) -> UInt32 { (number &* 0x9E37_79B1) &>> shift }
-
   /// Whose completions `number` stands for; nil when nobody's.
   @inline(__always)
-  func monitor(of number: UInt32) -> Unmanaged<Monitor>? {
-    var index = home(of: number)
-    while true {
-      let entry = unsafe entries[Int(index)]
-      guard let monitor = unsafe entry.monitor else { return nil }
-      if entry.number == number { return unsafe monitor }
-      index = (index &+ 1) & mask
-    }
-  }
+  func monitor(of number: UInt32) -> UncountedReference<Monitor>? { monitors.find(number) }
 
-  func setMonitor(_ monitor: Monitor, of number: UInt32) {
-    removeMonitor(of: number)
-    monitors[number] = monitor
-    if monitors.count * 2 <= Int(mask) + 1 {
-      insert(monitor, of: number)
-    } else {
-      grow()
-    }
-  }
+  func setMonitor(_ monitor: Monitor, of number: UInt32) { monitors.set(monitor, of: number) }
 
-  /// Takes an entry out and moves those behind it up, so that no search ends at the hole.
-  func removeMonitor(of number: UInt32) {
-    guard monitors.removeValue(forKey: number) != nil else { return }
-    var hole = home(of: number)
-    while unsafe entries[Int(hole)].number != number || entries[Int(hole)].monitor == nil {
-      hole = (hole &+ 1) & mask
-    }
-    var next = (hole &+ 1) & mask
-    while unsafe entries[Int(next)].monitor != nil {
-      let distance = unsafe (next &- home(of: entries[Int(next)].number)) & mask
-      if distance >= (next &- hole) & mask {
-        unsafe entries[Int(hole)] = entries[Int(next)]
-        hole = next
-      }
-      next = (next &+ 1) & mask
-    }
-    unsafe entries[Int(hole)] = Entry(number: 0, monitor: nil)
-  }
-
-  private func insert(_ monitor: Monitor, of number: UInt32) {
-    var index = home(of: number)
-    while unsafe entries[Int(index)].monitor != nil { index = (index &+ 1) & mask }
-    unsafe entries[Int(index)] = Entry(number: number, monitor: .passUnretained(monitor))
-  }
-
-  private func grow() {
-    unsafe entries.deallocate()
-    mask = mask &* 2 &+ 1
-    shift -= 1
-    unsafe entries = Self.emptyTable(count: Int(mask) + 1)
-    for (number, monitor) in monitors { insert(monitor, of: number) }
-  }
-
-  private static func emptyTable(count: Int) -> UnsafeMutableBufferPointer<Entry> {
-    let table = UnsafeMutableBufferPointer<Entry>.allocate(capacity: count)
-    unsafe table.initialize(repeating: Entry(number: 0, monitor: nil))
-    return unsafe table
-  }
+  func removeMonitor(of number: UInt32) { monitors.remove(number) }
 }
 
 /// A source as the rounds see it: a class, so that a round can refer to it without counting.

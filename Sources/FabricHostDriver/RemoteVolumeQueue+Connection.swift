@@ -1,4 +1,5 @@
 import FabricBounded
+import FabricCompletion
 import FabricIOProtocol
 import FabricMessaging
 import FabricPlatform
@@ -8,12 +9,17 @@ import FabricWire
 /// One connection's handler: events of a connection that was given up reach nobody.
 final class Link: ChannelHandler {
   /// Until the connection is given up.
-  var queue: RemoteVolumeQueue?
+  var queue: RemoteVolumeQueue? { didSet { reference = queue.map { UncountedReference($0) } } }
+  /// The same, for each message.
+  private var reference: UncountedReference<RemoteVolumeQueue>?
 
-  init(_ queue: RemoteVolumeQueue) { self.queue = queue }
+  init(_ queue: RemoteVolumeQueue) {
+    self.queue = queue
+    reference = UncountedReference(queue)
+  }
 
   func channel(_ channel: Channel, received messages: Span<IncomingMessage>) {
-    queue?.received(messages, over: channel)
+    reference?.with { $0.received(messages, over: channel) }
   }
 
   func channel(_ channel: Channel, finished tokens: Span<UInt64>) {}
@@ -114,7 +120,7 @@ extension RemoteVolumeQueue {
   }
 
   func received(_ messages: Span<IncomingMessage>, over channel: Channel) {
-    guard channel === self.channel else { return }
+    guard isOver(channel) else { return }
     for index in messages.indices {
       let message = messages[index]
       var isSound = false
@@ -137,11 +143,14 @@ extension RemoteVolumeQueue {
         return lost(link, because: "the unit sent a message that the protocol does not know")
       }
       // `report` may have closed the queue.
-      guard self.channel === channel else { return }
+      guard isOver(channel) else { return }
     }
     report()
     postUnsent()
   }
+
+  /// Whether `channel` is the connection's now.
+  private func isOver(_ channel: Channel) -> Bool { channelReference?.refers(to: channel) ?? false }
 
   // MARK: Loss
 
@@ -225,6 +234,9 @@ extension RemoteVolumeQueue {
   /// Forgets the connection, if there is one.
   func dropLink() {
     let old = channel
+    // Those who are at work here do not count: nothing goes before they have returned.
+    service.keepToRoundEnd(self)
+    if let old { service.keepToRoundEnd(old) }
     link?.queue = nil
     link = nil
     channel = nil

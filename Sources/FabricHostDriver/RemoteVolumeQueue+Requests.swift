@@ -1,6 +1,7 @@
 import FabricBounded
 import FabricIOProtocol
 import FabricMessaging
+import FabricPlatform
 import FabricStorage
 import FabricVerbs
 import FabricWire
@@ -8,7 +9,11 @@ import FabricWire
 extension RemoteVolumeQueue {
   /// Hands a request to the channel. False when it must wait.
   func post(_ index: Int) -> Bool {
-    guard isReady, sentCount < sentLimit, let channel else { return false }
+    guard isReady, sentCount < sentLimit, let channelReference else { return false }
+    return channelReference.with { post(index, over: $0) }
+  }
+
+  private func post(_ index: Int, over channel: Channel) -> Bool {
     let request = slots[index].request
     let tag = RequestTag(index: UInt16(index), generation: slots[index].generation)
     var command = CommandCapsule(

@@ -108,7 +108,11 @@ public final class RemoteVolumeQueue {
 
   let session = HostOpening.SessionIdentifier.random()
   var epoch: UInt32 = 0
-  var channel: Channel?
+  var channel: Channel? {
+    didSet { channelReference = channel.map { UncountedReference($0) } }
+  }
+  /// The same, for each request.
+  private(set) var channelReference: UncountedReference<Channel>?
   /// The unit's `ready` has come on `channel`.
   var isReady = false
   /// A request has ended on `channel`, or none was waiting when it opened.

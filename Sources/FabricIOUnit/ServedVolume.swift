@@ -12,6 +12,8 @@ final class ServedVolume: ProgressSource, VolumePortHandler {
   /// The fabric memory that the blocks lie in, where they do.
   let directMemory: UnitMemory?
   private(set) var port: VolumePort!
+  /// The same, for each read that goes the direct way.
+  private var portReference: UncountedReference<VolumePort>?
   /// Holds this object in turn until it is taken off the shard.
   private let shard: UnitShard
   private var isArmed = false
@@ -28,6 +30,7 @@ final class ServedVolume: ProgressSource, VolumePortHandler {
     self.directMemory = directMemory
     blockByteCount = UInt64(volume.blockByteCount)
     port = try registration.openPort(on: volume, access: access, depth: depth, handler: self)
+    portReference = UncountedReference(port)
   }
 
   /// The blocks for a work request, where they lie in fabric memory and may be read there.
@@ -38,7 +41,7 @@ final class ServedVolume: ProgressSource, VolumePortHandler {
     block: UInt64, blockCount: UInt32, byteCount: UInt32, key: LocalKey
   ) -> ScatterGatherElement? {
     guard UInt64(byteCount) == UInt64(blockCount) &* blockByteCount,
-      let address = port.directAddress(block: block, blockCount: blockCount)
+      let address = portReference?.with({ $0.directAddress(block: block, blockCount: blockCount) })
     else { return nil }
     return ScatterGatherElement(address: address, byteCount: byteCount, localKey: key)
   }

@@ -78,6 +78,9 @@ public final class StreamReceiver {
 
   deinit { unsafe faultBytes.deallocate() }
 
+  /// Brings near what the next segment's header is kept in.
+  public func prefetch() { unsafe FabricPlatform.prefetch(faultBytes, byteCount: 64) }
+
   // MARK: What the other half tells
 
   /// This side has asked for an RDMA read; its response is expected behind those of earlier ones.

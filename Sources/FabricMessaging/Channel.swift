@@ -119,7 +119,13 @@ public final class Channel: CompletionHandler, @unchecked Sendable {
   /// A class around the handler, so that a call can refer to it without counting.
   final class HeldHandler {
     let handler: any ChannelHandler
-    init(_ handler: any ChannelHandler) { self.handler = handler }
+    /// The handler's place.
+    let reference: UncountedReference<AnyObject>
+
+    init(_ handler: any ChannelHandler) {
+      self.handler = handler
+      reference = UncountedReference(handler)
+    }
   }
 
   /// A user's mark on a send.

@@ -1,3 +1,4 @@
+import FabricPlatform
 import FabricVerbs
 import FabricWire
 
@@ -33,6 +34,9 @@ final class InlineMessages {
         byteCount: UInt32(truncatingIfNeeded: byteCount), localKey: LocalKey(rawValue: 0))
     )
   }
+
+  /// The first ones are used next.
+  func prefetch() { unsafe FabricPlatform.prefetch(base, byteCount: 128) }
 
   /// Everything was posted.
   func reset() { usedCount = 0 }

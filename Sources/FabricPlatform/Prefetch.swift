@@ -9,3 +9,8 @@ public func prefetch(_ address: UInt64, byteCount: Int) {
     offset &+= 64
   }
 }
+
+/// Asks for the first `byteCount` bytes at `place` to be brought near.
+public func prefetch(_ place: UnsafeRawPointer, byteCount: Int) {
+  prefetch(UInt64(UInt(bitPattern: place)), byteCount: byteCount)
+}

@@ -7,6 +7,18 @@ public struct UncountedReference<Object: AnyObject> {
   @inlinable
   public init(_ object: Object) { unsafe reference = .passUnretained(object) }
 
+  @inlinable
+  public init(_ reference: Unmanaged<Object>) { unsafe self.reference = unsafe reference }
+
+  /// The object, counted again.
+  public var object: Object { unsafe reference.takeUnretainedValue() }
+
+  /// Asks for the first `byteCount` bytes of the object to be brought near, without looking at it.
+  public func prefetch(byteCount: Int) {
+    let address = unsafe UInt64(UInt(bitPattern: reference.toOpaque()))
+    FabricPlatform.prefetch(address, byteCount: byteCount)
+  }
+
   @inlinable @inline(__always)
   public func with<Result>(_ body: (Object) -> Result) -> Result {
     unsafe reference._withUnsafeGuaranteedRef(body)

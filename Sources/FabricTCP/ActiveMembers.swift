@@ -24,6 +24,11 @@ final class ActiveMembers {
     return unsafe places[start]
   }
 
+  /// Whose turn comes so many turns behind the first one's; there must be as many.
+  func member(behind count: Int) -> UncountedReference<CompletionQueueMember> {
+    unsafe places[(start &+ count) & (capacity &- 1)]
+  }
+
   func removeFirst() {
     precondition(count > 0, "nobody is active")
     start = (start &+ 1) & (capacity &- 1)

@@ -69,6 +69,12 @@ final class CompletionQueueMember: @unchecked Sendable {
     }
   }
 
+  // MARK: Before a poll
+
+  func prefetchQueuePair() { queuePair.prefetch(byteCount: TCPQueuePair.prefetchedByteCount) }
+  func prefetchParts() { queuePair.with { $0.prefetchParts() } }
+  func prefetchContents() { queuePair.with { $0.prefetchContents() } }
+
   func expectInput(withEnd hasEnded: Bool) {
     queuePair.with { queuePair in
       if hasEnded { queuePair.mayHaveEnded.store(true, ordering: .relaxed) }

@@ -3,14 +3,12 @@ import FabricIWARP
 import FabricPlatform
 import FabricWire
 
-/// FPDUs that go out together: headers and small payloads side by side in memory of its own, large
-/// payloads where they lie, all in one system call.
+/// FPDUs that go out together: headers and small payloads side by side in memory that is lent to it
+/// until they are out, large payloads where they lie, all in one system call.
 ///
 /// Threads: under the queue pair's transmit lock.
 @safe
 final class OutputTrain {
-  private static let scratchByteCount = 12 << 10
-  private static let pieceLimit = 96
   /// Payload bytes that a train carries, so that the first ones' ends are not long in coming.
   private static let byteLimit = 256 << 10
   /// Up to so many bytes a copy costs less than a piece of their own.
@@ -21,8 +19,12 @@ final class OutputTrain {
   private var marked: FPDUWriter?
   /// Whether there is `marked`: asked for each segment, and a look at that costs a check of access.
   private var hasMarkers = false
-  private let scratch: UnsafeMutableRawPointer
-  private let pieces: UnsafeMutablePointer<iovec>
+  private let memory: TrainMemory
+  /// Lent from the first FPDU on until the train is out.
+  private var block: TrainMemory.Block?
+  /// Of `block`, while there is one.
+  private var scratch: UnsafeMutableRawPointer
+  private var pieces: UnsafeMutablePointer<iovec>
   private var scratchCount = 0
   private var pieceCount = 0
   private var firstPiece = 0
@@ -30,10 +32,15 @@ final class OutputTrain {
   /// The last piece lies in `scratch` and ends where that ends.
   private var endsInScratch = false
 
-  init() {
-    unsafe scratch = .allocate(byteCount: Self.scratchByteCount, alignment: 64)
-    unsafe pieces = .allocate(capacity: Self.pieceLimit)
+  /// - Parameter memory: lends what FPDUs are written to.
+  init(memory: TrainMemory) {
+    self.memory = memory
+    let nowhere = unsafe Self.nowhere
+    unsafe scratch = nowhere
+    unsafe pieces = nowhere.assumingMemoryBound(to: iovec.self)
   }
+
+  private static var nowhere: UnsafeMutableRawPointer { unsafe .init(bitPattern: 64)! }
 
   /// Takes what the start-up has agreed on; before the first segment.
   func begin(checksums: Bool, markers: Bool) {
@@ -42,9 +49,14 @@ final class OutputTrain {
     marked = markers ? FPDUWriter(markers: true, checksums: checksums) : nil
   }
 
-  deinit {
-    unsafe scratch.deallocate()
-    unsafe pieces.deallocate()
+  deinit { reset() }
+
+  /// Memory for the first FPDU.
+  private func board() {
+    let block = memory.take()
+    self.block = block
+    unsafe scratch = block.scratch
+    unsafe pieces = block.pieces
   }
 
   var isEmpty: Bool { pieceCount == 0 }
@@ -54,8 +66,9 @@ final class OutputTrain {
 
   /// Whether a segment more may go along.
   var hasRoom: Bool {
-    pieceCount + 4 <= Self.pieceLimit && byteCount < Self.byteLimit
-      && scratchCount + (hasMarkers ? 9000 : 2 * Self.copyLimit + 64) <= Self.scratchByteCount
+    pieceCount + 4 <= TrainMemory.pieceLimit && byteCount < Self.byteLimit
+      && scratchCount + (hasMarkers ? 9000 : 2 * Self.copyLimit + 64)
+        <= TrainMemory.scratchByteCount
   }
 
   /// Adds the FPDU of one segment; there must be room.
@@ -68,6 +81,7 @@ final class OutputTrain {
     header: (WireBuffer) -> Void
   ) {
     precondition(hasRoom, "the train is full")
+    if block == nil { board() }
     if hasMarkers { return appendMarked(headerByteCount, first, second, header) }
     let segmentByteCount = headerByteCount + first.byteCount + second.byteCount
     let front = unsafe scratch + scratchCount
@@ -164,6 +178,7 @@ final class OutputTrain {
   /// An FPDU without a segment.
   func appendEmpty() {
     precondition(hasRoom, "the train is full")
+    if block == nil { board() }
     if hasMarkers { return appendMarked(0, Piece(), Piece(), { _ in }) }
     unsafe (scratch + scratchCount).storeBytes(of: 0, as: UInt16.self)
     var checksum = Checksum()
@@ -183,8 +198,9 @@ final class OutputTrain {
       case let other: return other
       }
     }
+    let sent = byteCount
     reset()
-    return .bytes(byteCount)
+    return .bytes(sent)
   }
 
   private func skip(_ count: Int) {
@@ -208,5 +224,8 @@ final class OutputTrain {
     firstPiece = 0
     byteCount = 0
     endsInScratch = false
+    guard let block else { return }
+    self.block = nil
+    memory.giveBack(block)
   }
 }

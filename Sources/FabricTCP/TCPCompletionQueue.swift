@@ -24,22 +24,24 @@ final class TCPCompletionQueue: CompletionQueue, @unchecked Sendable {
 
   let admission: CompletionAdmission
   let input = InputBuffer()
+  let trainMemory = TrainMemory()
   private let poller: Poller
   private let wakeUp: EventDescriptor
   private let roster = Mutex(Roster())
   private let hasChanges = Atomic<Bool>(false)
-  private let raised = Mutex<[CompletionQueueMember]>([])
+  /// By number: one that has gone meanwhile is not looked at.
+  private let raised = Mutex<[UInt32]>([])
   private let hasRaised = Atomic<Bool>(false)
   private let isArmed = Atomic<Bool>(false)
 
   // The polling thread's own.
-  private var members: [UInt32: CompletionQueueMember] = [:]
+  private var members = NumberedObjects<CompletionQueueMember>()
   private var queuePairs: [UInt32: TCPQueuePair] = [:]
   /// While each is asked at every poll, all members.
   private let active = ActiveMembers()
   /// Of `active`, those whose turn is still to come in this round.
   private var turnsLeft = 0
-  private var taken: [CompletionQueueMember] = []
+  private var taken: [UInt32] = []
   /// Whether each queue pair is asked at every poll.
   private(set) var isDirect = true
 
@@ -72,6 +74,7 @@ final class TCPCompletionQueue: CompletionQueue, @unchecked Sendable {
     var count = 0
     while turnsLeft > 0 && count < completions.count {
       let member = active.first
+      if !isDirect { prefetchNext() }
       count = member.with { $0.poll(into: &completions, from: count, expectsInput: isDirect) }
       // Nobody else can read meanwhile: whose input is in the buffer goes on next time.
       if !isDirect && count == completions.count && member.with({ input.owner == $0.number }) {
@@ -82,6 +85,13 @@ final class TCPCompletionQueue: CompletionQueue, @unchecked Sendable {
       if isDirect || member.with({ $0.staysActive() }) { active.append(member) }
     }
     return count
+  }
+
+  /// What the next ones' polls will touch is on its way while this one is polled.
+  private func prefetchNext() {
+    if turnsLeft > 5 { active.member(behind: 5).with { $0.prefetchQueuePair() } }
+    if turnsLeft > 3 { active.member(behind: 3).with { $0.prefetchParts() } }
+    if turnsLeft > 1 { active.member(behind: 1).with { $0.prefetchContents() } }
   }
 
   /// Takes over who has come and who has gone.
@@ -95,12 +105,12 @@ final class TCPCompletionQueue: CompletionQueue, @unchecked Sendable {
     turnsLeft = 0
     for change in changes { change.isThere ? enter(change) : leave(change.member) }
     isDirect = members.count <= Self.directLimit
-    if isDirect { for member in members.values { activate(member) } }
+    if isDirect { members.forEach { activate($0) } }
   }
 
   private func enter(_ change: Change) {
     let member = change.member
-    members[member.number] = member
+    members.set(member, of: member.number)
     queuePairs[member.number] = change.queuePair
     change.queuePair.expectInput()
     member.raiseQuietly()
@@ -110,7 +120,7 @@ final class TCPCompletionQueue: CompletionQueue, @unchecked Sendable {
   private func leave(_ member: CompletionQueueMember) {
     input.forget(owner: member.number)
     if member.isActive { active.remove(member) }
-    members[member.number] = nil
+    members.remove(member.number)
     queuePairs[member.number] = nil
   }
 
@@ -119,10 +129,12 @@ final class TCPCompletionQueue: CompletionQueue, @unchecked Sendable {
     poller.takeEdges { tag, hasEnded in
       if tag == 0 {
         wakeUp.clear()
-      } else if let member = members[UInt32(truncatingIfNeeded: tag)] {
-        member.expectInput(withEnd: hasEnded)
-        member.raiseQuietly()
-        activate(member)
+      } else if let member = members.find(UInt32(truncatingIfNeeded: tag)) {
+        member.with { member in
+          member.expectInput(withEnd: hasEnded)
+          member.raiseQuietly()
+          activate(member)
+        }
       }
     }
   }
@@ -133,9 +145,7 @@ final class TCPCompletionQueue: CompletionQueue, @unchecked Sendable {
       hasRaised.store(false, ordering: .relaxed)
       swap(&raised, &taken)
     }
-    for member in taken where members[member.number] === member {
-      activate(member)
-    }
+    for number in taken { members.find(number)?.with { activate($0) } }
     taken.removeAll(keepingCapacity: true)
   }
 
@@ -162,7 +172,7 @@ final class TCPCompletionQueue: CompletionQueue, @unchecked Sendable {
 
   /// There is something for the poller; from any thread.
   func raise(_ member: CompletionQueueMember) {
-    raised.withLock { $0.append(member) }
+    raised.withLock { $0.append(member.number) }
     hasRaised.store(true, ordering: .sequentiallyConsistent)
     if isArmed.load(ordering: .sequentiallyConsistent) { wakeUp.signal() }
   }

@@ -61,7 +61,7 @@ final class TCPQueuePair: QueuePair, @unchecked Sendable {
   /// Guards `output`.
   let transmitting = FutexLock()
   let output: Output
-  let train = OutputTrain()
+  let train: OutputTrain
   /// Work for `transmit` when a completion queue is polled.
   let hasOutput = Atomic<Bool>(false)
 
@@ -97,6 +97,7 @@ final class TCPQueuePair: QueuePair, @unchecked Sendable {
     entryMask = slots - 1
     unsafe entries = .allocate(capacity: slots)
     output = Output(entryCount: slots)
+    train = OutputTrain(memory: sendCompletionQueue.trainMemory)
     inbound = Inbound()
     input = receiveCompletionQueue.input
     let isShared = sendCompletionQueue === receiveCompletionQueue

@@ -1,0 +1,28 @@
+public import FabricCompletion
+import FabricPlatform
+
+/// Bringing near what a message will touch, while other channels have their turn.
+extension Channel {
+  public func prepare(_ step: PreparationStep) {
+    switch step {
+    case .parts:
+      UncountedReference(memory).prefetch(byteCount: 128)
+      UncountedReference(credit).prefetch(byteCount: 64)
+      UncountedReference(ownBuffers).prefetch(byteCount: 64)
+      UncountedReference(inlineMessages).prefetch(byteCount: 64)
+      unsafe prefetch(pending, byteCount: 256)
+      unsafe prefetch(incoming, byteCount: 128)
+      unsafe prefetch(reposts, byteCount: 64)
+      unsafe prefetch(tokens + nextSlot, byteCount: 64)
+      unsafe prefetch(tokens + oldestSlot, byteCount: 64)
+      if let reference = unsafe handlerReference {
+        unsafe UncountedReference(reference).prefetch(byteCount: 64)
+      }
+    case .contents:
+      inlineMessages.prefetch()
+      if let reference = unsafe handlerReference {
+        unsafe reference._withUnsafeGuaranteedRef { $0.reference.prefetch(byteCount: 320) }
+      }
+    }
+  }
+}
