@@ -169,8 +169,8 @@ let package = Package(
       dependencies: [
         "FabricAuthentication", "FabricCommandLine", "FabricCompletion", "FabricHostDriver",
         "FabricIOProtocol",
-        "FabricMessaging", "FabricPlatform", "FabricSharedMemory", "FabricStorage", "FabricTCP",
-        "FabricVerbs",
+        "FabricMessaging", "FabricPlatform", "FabricRDMA", "FabricSharedMemory", "FabricStorage",
+        "FabricTCP", "FabricVerbs",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "Histogram", package: "hdrhistogram-swift"),
       ],

@@ -1,6 +1,7 @@
 import ArgumentParser
 import FabricCommandLine
 import FabricPlatform
+import FabricRDMA
 import FabricSharedMemory
 import FabricStorage
 import FabricTCP
@@ -36,10 +37,12 @@ struct Doctor: AsyncParsableCommand {
   }
 
   func run() async {
-    let findings = [
-      memoryFiles(), memoryBarriers(), tcp(), ring(), memory(), memoryLock(), hugePages(), cores(),
-      openFiles(),
-    ]
+    let findings =
+      [
+        memoryFiles(), memoryBarriers(), tcp(), ring(), memory(), memoryLock(), hugePages(),
+        cores(),
+        openFiles(),
+      ] + RDMAReport(survey: .take()).findings
     if json {
       Output.line(
         JSON.list(

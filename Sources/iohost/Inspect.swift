@@ -2,21 +2,44 @@ import ArgumentParser
 import FabricCommandLine
 import FabricHostDriver
 import FabricIOProtocol
+import FabricRDMA
 import FabricStorage
 
 struct Discover: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Lists the volumes of a unit.",
-    discussion: "Example: iohost discover fabric+shm:///run/user/1000/unit.sock")
+    abstract: "Lists the volumes of a unit, or this machine's RDMA devices.",
+    discussion: """
+      Examples: iohost discover fabric+shm:///run/user/1000/unit.sock
+                iohost discover --fabrics
+      """)
 
   @Argument(
     help: "The unit: fabric+shm:///PATH, shm:PATH, fabric+tcp://HOST:PORT or tcp:HOST:PORT.")
-  var url: String
+  var url: String?
+  @Flag(
+    name: .long,
+    help: """
+      Instead: the RDMA devices of this machine with their ports, names and limits, and whether \
+      they can be used, or why not and what to do.
+      """)
+  var fabrics = false
   @Flag(name: .long, help: "Reports as JSON.") var json = false
   @OptionGroup var connection: ConnectionOptions
 
+  func validate() throws {
+    guard (url == nil) == fabrics else {
+      throw ValidationError(
+        "expected the URL of a unit or --fabrics, got \(fabrics ? "both" : "neither")")
+    }
+  }
+
   func run() async {
     await reporting {
+      guard let url else {
+        let report = RDMAReport(survey: .take())
+        if json { return Output.line(report.json.description) }
+        return report.lines.forEach { Output.line($0) }
+      }
       let address = try connection.unitAddress(url)
       let listing = try await connection.listing(of: address)
       if json { return Output.line(describe(listing, at: address).description) }

@@ -4,6 +4,7 @@ enum JSON {
   case whole(UInt64)
   case number(Double)
   case flag(Bool)
+  case null
   case list([JSON])
   case object([(String, JSON)])
 
@@ -13,6 +14,7 @@ enum JSON {
     case .whole(let value): "\(value)"
     case .number(let value): value.isFinite ? "\(value)" : "null"
     case .flag(let value): "\(value)"
+    case .null: "null"
     case .list(let values): "[" + values.map(\.description).joined(separator: ", ") + "]"
     case .object(let pairs):
       "{" + pairs.map { "\(Self.quoted($0)): \($1.description)" }.joined(separator: ", ") + "}"

@@ -9,6 +9,12 @@ public enum Guest {
   /// Whether this process runs in it.
   public static let isHere = ProcessInfo.processInfo.environment["CHANNELFABRIC_GUEST"] != nil
 
+  /// Whether soft-iWARP can be loaded: it has to be built, which `prepare siw` does.
+  public static let hasSIW =
+    ProcessInfo.processInfo.environment["CHANNELFABRIC_GUEST"].map {
+      FileManager.default.fileExists(atPath: "\($0)/siw-crc/siw.ko")
+    } ?? false
+
   /// Why a test is skipped elsewhere; `Tests/run.sh` knows these words.
   public static let comment: Comment = "runs in the guest, by Tests/Guest/suite"
 

@@ -189,9 +189,10 @@ struct EndToEndTests {
     let names = [
       "memory files", "memory barriers", "tcp", "io_uring", "memory", "memory lock limit",
       "huge pages",
-      "cores", "open files",
+      "cores", "open files", "rdma",
     ]
-    #expect(doctor.output.count == names.count && doctor.errors.isEmpty)
+    // Of RDMA there is a line for each thing to be mended.
+    #expect(doctor.output.count >= names.count && doctor.errors.isEmpty)
     for (line, name) in zip(doctor.output, names) {
       #expect(line.hasPrefix("fine  \(name) ") || line.hasPrefix("note  \(name) "), "\(line)")
     }
