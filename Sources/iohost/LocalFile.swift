@@ -45,11 +45,12 @@ final class LocalFile: Sendable {
     if unsafe stat(path, &info) == 0, info.st_mode & S_IFMT != S_IFDIR, !hasPlaces(info) {
       return LocalFile(path, try open(path, O_WRONLY), byteCount: nil)
     }
-    let isNew = unsafe access(path, F_OK) != 0
-    let descriptor = try open(path, O_RDWR | O_CREAT)
+    var isNew = false
+    let descriptor = try make(path, &isNew)
     let number = descriptor.rawValue
     let isRegular = unsafe fstat(number, &info) == 0 && info.st_mode & S_IFMT == S_IFREG
     let file = LocalFile(path, descriptor, byteCount: byteCount, isNew: isNew)
+    Interruption.fills(path, isNew: isNew)
     if isRegular, ftruncate(number, off_t(byteCount)) != 0 {
       let error = Errno.current
       if isNew { FileKind.remove(path) }
@@ -58,20 +59,33 @@ final class LocalFile: Sendable {
     return file
   }
 
-  /// Fills a file that `writing` has opened. When that fails, a file that was made for it goes, and
-  /// of another the failure says that it is incomplete: by its size nobody would know.
+  /// Fills a file that `writing` has opened. When that fails, or a signal ends the process before,
+  /// a file that was made for it goes, and of another the failure says that it is incomplete: by
+  /// its size nobody would know.
   func filling(_ body: () async throws -> Void) async throws {
     do {
       try await body()
+      Interruption.leaves()
     } catch {
       guard byteCount != nil else { throw error }
       if isNew {
         FileKind.remove(path)
+        Interruption.leaves()
         throw error
       }
       let failure = ToolFailure(anything: error)
       throw ToolFailure(failure.code, "\(failure.words); \(path) is incomplete")
     }
+  }
+
+  /// Opens a file, or makes one, and says which: what another makes meanwhile is not ours to
+  /// remove.
+  private static func make(_ path: String, _ isNew: inout Bool) throws(ToolFailure) -> Descriptor {
+    do throws(ToolFailure) {
+      let descriptor = try open(path, O_RDWR | O_CREAT | O_EXCL)
+      isNew = true
+      return descriptor
+    } catch { return try open(path, O_RDWR | O_CREAT) }
   }
 
   /// Whether bytes of it have places, as those of files and disks.

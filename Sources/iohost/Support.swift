@@ -44,31 +44,6 @@ func reporting(_ body: () async throws -> Void) async {
   } catch { ToolFailure(anything: error).exit() }
 }
 
-/// ^C: connections are closed by the system, and the unit frees what was ours.
-enum Interruption {
-  // What the handler writes is made before: inside, no memory may be taken.
-  nonisolated(unsafe) private static var words: UnsafeMutableBufferPointer<UInt8>?
-
-  static func endsAtOnce() {
-    // On a terminal a line of progress, or the "^C", stands before it.
-    let text = isatty(2) == 1 ? "\ninterrupted\n" : "interrupted\n"
-    let bytes = UnsafeMutableBufferPointer<UInt8>.allocate(capacity: text.utf8.count)
-    _ = unsafe bytes.initialize(from: text.utf8)
-    unsafe words = bytes
-    // A parent may have had it blocked when it started us.
-    var set = sigset_t()
-    unsafe sigemptyset(&set)
-    unsafe sigaddset(&set, SIGINT)
-    unsafe pthread_sigmask(SIG_UNBLOCK, &set, nil)
-    signal(SIGINT) { _ in
-      if let words = unsafe Interruption.words {
-        _ = unsafe write(2, words.baseAddress, words.count)
-      }
-      _exit(130)
-    }
-  }
-}
-
 /// What every command that connects takes.
 struct ConnectionOptions: ParsableArguments {
   @Option(
