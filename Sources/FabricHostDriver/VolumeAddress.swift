@@ -101,7 +101,7 @@ public struct VolumeAddress: Hashable, Sendable, CustomStringConvertible {
         detail: "expected a unit's URL, which ends with the port, found "
           + "\"\(endpoint[slash...])\" behind it; leave that out")
     }
-    let host: String
+    var host: String
     let port: UInt16
     do throws(InternetAddress.Malformed) {
       (host, port) = try InternetAddress.split(endpoint)
@@ -109,15 +109,20 @@ public struct VolumeAddress: Hashable, Sendable, CustomStringConvertible {
     guard port > 0 else {
       throw ParsingError(found: text, detail: "expected a port of 1 to 65535, found 0")
     }
+    // An address of IPv6 may go on with its interface; strictly a URL writes %25 before that, which
+    // few do. (RFC 6874)
+    let isSix = host.contains(":")
+    if isSix { host.replace("%25", with: "%") }
     let isPlain = host.utf8.allSatisfy { byte in
-      byte > 0x20 && byte < 0x7f && !"@?#\\\"%[]<>".utf8.contains(byte)
+      byte > 0x20 && byte < 0x7f && !"@?#\\\"[]<>".utf8.contains(byte)
+        && (isSix || byte != UInt8(ascii: "%"))
     }
     guard isPlain else {
       throw ParsingError(
         found: text, detail: "expected a host's name or address, found \"\(host)\"")
     }
     return FabricAddress(
-      fabric: "tcp", endpoint: host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)")
+      fabric: "tcp", endpoint: isSix ? "[\(host)]:\(port)" : "\(host):\(port)")
   }
 
   /// A unit at a socket's path.

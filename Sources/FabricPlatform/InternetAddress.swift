@@ -58,9 +58,25 @@ public struct InternetAddress: Hashable, Sendable, CustomStringConvertible {
     }
   }
 
-  /// `1.2.3.4:5`, `[::1]:5`.
+  /// `1.2.3.4:5`, `[::1]:5`, `[fe80::1%eth0]:5`.
   public var description: String {
-    host.count == 4 ? "\(hostDescription):\(port)" : "[\(hostDescription)]:\(port)"
+    host.count == 4
+      ? "\(hostDescription):\(port)" : "[\(hostDescription)\(scopeDescription)]:\(port)"
+  }
+
+  /// Without it a link-local address leads nowhere: each link has all of them. (RFC 4007 section 11)
+  private var scopeDescription: String {
+    if scope == 0 { return "" }
+    return unsafe withUnsafeTemporaryAllocation(of: CChar.self, capacity: Int(IF_NAMESIZE)) {
+      text in
+      guard unsafe if_indextoname(scope, text.baseAddress!) != nil else { return "%\(scope)" }
+      return unsafe "%" + String(cString: text.baseAddress!)
+    }
+  }
+
+  /// Whether it is of one link, and which link is not said.
+  private var lacksScope: Bool {
+    host.count == 16 && host[0] == 0xfe && host[1] & 0xc0 == 0x80 && scope == 0
   }
 
   /// Why text is no address.
@@ -112,6 +128,12 @@ public struct InternetAddress: Hashable, Sendable, CustomStringConvertible {
       }
       return .success((0..<Int(count)).map { unsafe InternetAddress(raw[$0]) })
     }
-    return try found.get()
+    let usable = try found.get().filter { !$0.lacksScope }
+    guard !usable.isEmpty else {
+      throw Malformed(
+        description: "expected the interface behind a link-local address, as [fe80::1%eth0]:4420, "
+          + "got \"\(text)\"")
+    }
+    return usable
   }
 }

@@ -24,6 +24,7 @@ struct AddressTests {
       ("fabric+tcp://host.example:4420/disk%201", "host.example:4420", "disk 1"),
       ("fabric+tcp://127.0.0.1:1/v", "127.0.0.1:1", "v"),
       ("fabric+tcp://[2001:db8::1]:65535/v", "[2001:db8::1]:65535", "v"),
+      ("fabric+tcp://[fe80::1%25eth0]:4420/v", "[fe80::1%eth0]:4420", "v"),
     ] {
       let address = try VolumeAddress(parsing: text)
       #expect(address.unit == FabricAddress(fabric: "tcp", endpoint: endpoint))
@@ -41,7 +42,8 @@ struct AddressTests {
       "fabric+shm:///run/unit.sock/", "fabric+shm:///disk", "fabric+ib://host/disk",
       "fabric+tcp://host/disk", "fabric+tcp://host:1", "fabric+tcp://host:1/",
       "fabric+tcp://:1/disk", "fabric+tcp:///disk", "fabric+tcp://::1:1/disk",
-      "fabric+tcp://[::1/disk", "fabric+tcp://[host]:1/disk", "fabric+tcp://host:/disk",
+      "fabric+tcp://[::1/disk", "fabric+tcp://[host]:1/disk", "fabric+tcp://a%b:1/disk",
+      "fabric+tcp://host:/disk",
       "fabric+tcp://host:65536/disk", "fabric+tcp://host:0/disk", "fabric+tcp://host:+1/disk",
       "fabric+tcp://host:1x/disk", "fabric+tcp://a b:1/disk", "fabric+tcp://host:1/a/b",
       "fabric+tcp://host:1/a%2Fb", "fabric+tcp://u@host:1/disk", "fabric+tcp://host:1/%zz",
