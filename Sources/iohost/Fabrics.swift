@@ -18,7 +18,9 @@ struct RDMAReport {
         }
       }
     }
-    return lines + survey.problems.map { "cannot be used: \($0)" }
+    // Beside devices that can be reached, those that cannot are no problem of all.
+    let others = survey.devices.isEmpty ? [] : survey.unreached
+    return lines + (others + survey.problems).map { "cannot be used: \($0)" }
   }
 
   private func line(of device: RDMADevice) -> String {
@@ -55,6 +57,7 @@ struct RDMAReport {
     .object([
       ("usable", .flag(survey.isUsable)),
       ("problems", .list(survey.problems.map { .text($0.description) })),
+      ("unreached", .list(survey.unreached.map { .text($0.description) })),
       ("lockByteLimit", survey.lockByteLimit.map { .whole($0) } ?? .null),
       ("devices", .list(survey.devices.map(json(of:)))),
     ])

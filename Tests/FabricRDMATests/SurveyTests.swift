@@ -54,6 +54,7 @@ struct SurveyTests {
     var one = survey([roce(.active, [v4])])
     one.kernelDeviceNames.append("irdma0")
     #expect(one.isUsable)
+    #expect(one.unreached == [.noDriver(device: "irdma0")])
   }
 
   @Test("a device that may not be opened: which file, and what to do")

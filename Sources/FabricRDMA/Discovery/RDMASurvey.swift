@@ -36,6 +36,14 @@ public struct RDMASurvey: Equatable, Sendable {
     self.lockByteLimit = lockByteLimit
   }
 
+  /// What keeps the library from devices that the kernel has, one for each.
+  public var unreached: [RDMAProblem] {
+    let listed = Set(devices.map(\.name))
+    return kernelDeviceNames.filter { !listed.contains($0) }.map {
+      hasVerbsModule ? .noDriver(device: $0) : .noVerbsModule(device: $0)
+    }
+  }
+
   /// What keeps this process from every device; empty where one might be used.
   public var problems: [RDMAProblem] {
     guard !devices.isEmpty || !kernelDeviceNames.isEmpty else {
@@ -43,13 +51,8 @@ public struct RDMASurvey: Equatable, Sendable {
       if let libraryFailure, libraryFailure != .notImplemented { return [.library(libraryFailure)] }
       return [.noDevice]
     }
-    var problems: [RDMAProblem] = []
-    let listed = Set(devices.map(\.name))
-    for name in kernelDeviceNames where !listed.contains(name) {
-      problems.append(hasVerbsModule ? .noDriver(device: name) : .noVerbsModule(device: name))
-    }
-    // A device that is reached makes those others no matter of all.
-    if !devices.isEmpty { problems = [] }
+    // One device that can be reached is enough.
+    var problems = devices.isEmpty ? unreached : []
     switch connectionManager {
     case .allowed: break
     case .denied: problems.append(.notPermitted(path: "/dev/infiniband/rdma_cm"))
