@@ -81,7 +81,8 @@ let package = Package(
       ],
       swiftSettings: ours),
     .target(
-      name: "FabricRDMA", dependencies: ["CFabricVerbs", "FabricPlatform", "FabricVerbs"],
+      name: "FabricRDMA",
+      dependencies: ["CFabricVerbs", "FabricAdapterParts", "FabricPlatform", "FabricVerbs"],
       swiftSettings: ours),
 
     // Floor 4: messaging
@@ -212,7 +213,10 @@ let package = Package(
       ],
       swiftSettings: ours),
     .testTarget(
-      name: "FabricRDMATests", dependencies: ["FabricPlatform", "FabricRDMA", "TestSupport"],
+      name: "FabricRDMATests",
+      dependencies: [
+        "FabricPlatform", "FabricRDMA", "FabricVerbs", "FabricVerbsContract", "TestSupport",
+      ],
       swiftSettings: ours),
     .testTarget(
       name: "FabricSimulatedTests",

@@ -50,6 +50,7 @@ public struct Errno: Error, Hashable, Sendable, CustomStringConvertible {
   public static let tooManyOpenFilesInSystem = Errno(rawValue: ENFILE)
   public static let noBufferSpace = Errno(rawValue: ENOBUFS)
   public static let notSocket = Errno(rawValue: ENOTSOCK)
+  public static let noDevice = Errno(rawValue: ENODEV)
 
   /// Runs a call that returns a negative number on failure, again after EINTR.
   @discardableResult

@@ -13,6 +13,10 @@ public struct AdapterCapabilities: Equatable, Sendable {
   public var hasAcknowledgements: Bool
   /// Peers may be of other users and machines: keys are best lent for a transfer at a time.
   public var peersAreStrangers: Bool
+  /// Remote keys are drawn at random. A device numbers them: who knows one may guess others.
+  public var hasUnguessableKeys: Bool
+  /// A key can be granted to the peer of one queue pair alone; without, to all of the domain's.
+  public var hasKeysOfOneConnection: Bool
   /// Bytes of a request with `.inline`.
   public var maximumInlineByteCount: Int
   /// Bytes of private data in connect, accept and reject.
@@ -23,7 +27,9 @@ public struct AdapterCapabilities: Equatable, Sendable {
   public init(
     hasImmediateWrite: Bool, hasImmediateSend: Bool, hasRemoteRead: Bool,
     hasSharedReceiveQueue: Bool, hasForeignMemory: Bool, hasAcknowledgements: Bool,
-    peersAreStrangers: Bool, maximumInlineByteCount: Int, maximumPrivateDataByteCount: Int,
+    peersAreStrangers: Bool, hasUnguessableKeys: Bool = true,
+    hasKeysOfOneConnection: Bool = true, maximumInlineByteCount: Int,
+    maximumPrivateDataByteCount: Int,
     maximumMessageByteCount: Int
   ) {
     self.hasImmediateWrite = hasImmediateWrite
@@ -33,6 +39,8 @@ public struct AdapterCapabilities: Equatable, Sendable {
     self.hasForeignMemory = hasForeignMemory
     self.hasAcknowledgements = hasAcknowledgements
     self.peersAreStrangers = peersAreStrangers
+    self.hasUnguessableKeys = hasUnguessableKeys
+    self.hasKeysOfOneConnection = hasKeysOfOneConnection
     self.maximumInlineByteCount = maximumInlineByteCount
     self.maximumPrivateDataByteCount = maximumPrivateDataByteCount
     self.maximumMessageByteCount = maximumMessageByteCount

@@ -1,7 +1,8 @@
 /// How a work request ended. The corresponding C type is `ibv_wc_status`.
 public enum WorkCompletionStatus: UInt8, Sendable, BitwiseCopyable, CaseIterable {
   case success
-  /// The message was longer than the receive; on both sides.
+  /// The message was longer than the receive; on both sides, but that a device may tell who sent it
+  /// `remoteInvalidRequest` or `remoteOperationError` instead.
   case lengthError
   /// An element's key, bounds or rights do not cover it, on this side.
   case localProtectionError

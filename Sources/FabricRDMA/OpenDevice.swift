@@ -1,0 +1,114 @@
+import CFabricVerbs
+import FabricPlatform
+import FabricVerbs
+import Synchronization
+
+/// An opened device with the port that is used of it, and what it can do.
+///
+/// Opened once in a process by librdmacm, which keeps it open. Threads: any.
+@safe
+final class OpenDevice: @unchecked Sendable {
+  let context: UnsafeMutablePointer<ibv_context>
+  let name: String
+  /// iWARP has no immediate data, and connects in one step.
+  let isIWARP: Bool
+  /// The first one; librdmacm finds it by the address, too.
+  let port: UInt8 = 1
+  let maximumCompletionCount: Int
+  let maximumRequestCount: Int
+  /// RDMA reads under way at once: asked for, and answered.
+  let readDepth: UInt8
+  let answerDepth: UInt8
+  let maximumInlineByteCount: Int
+  let maximumMessageByteCount: Int
+  /// What it says of itself: each event comes once in a process.
+  let events: DeviceEvents
+
+  private static let opened = Mutex<[String: OpenDevice]>([:])
+
+  /// Opens a device.
+  ///
+  /// - Parameter name: nil for the first whose port is active.
+  /// - Throws: `.system` when there is none, or the system refuses it.
+  static func open(named name: String?) throws(ResourceError) -> OpenDevice {
+    var count: CInt = 0
+    guard let list = unsafe rdma_get_devices(&count) else {
+      throw .system(Errno.current, doing: "looking for RDMA devices")
+    }
+    defer { unsafe rdma_free_devices(list) }
+    for index in 0..<Int(count) {
+      guard let context = unsafe list[index] else { continue }
+      let device = try unsafe of(context)
+      if let name {
+        if device.name == name { return device }
+      } else if device.isActive {
+        return device
+      }
+    }
+    let what = name.map { "opening the RDMA device \($0)" } ?? "opening an RDMA device that is up"
+    throw .system(.noDevice, doing: what)
+  }
+
+  /// One for each device: all adapters of the process share what is there once.
+  private static func of(
+    _ context: UnsafeMutablePointer<ibv_context>
+  ) throws(ResourceError) -> OpenDevice {
+    let name = unsafe String(cString: ibv_get_device_name(context.pointee.device))
+    if let device = opened.withLock({ $0[name] }), unsafe device.context == context {
+      return device
+    }
+    let device = try unsafe OpenDevice(context)
+    opened.withLock { $0[name] = device }
+    return device
+  }
+
+  private init(_ context: UnsafeMutablePointer<ibv_context>) throws(ResourceError) {
+    unsafe self.context = context
+    name = unsafe String(cString: ibv_get_device_name(context.pointee.device))
+    isIWARP = unsafe context.pointee.device.pointee.transport_type == IBV_TRANSPORT_IWARP
+    var attributes = ibv_device_attr()
+    let result = unsafe ibv_query_device(context, &attributes)
+    guard result == 0 else { throw .system(Errno(rawValue: result), doing: "asking \(name)") }
+    maximumCompletionCount = Int(attributes.max_cqe)
+    maximumRequestCount = Int(attributes.max_qp_wr)
+    readDepth = UInt8(clamping: min(16, attributes.max_qp_init_rd_atom))
+    answerDepth = UInt8(clamping: min(16, attributes.max_qp_rd_atom))
+    var port = ibv_port_attr()
+    _ = unsafe fabric_verbs_query_port(context, 1, &port)
+    maximumMessageByteCount = min(1 << 30, Int(port.max_msg_sz))
+    maximumInlineByteCount = unsafe Self.findInlineLimit(context)
+    do {
+      events = try unsafe DeviceEvents(context, name: name)
+    } catch {
+      throw .system(error, doing: "listening to \(name)")
+    }
+  }
+
+  private var isActive: Bool {
+    var attributes = ibv_port_attr()
+    return unsafe fabric_verbs_query_port(context, port, &attributes) == 0
+      && attributes.state == IBV_PORT_ACTIVE
+  }
+
+  /// What a queue pair takes inline is not among the device's attributes: one is made to see.
+  private static func findInlineLimit(_ context: UnsafeMutablePointer<ibv_context>) -> Int {
+    guard let domain = unsafe ibv_alloc_pd(context) else { return 0 }
+    defer { unsafe ibv_dealloc_pd(domain) }
+    guard let queue = unsafe ibv_create_cq(context, 2, nil, nil, 0) else { return 0 }
+    defer { unsafe ibv_destroy_cq(queue) }
+    for limit in [256, 128, 64, 32] {
+      var attributes = unsafe ibv_qp_init_attr()
+      unsafe attributes.send_cq = unsafe queue
+      unsafe attributes.recv_cq = unsafe queue
+      unsafe attributes.qp_type = IBV_QPT_RC
+      unsafe attributes.cap = ibv_qp_cap(
+        max_send_wr: 1, max_recv_wr: 1, max_send_sge: 2, max_recv_sge: 2,
+        max_inline_data: UInt32(limit))
+      if let queuePair = unsafe ibv_create_qp(domain, &attributes) {
+        unsafe ibv_destroy_qp(queuePair)
+        return limit
+      }
+    }
+    return 0
+  }
+}

@@ -1,0 +1,118 @@
+import CFabricVerbs
+import FabricAdapterParts
+import FabricPlatform
+public import FabricVerbs
+import Synchronization
+
+/// A fabric of RDMA devices: InfiniBand, RoCE and iWARP through libibverbs, connected by the
+/// connection manager. (Specs/RDMA.md)
+///
+/// Addresses are HOST:PORT or [IPv6]:PORT of a network interface that the device belongs to; the
+/// manager finds the way, and with it the GID.
+public final class RDMAAdapter: Adapter {
+  public let fabric = "rdma"
+  private let device: OpenDevice
+
+  /// Opens a device.
+  ///
+  /// - Parameter name: as in `iohost discover --fabrics`; nil for the first whose port is active.
+  public init(device name: String? = nil) throws(ResourceError) {
+    device = try OpenDevice.open(named: name)
+  }
+
+  /// The device's name.
+  public var deviceName: String { device.name }
+
+  public var capabilities: AdapterCapabilities {
+    AdapterCapabilities(
+      hasImmediateWrite: !device.isIWARP, hasImmediateSend: !device.isIWARP, hasRemoteRead: true,
+      hasSharedReceiveQueue: true, hasForeignMemory: true, hasAcknowledgements: !device.isIWARP,
+      peersAreStrangers: false, hasUnguessableKeys: false, hasKeysOfOneConnection: false,
+      maximumInlineByteCount: device.maximumInlineByteCount,
+      maximumPrivateDataByteCount: PrivateData.limit(isIWARP: device.isIWARP),
+      maximumMessageByteCount: device.maximumMessageByteCount)
+  }
+
+  public func makeProtectionDomain() throws(ResourceError) -> any ProtectionDomain {
+    try RDMAProtectionDomain(device)
+  }
+
+  public func makeCompletionQueue(capacity: Int) throws(ResourceError) -> any CompletionQueue {
+    try QueueCapacity.check(completions: capacity)
+    return try RDMACompletionQueue(device, capacity: capacity)
+  }
+
+  public func makeSharedReceiveQueue(
+    in protectionDomain: any ProtectionDomain, capacity: Int
+  ) throws(ResourceError) -> any SharedReceiveQueue {
+    try QueueCapacity.check(requests: capacity, "shared receive queue")
+    guard let domain = protectionDomain as? RDMAProtectionDomain else { throw .foreignParts }
+    return try RDMASharedReceiveQueue(in: domain, capacity: capacity)
+  }
+
+  public func makeQueuePair(
+    _ attributes: QueuePairAttributes
+  ) throws(ResourceError) -> any QueuePair {
+    try attributes.checkCapacities()
+    let queuePair = try RDMAQueuePair(device, attributes)
+    device.events.add(queuePair)
+    return queuePair
+  }
+
+  public func makeEventChannel() throws(ResourceError) -> any ConnectionEventChannel {
+    do {
+      return try RDMAEventChannel(device)
+    } catch {
+      throw .system(error, doing: "making an event channel")
+    }
+  }
+
+  public func listen(
+    at address: FabricAddress, events: any ConnectionEventChannel
+  ) throws(ConnectError) -> any Listener {
+    let (host, events) = try resolve(address, events)
+    return try RDMAListener(at: host, device, events: events)
+  }
+
+  public func connect(
+    _ queuePair: any QueuePair, to address: FabricAddress, privateData: [UInt8],
+    timeout: Duration, events: any ConnectionEventChannel
+  ) throws(ConnectError) {
+    let (host, events) = try resolve(address, events)
+    guard privateData.count <= capabilities.maximumPrivateDataByteCount else {
+      throw .privateDataTooLong
+    }
+    guard let queuePair = queuePair as? RDMAQueuePair,
+      queuePair.transition(from: .initialized, to: .readyToReceive)
+    else { throw .invalidState }
+    var made: UnsafeMutablePointer<rdma_cm_id>?
+    guard unsafe rdma_create_id(events.handle, &made, nil, RDMA_PS_TCP) == 0,
+      let identifier = unsafe made
+    else { throw .system(Errno.current, doing: "making an identifier to connect with") }
+    let connection = unsafe RDMAConnection(
+      identifier, queuePair, to: address, privateData: privateData, deadline: .now + timeout,
+      events: events)
+    do {
+      try connection.start(to: host, timeout: timeout)
+    } catch {
+      queuePair.fail(.failure("connecting failed: \(error)"))
+      throw .unreachable("there is no way to \(address) by RDMA: \(error)")
+    }
+  }
+
+  private func resolve(
+    _ address: FabricAddress, _ events: any ConnectionEventChannel
+  ) throws(ConnectError) -> (InternetAddress, RDMAEventChannel) {
+    guard address.fabric == fabric, let events = events as? RDMAEventChannel else {
+      throw .invalidAddress("expected an address rdma:HOST:PORT, got \(address)")
+    }
+    do {
+      guard let host = try InternetAddress.resolve(address.endpoint).first else {
+        throw ConnectError.invalidAddress("\(address): no address")
+      }
+      return (host, events)
+    } catch {
+      throw .invalidAddress("\(address): \(error)")
+    }
+  }
+}
