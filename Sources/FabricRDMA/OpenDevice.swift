@@ -5,7 +5,8 @@ import Synchronization
 
 /// An opened device with the port that is used of it, and what it can do.
 ///
-/// Opened once in a process by librdmacm, which keeps it open. Threads: any.
+/// Opened once in a process and kept open. The connection manager has contexts of its own, which it
+/// closes when none of its identifiers needs them. Threads: any.
 @safe
 final class OpenDevice: @unchecked Sendable {
   let context: UnsafeMutablePointer<ibv_context>
@@ -24,7 +25,7 @@ final class OpenDevice: @unchecked Sendable {
   /// What it says of itself: each event comes once in a process.
   let events: DeviceEvents
 
-  private static let opened = Mutex<[String: OpenDevice]>([:])
+  private static let known = Mutex<[String: OpenDevice]>([:])
 
   /// Opens a device.
   ///
@@ -32,34 +33,38 @@ final class OpenDevice: @unchecked Sendable {
   /// - Throws: `.system` when there is none, or the system refuses it.
   static func open(named name: String?) throws(ResourceError) -> OpenDevice {
     var count: CInt = 0
-    guard let list = unsafe rdma_get_devices(&count) else {
+    guard let list = unsafe fabric_verbs_devices(&count) else {
       throw .system(Errno.current, doing: "looking for RDMA devices")
     }
-    defer { unsafe rdma_free_devices(list) }
+    defer { unsafe ibv_free_device_list(list) }
     for index in 0..<Int(count) {
-      guard let context = unsafe list[index] else { continue }
-      let device = try unsafe of(context)
-      if let name {
-        if device.name == name { return device }
-      } else if device.isActive {
-        return device
-      }
+      guard let found = unsafe list[index] else { continue }
+      let foundName = unsafe String(cString: ibv_get_device_name(found))
+      guard name == nil || name == foundName else { continue }
+      let device = try unsafe opened(found, name: foundName)
+      if name != nil || device.isActive { return device }
     }
     let what = name.map { "opening the RDMA device \($0)" } ?? "opening an RDMA device that is up"
     throw .system(.noDevice, doing: what)
   }
 
-  /// One for each device: all adapters of the process share what is there once.
-  private static func of(
-    _ context: UnsafeMutablePointer<ibv_context>
+  /// One for each device: all adapters of the process share what is there once. One that has gone
+  /// meanwhile, and come again, is opened anew.
+  private static func opened(
+    _ found: UnsafeMutablePointer<ibv_device>, name: String
   ) throws(ResourceError) -> OpenDevice {
-    let name = unsafe String(cString: ibv_get_device_name(context.pointee.device))
-    if let device = opened.withLock({ $0[name] }), unsafe device.context == context {
-      return device
+    if let device = known.withLock({ $0[name] }), device.isThere { return device }
+    guard let context = unsafe ibv_open_device(found) else {
+      throw .system(Errno.current, doing: "opening the RDMA device \(name)")
     }
-    let device = try unsafe OpenDevice(context)
-    opened.withLock { $0[name] = device }
-    return device
+    do throws(ResourceError) {
+      let device = try unsafe OpenDevice(context)
+      known.withLock { $0[name] = device }
+      return device
+    } catch {
+      unsafe ibv_close_device(context)
+      throw error
+    }
   }
 
   private init(_ context: UnsafeMutablePointer<ibv_context>) throws(ResourceError) {
@@ -88,6 +93,12 @@ final class OpenDevice: @unchecked Sendable {
     var attributes = ibv_port_attr()
     return unsafe fabric_verbs_query_port(context, port, &attributes) == 0
       && attributes.state == IBV_PORT_ACTIVE
+  }
+
+  /// The kernel still answers for it.
+  private var isThere: Bool {
+    var attributes = ibv_port_attr()
+    return unsafe fabric_verbs_query_port(context, port, &attributes) == 0
   }
 
   /// What a queue pair takes inline is not among the device's attributes: one is made to see.

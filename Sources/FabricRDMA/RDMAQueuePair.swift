@@ -26,6 +26,8 @@ final class RDMAQueuePair: QueuePair, @unchecked Sendable {
   private let stateWord = Atomic<UInt8>(QueuePairState.initialized.rawValue)
   /// Set while it is being connected; cleared at the end.
   private let link = Mutex<RDMAConnection?>(nil)
+  /// Until `destroy`.
+  private let isOnDevice = Mutex(true)
 
   init(_ device: OpenDevice, _ attributes: QueuePairAttributes) throws(ResourceError) {
     guard let domain = attributes.protectionDomain as? RDMAProtectionDomain,
@@ -167,9 +169,12 @@ final class RDMAQueuePair: QueuePair, @unchecked Sendable {
     }
     // Told first, so that the peer hears of an end and not of a broken connection.
     connection?.hangUp()
-    var attributes = ibv_qp_attr()
-    attributes.qp_state = IBV_QPS_ERR
-    _ = unsafe ibv_modify_qp(handle, &attributes, CInt(IBV_QP_STATE.rawValue))
+    isOnDevice.withLock { isThere in
+      guard isThere else { return }
+      var attributes = ibv_qp_attr()
+      attributes.qp_state = IBV_QPS_ERR
+      _ = unsafe ibv_modify_qp(handle, &attributes, CInt(IBV_QP_STATE.rawValue))
+    }
     if old == QueuePairState.readyToSend.rawValue { connection?.tell(self, reason) }
     connection?.end()
   }
@@ -180,6 +185,8 @@ final class RDMAQueuePair: QueuePair, @unchecked Sendable {
     fail(.local)
     detach()
     device.events.remove(self)
+    // Somebody else may be about to move it to the error state.
+    isOnDevice.withLock { $0 = false }
     unsafe ibv_destroy_qp(handle)
   }
 }

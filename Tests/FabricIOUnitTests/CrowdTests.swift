@@ -60,25 +60,39 @@ struct CrowdTests {
 
   @Test("A host that stays shut out is told where, what likely happened and what to do")
   func shutOut() async throws {
-    let unit = try await FullUnit()
     var options = RemoteVolume.Options()
-    options.attemptTimeout = .seconds(1)
-    let (address, attempt) = (unit.address, options)
-    let error = await #expect(throws: RemoteVolumeError.self) {
-      try await RemoteVolume.attach(address, adapter: TCPAdapter(), options: attempt)
-    }
-    let listing = await #expect(throws: RemoteVolumeError.self) {
-      try await VolumeDiscovery.list(
-        VolumeAddress(unit: address.unit, volumeName: ""), adapter: TCPAdapter(),
-        timeout: .seconds(2))
-    }
-    for words in [error?.description ?? "", listing?.description ?? ""] {
-      for part in ["fabric+tcp://127.0.0.1:", "as many connections as it takes", "try again later"]
-      {
-        #expect(words.contains(part), "\(words)")
+    options.attemptTimeout = .milliseconds(300)
+    let attempt = options
+    while true {
+      let unit = try await FullUnit()
+      let address = unit.address
+      let attaching = await failure {
+        await (try RemoteVolume.attach(address, adapter: TCPAdapter(), options: attempt)).close()
       }
+      let listing = await failure {
+        _ = try await VolumeDiscovery.list(
+          VolumeAddress(unit: address.unit, volumeName: ""), adapter: TCPAdapter(),
+          timeout: .milliseconds(400))
+      }
+      // On a machine that stood still for seconds the unit has lost patience with the stranger.
+      if unit.stranger?.peerHasEnded ?? true { continue }
+      for words in [attaching, listing] {
+        for part in [
+          "fabric+tcp://127.0.0.1:", "as many connections as it takes", "try again later",
+        ] {
+          #expect(words.contains(part), "\(words)")
+        }
+      }
+      return
     }
-    #expect(unit.stranger != nil)
+  }
+
+  /// What a call fails with, in words; empty when it does not.
+  private func failure(of call: () async throws -> Void) async -> String {
+    do {
+      try await call()
+      return ""
+    } catch { return "\(error)" }
   }
 
   @Test("Discovery that is turned away asks again, too")
