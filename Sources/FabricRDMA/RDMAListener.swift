@@ -113,7 +113,7 @@ final class RDMAConnectionRequest: ConnectionRequest, @unchecked Sendable {
     else { throw .invalidState }
     guard let taken = unsafe take() else { throw .invalidState }
     do throws(Errno) {
-      // The peer may have gone, or the connection be established, only once somebody listens.
+      // Before the identifier moves: what is told of it from then on finds its owner.
       let connection = unsafe RDMAConnection(
         taken, queuePair, to: nil, privateData: privateData, deadline: .now + .seconds(10),
         events: events)
