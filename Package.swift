@@ -23,6 +23,7 @@ let package = Package(
     .library(name: "FabricMessaging", targets: ["FabricMessaging"]),
     .library(name: "FabricSharedMemory", targets: ["FabricSharedMemory"]),
     .library(name: "FabricTCP", targets: ["FabricTCP"]),
+    .library(name: "FabricRDMA", targets: ["FabricRDMA"]),
     .library(name: "FabricHostDriver", targets: ["FabricHostDriver"]),
     .library(name: "FabricIOUnit", targets: ["FabricIOUnit"]),
     .library(name: "FabricStorage", targets: ["FabricStorage"]),
@@ -135,7 +136,7 @@ let package = Package(
     .target(
       name: "FabricCommandLine",
       dependencies: [
-        "FabricPlatform", "FabricSharedMemory", "FabricTCP", "FabricVerbs",
+        "FabricPlatform", "FabricRDMA", "FabricSharedMemory", "FabricTCP", "FabricVerbs",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       swiftSettings: ours),
@@ -145,8 +146,8 @@ let package = Package(
       name: "fabperf",
       dependencies: [
         "FabricCommandLine", "FabricCompletion", "FabricHostDriver", "FabricMessaging",
-        "FabricPlatform", "FabricSharedMemory", "FabricStorage", "FabricTCP", "FabricVerbs",
-        "FabricWire",
+        "FabricPlatform", "FabricRDMA", "FabricSharedMemory", "FabricStorage", "FabricTCP",
+        "FabricVerbs", "FabricWire",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "Histogram", package: "hdrhistogram-swift"),
       ] + (hasURCU ? ["CFabricURCU"] : []),
@@ -248,9 +249,9 @@ let package = Package(
     .testTarget(
       name: "ToolTests",
       dependencies: [
-        "FabricCompletion", "FabricHostDriver", "FabricPlatform", "FabricSharedMemory",
-        "FabricStorage", "FabricTCP", "FabricVerbs", "PingPong", "TestSupport", "fabperf", "iohost",
-        "iounit",
+        "FabricCompletion", "FabricHostDriver", "FabricPlatform", "FabricRDMA",
+        "FabricSharedMemory", "FabricStorage", "FabricTCP", "FabricVerbs", "PingPong",
+        "TestSupport", "fabperf", "iohost", "iounit",
       ],
       swiftSettings: ours),
     .testTarget(

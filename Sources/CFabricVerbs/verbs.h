@@ -35,6 +35,12 @@ static inline long fabric_verbs_gids(struct ibv_context *context, struct ibv_gid
   return (long)ibv_query_gid_table(context, entries, capacity, 0);
 }
 
+/// ibv_query_gid_ex(3): 0 or an errno.
+static inline int fabric_verbs_gid(struct ibv_context *context, uint32_t port, uint32_t index,
+                                   struct ibv_gid_entry *entry) {
+  return ibv_query_gid_ex(context, port, index, entry, 0);
+}
+
 /// The bytes of a socket address's host, 4 or 16 of them, or none of another family.
 static inline int fabric_ip_bytes(const struct sockaddr *address, uint8_t *bytes) {
   if (!address) return 0;

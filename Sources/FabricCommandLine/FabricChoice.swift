@@ -1,4 +1,5 @@
 public import ArgumentParser
+import FabricRDMA
 import FabricSharedMemory
 public import FabricTCP
 public import FabricVerbs
@@ -6,12 +7,12 @@ public import FabricVerbs
 /// How the tools reach a fabric, by its name in addresses.
 public struct FabricChoice: Sendable {
   /// In the order in which they are named to people.
-  public static let names = ["shm", "tcp"]
+  public static let names = ["shm", "tcp", "rdma"]
 
   /// Shared memory: whether the sender writes into the receiver's buffers.
   public var isDirect: Bool
   public var checksums: TCPOptions.Checksums
-  /// TCP: whether `listen` takes addresses that other machines can reach.
+  /// TCP and RDMA: whether `listen` takes addresses that other machines can reach.
   public var listensBeyondLoopback: Bool
   /// Told of what an operator should know, one line each.
   public var log: @Sendable (String) -> Void
@@ -26,9 +27,14 @@ public struct FabricChoice: Sendable {
     self.listensBeyondLoopback = listensBeyondLoopback
   }
 
-  /// - Parameter fabric: one of `names`.
+  /// - Parameters:
+  ///   - fabric: one of `names`.
+  ///   - address: what it is for, which may decide which device it is of.
+  ///   - isListening: the address is to be listened at, and otherwise connected to.
   /// - Throws: with code 71 when the system lacks something.
-  public func adapter(for fabric: String) throws(ToolFailure) -> any Adapter {
+  public func adapter(
+    for fabric: String, at address: FabricAddress? = nil, isListening: Bool = false
+  ) throws(ToolFailure) -> any Adapter {
     do {
       switch fabric {
       case "shm":
@@ -41,6 +47,13 @@ public struct FabricChoice: Sendable {
         options.listensBeyondLoopback = listensBeyondLoopback
         options.log = log
         return try TCPAdapter(options)
+      case "rdma":
+        var options = RDMAOptions()
+        options.listensBeyondLoopback = listensBeyondLoopback
+        options.log = log
+        do {
+          return try RDMAAdapter(options, for: address, isListening: isListening)
+        } catch { throw ToolFailure(71, Self.words(error)) }
       default:
         throw ToolFailure(
           64, "expected one of the fabrics \(Self.names.joined(separator: ", ")), got \(fabric)")
@@ -48,6 +61,15 @@ public struct FabricChoice: Sendable {
     } catch let error as ToolFailure {
       throw error
     } catch { throw ToolFailure(71, "\(error)") }
+  }
+
+  /// Why there is no RDMA, and what to do about the first thing that stands in the way.
+  private static func words(_ error: ResourceError) -> String {
+    let survey = RDMASurvey.take()
+    let problem = survey.problems.first ?? survey.devices.lazy.compactMap(\.problem).first
+    return
+      "fabric+rdma wants an RDMA device: \(problem?.description ?? error.description); "
+      + "`iohost doctor` says more"
   }
 }
 

@@ -2,7 +2,8 @@ import FabricPlatform
 public import FabricVerbs
 
 /// Where a volume is: a unit's address and the volume's name there. As text it is a URL:
-/// `fabric+shm:///run/user/1000/unit.sock/VOLUME`, `fabric+tcp://HOST:PORT/VOLUME`.
+/// `fabric+shm:///run/user/1000/unit.sock/VOLUME`, `fabric+tcp://HOST:PORT/VOLUME`,
+/// `fabric+rdma://HOST:PORT/VOLUME`.
 public struct VolumeAddress: Hashable, Sendable, CustomStringConvertible {
   public let unit: FabricAddress
   /// Empty: the unit itself, for discovery.
@@ -45,8 +46,8 @@ public struct VolumeAddress: Hashable, Sendable, CustomStringConvertible {
     self.init(unit: unit, volumeName: name)
   }
 
-  /// Reads the URL of a unit, which names no volume; `tcp:HOST:PORT` and `shm:PATH` will do, too,
-  /// and the latter may begin at the current directory.
+  /// Reads the URL of a unit, which names no volume; `tcp:HOST:PORT`, `rdma:HOST:PORT` and
+  /// `shm:PATH` will do, too, and the latter may begin at the current directory.
   public init(parsingUnit text: String) throws(ParsingError) {
     if !text.contains("://"), let colon = text.firstIndex(of: ":") {
       let endpoint = String(text[text.index(after: colon)...])
@@ -70,7 +71,7 @@ public struct VolumeAddress: Hashable, Sendable, CustomStringConvertible {
     let scheme = text[..<range.lowerBound].lowercased()
     guard scheme.hasPrefix("fabric+") else {
       throw ParsingError(
-        found: text, detail: "it begins neither with fabric+shm nor with fabric+tcp")
+        found: text, detail: "it begins neither with fabric+shm nor with fabric+tcp or fabric+rdma")
     }
     return (String(scheme.dropFirst("fabric+".count)), text[range.upperBound...])
   }
@@ -80,17 +81,18 @@ public struct VolumeAddress: Hashable, Sendable, CustomStringConvertible {
   ) throws(ParsingError) -> FabricAddress {
     switch fabric {
     case "shm": return try socket(endpoint, of: text)
-    case "tcp": return try internet(endpoint, of: text)
+    case "tcp", "rdma": return try internet(fabric, endpoint, of: text)
     default:
       throw ParsingError(
         found: text,
-        detail: "\"\(fabric)\" is no fabric of this release; use fabric+shm or fabric+tcp")
+        detail: "\"\(fabric)\" is no fabric of this release; "
+          + "use fabric+shm, fabric+tcp or fabric+rdma")
     }
   }
 
   /// A unit at HOST:PORT. Whether there is such a host is found out when connecting.
   private static func internet(
-    _ endpoint: String, of text: String
+    _ fabric: String, _ endpoint: String, of text: String
   ) throws(ParsingError) -> FabricAddress {
     guard !endpoint.isEmpty else {
       throw ParsingError(found: text, detail: "the unit's HOST:PORT is missing")
@@ -122,7 +124,7 @@ public struct VolumeAddress: Hashable, Sendable, CustomStringConvertible {
         found: text, detail: "expected a host's name or address, found \"\(host)\"")
     }
     return FabricAddress(
-      fabric: "tcp", endpoint: isSix ? "[\(host)]:\(port)" : "\(host):\(port)")
+      fabric: fabric, endpoint: isSix ? "[\(host)]:\(port)" : "\(host):\(port)")
   }
 
   /// A unit at a socket's path.

@@ -29,7 +29,8 @@ public final class ChannelEndpoint: @unchecked Sendable {
 
   private static let nobodyListens = PassingRejection.privateData("nobody listens here any more")
 
-  /// Requests that all channels of an endpoint may have outstanding together.
+  /// Requests that all channels of an endpoint may have outstanding together, where the adapter has
+  /// as long a queue.
   public static let completionQueueCapacity = 1 << 20
 
   public init(adapter: any Adapter, service: CompletionService) throws(ChannelOpenError) {
@@ -37,7 +38,9 @@ public final class ChannelEndpoint: @unchecked Sendable {
     self.service = service
     do {
       protectionDomain = try adapter.makeProtectionDomain()
-      completionQueue = try adapter.makeCompletionQueue(capacity: Self.completionQueueCapacity)
+      completionQueue = try adapter.makeCompletionQueue(
+        capacity: min(
+          Self.completionQueueCapacity, adapter.capabilities.maximumCompletionCount))
       events = try adapter.makeEventChannel()
     } catch {
       throw .resources(error.description)

@@ -25,11 +25,13 @@ final class OpenDevice: @unchecked Sendable {
   /// What it says of itself: each event comes once in a process.
   let events: DeviceEvents
 
+  /// A device locks 64 bytes and more for each completion that a queue may hold, or 4 MiB for so many.
+  private static let completionLimit = 1 << 16
   private static let known = Mutex<[String: OpenDevice]>([:])
 
   /// Opens a device.
   ///
-  /// - Parameter name: nil for the first whose port is active.
+  /// - Parameter name: nil for the first whose port is active, or else the first.
   /// - Throws: `.system` when there is none, or the system refuses it.
   static func open(named name: String?) throws(ResourceError) -> OpenDevice {
     var count: CInt = 0
@@ -37,14 +39,18 @@ final class OpenDevice: @unchecked Sendable {
       throw .system(Errno.current, doing: "looking for RDMA devices")
     }
     defer { unsafe ibv_free_device_list(list) }
+    var first: OpenDevice?
     for index in 0..<Int(count) {
       guard let found = unsafe list[index] else { continue }
       let foundName = unsafe String(cString: ibv_get_device_name(found))
       guard name == nil || name == foundName else { continue }
       let device = try unsafe opened(found, name: foundName)
       if name != nil || device.isActive { return device }
+      if first == nil { first = device }
     }
-    let what = name.map { "opening the RDMA device \($0)" } ?? "opening an RDMA device that is up"
+    // Its link may come up before it is needed.
+    if let first { return first }
+    let what = name.map { "opening the RDMA device \($0)" } ?? "opening an RDMA device"
     throw .system(.noDevice, doing: what)
   }
 
@@ -74,7 +80,7 @@ final class OpenDevice: @unchecked Sendable {
     var attributes = ibv_device_attr()
     let result = unsafe ibv_query_device(context, &attributes)
     guard result == 0 else { throw .system(Errno(rawValue: result), doing: "asking \(name)") }
-    maximumCompletionCount = Int(attributes.max_cqe)
+    maximumCompletionCount = min(Self.completionLimit, Int(attributes.max_cqe))
     maximumRequestCount = Int(attributes.max_qp_wr)
     readDepth = UInt8(clamping: min(16, attributes.max_qp_init_rd_atom))
     answerDepth = UInt8(clamping: min(16, attributes.max_qp_rd_atom))

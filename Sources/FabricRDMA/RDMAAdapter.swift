@@ -12,11 +12,25 @@ import Synchronization
 public final class RDMAAdapter: Adapter {
   public let fabric = "rdma"
   private let device: OpenDevice
+  private let options: RDMAOptions
+  private let ways: RDMAWays
 
-  /// Opens a device.
+  /// Opens a device: the one that `options` name, or that `address` leads to, or else the first.
   ///
-  /// - Parameter name: as in `iohost discover --fabrics`; nil for the first whose port is active.
-  public init(device name: String? = nil) throws(ResourceError) {
+  /// - Parameters:
+  ///   - address: what the adapter is for. The connection manager may take a second to say where it leads.
+  ///   - isListening: the address is to be listened at, and otherwise connected to.
+  public init(
+    _ options: RDMAOptions = RDMAOptions(), for address: FabricAddress? = nil,
+    isListening: Bool = false
+  ) throws(ResourceError) {
+    self.options = options
+    ways = RDMAWays(options.log)
+    let name =
+      options.device
+      ?? address.flatMap {
+        OpenDevice.name(reaching: $0.endpoint, isListening: isListening)
+      }
     device = try OpenDevice.open(named: name)
   }
 
@@ -30,7 +44,8 @@ public final class RDMAAdapter: Adapter {
       peersAreStrangers: false, hasUnguessableKeys: false, hasKeysOfOneConnection: false,
       maximumInlineByteCount: device.maximumInlineByteCount,
       maximumPrivateDataByteCount: PrivateData.limit(isIWARP: device.isIWARP),
-      maximumMessageByteCount: device.maximumMessageByteCount)
+      maximumMessageByteCount: device.maximumMessageByteCount,
+      maximumCompletionCount: device.maximumCompletionCount)
   }
 
   public func makeProtectionDomain() throws(ResourceError) -> any ProtectionDomain {
@@ -71,7 +86,12 @@ public final class RDMAAdapter: Adapter {
     at address: FabricAddress, events: any ConnectionEventChannel
   ) throws(ConnectError) -> any Listener {
     let (host, events) = try resolve(address, events)
-    return try RDMAListener(at: host, device, events: events)
+    guard options.listensBeyondLoopback || host.isLoopback else {
+      throw .invalidAddress(
+        "expected an address that other machines cannot reach, got \(address), which stands for "
+          + host.description)
+    }
+    return try RDMAListener(at: host, device, events: events, ways: ways)
   }
 
   public func connect(
@@ -91,7 +111,7 @@ public final class RDMAAdapter: Adapter {
     else { throw .system(Errno.current, doing: "making an identifier to connect with") }
     let connection = unsafe RDMAConnection(
       identifier, queuePair, to: address, privateData: privateData, deadline: .now + timeout,
-      events: events)
+      events: events, ways: ways)
     do {
       try connection.start(to: host, timeout: timeout)
     } catch {

@@ -24,6 +24,7 @@ final class RDMAConnection: IdentifierOwner, @unchecked Sendable {
   private let events: RDMAEventChannel
   private let address: FabricAddress?
   private let privateData: [UInt8]
+  private let ways: RDMAWays
   private let state: Mutex<State>
 
   /// - Parameters:
@@ -32,12 +33,13 @@ final class RDMAConnection: IdentifierOwner, @unchecked Sendable {
   init(
     _ identifier: UnsafeMutablePointer<rdma_cm_id>, _ queuePair: RDMAQueuePair,
     to address: FabricAddress?, privateData: [UInt8], deadline: MonotonicTime?,
-    events: RDMAEventChannel
+    events: RDMAEventChannel, ways: RDMAWays
   ) {
     unsafe self.identifier = unsafe identifier
     device = queuePair.device
     self.events = events
     self.address = address
+    self.ways = ways
     self.privateData = PrivateData.encode(privateData, isIWARP: queuePair.device.isIWARP)
     state = Mutex(State(queuePair: queuePair, deadline: deadline))
     let tag = unsafe events.add(self, identifier)
@@ -61,14 +63,21 @@ final class RDMAConnection: IdentifierOwner, @unchecked Sendable {
   /// Accepts the request that the identifier is of.
   func accept() throws(Errno) {
     guard let queuePair = state.withLock({ $0.queuePair }) else { return }
-    if !device.isIWARP {
-      try unsafe queuePair.enter(IBV_QPS_RTR, as: identifier)
-      try unsafe queuePair.enter(IBV_QPS_RTS, as: identifier)
-    }
+    try moveToSend(queuePair)
     try unsafe withParameters(queuePair) { parameters throws(Errno) in
       try Errno.check { unsafe rdma_accept(identifier, parameters) }
     }
   }
+
+  /// Moves the queue pair on the way that the manager found. iWARP's devices do it by themselves.
+  private func moveToSend(_ queuePair: RDMAQueuePair) throws(Errno) {
+    if device.isIWARP { return ways.tell(to: peer, by: device, gidIndex: nil) }
+    let attributes = try unsafe queuePair.enter(IBV_QPS_RTR, as: identifier)
+    try unsafe queuePair.enter(IBV_QPS_RTS, as: identifier)
+    ways.tell(to: peer, by: device, gidIndex: attributes.ah_attr.grh.sgid_index)
+  }
+
+  private var peer: String { unsafe identifier.peerDescription }
 
   func heard(_ news: ConnectionNews) {
     do throws(Errno) {
@@ -78,13 +87,13 @@ final class RDMAConnection: IdentifierOwner, @unchecked Sendable {
         try Errno.check { unsafe rdma_resolve_route(identifier, 2000) }
       case RDMA_CM_EVENT_ROUTE_RESOLVED:
         guard let queuePair = state.withLock({ $0.queuePair }) else { return }
+        if device.isIWARP { ways.tell(to: peer, by: device, gidIndex: nil) }
         try unsafe withParameters(queuePair) { parameters throws(Errno) in
           try Errno.check { unsafe rdma_connect(identifier, parameters) }
         }
       case RDMA_CM_EVENT_CONNECT_RESPONSE:
         guard let queuePair = state.withLock({ $0.queuePair }) else { return }
-        try unsafe queuePair.enter(IBV_QPS_RTR, as: identifier)
-        try unsafe queuePair.enter(IBV_QPS_RTS, as: identifier)
+        try moveToSend(queuePair)
         try Errno.check { unsafe rdma_establish(identifier) }
         established(news.privateData)
       case RDMA_CM_EVENT_ESTABLISHED: established(news.privateData)
@@ -123,15 +132,11 @@ final class RDMAConnection: IdentifierOwner, @unchecked Sendable {
 
   /// Whether the address is reached by the device that the queue pair is of.
   private var isHere: Bool {
-    unsafe identifier.pointee.verbs != nil
-      && String(cString: ibv_get_device_name(identifier.pointee.verbs.pointee.device))
-        == device.name
+    unsafe identifier.deviceName == device.name
   }
 
   private var elsewhere: String {
-    let other =
-      unsafe identifier.pointee.verbs == nil
-      ? "none" : String(cString: ibv_get_device_name(identifier.pointee.verbs.pointee.device))
+    let other = unsafe identifier.deviceName ?? "none"
     return "expected an address that \(device.name) reaches, got \(address?.description ?? "one"), "
       + "which \(other) does"
   }

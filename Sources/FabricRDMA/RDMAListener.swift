@@ -10,11 +10,12 @@ final class RDMAListener: Listener, IdentifierOwner, @unchecked Sendable {
   private let identifier: UnsafeMutablePointer<rdma_cm_id>
   private let device: OpenDevice
   private let events: RDMAEventChannel
+  private let ways: RDMAWays
   private let tag = Atomic<UInt>(0)
   private let isOpen = Atomic<Bool>(true)
 
   init(
-    at host: InternetAddress, _ device: OpenDevice, events: RDMAEventChannel
+    at host: InternetAddress, _ device: OpenDevice, events: RDMAEventChannel, ways: RDMAWays
   ) throws(ConnectError) {
     var made: UnsafeMutablePointer<rdma_cm_id>?
     let wanted = FabricAddress(fabric: "rdma", endpoint: host.description)
@@ -30,9 +31,16 @@ final class RDMAListener: Listener, IdentifierOwner, @unchecked Sendable {
       unsafe rdma_destroy_id(identifier)
       throw Self.words(error, wanted)
     }
+    // An address of all interfaces is of no device.
+    if let other = unsafe identifier.deviceName, other != device.name {
+      unsafe rdma_destroy_id(identifier)
+      throw .invalidAddress(
+        "expected an address of \(device.name), got \(wanted), which is of \(other)")
+    }
     unsafe self.identifier = unsafe identifier
     self.device = device
     self.events = events
+    self.ways = ways
     let port = unsafe fabric_rdma_port(identifier)
     address = FabricAddress(fabric: "rdma", endpoint: host.with(port: port).description)
     tag.store(unsafe events.add(self, identifier), ordering: .relaxed)
@@ -60,12 +68,16 @@ final class RDMAListener: Listener, IdentifierOwner, @unchecked Sendable {
   func heard(_ news: ConnectionNews) {
     guard news.kind == RDMA_CM_EVENT_CONNECT_REQUEST, let asked = unsafe news.identifier
     else { return }
-    guard let data = PrivateData.decode(news.privateData, isIWARP: device.isIWARP) else {
+    // What listens at all addresses hears of other devices' peers, too.
+    guard unsafe asked.deviceName == device.name,
+      let data = PrivateData.decode(news.privateData, isIWARP: device.isIWARP)
+    else {
       unsafe rdma_destroy_id(asked)
       return
     }
     events.post(
-      .connectRequest(unsafe RDMAConnectionRequest(asked, device, privateData: data)))
+      .connectRequest(
+        unsafe RDMAConnectionRequest(asked, device, privateData: data, ways: ways)))
   }
 
   func expire(at now: MonotonicTime) {}
@@ -77,6 +89,7 @@ final class RDMAConnectionRequest: ConnectionRequest, @unchecked Sendable {
   let privateData: [UInt8]
   let peerDescription: String
   private let device: OpenDevice
+  private let ways: RDMAWays
   /// Until it is answered.
   @safe
   private struct Identifier: @unchecked Sendable {
@@ -85,15 +98,14 @@ final class RDMAConnectionRequest: ConnectionRequest, @unchecked Sendable {
   private let identifier: Mutex<Identifier>
 
   init(
-    _ identifier: UnsafeMutablePointer<rdma_cm_id>, _ device: OpenDevice, privateData: [UInt8]
+    _ identifier: UnsafeMutablePointer<rdma_cm_id>, _ device: OpenDevice, privateData: [UInt8],
+    ways: RDMAWays
   ) {
     self.identifier = Mutex(unsafe Identifier(value: identifier))
     self.device = device
     self.privateData = privateData
-    peerDescription = unsafe withUnsafeTemporaryAllocation(of: CChar.self, capacity: 80) { text in
-      unsafe fabric_rdma_peer(identifier, text.baseAddress!, 80)
-      return unsafe String(cString: text.baseAddress!)
-    }
+    self.ways = ways
+    peerDescription = unsafe identifier.peerDescription
   }
 
   deinit { reject(privateData: []) }
@@ -116,7 +128,7 @@ final class RDMAConnectionRequest: ConnectionRequest, @unchecked Sendable {
       // Before the identifier moves: what is told of it from then on finds its owner.
       let connection = unsafe RDMAConnection(
         taken, queuePair, to: nil, privateData: privateData, deadline: .now + .seconds(10),
-        events: events)
+        events: events, ways: ways)
       try Errno.check { unsafe rdma_migrate_id(taken, events.handle) }
       try connection.accept()
     } catch {

@@ -15,7 +15,9 @@ extension RDMAQueuePair {
       isReceive
       ? unsafe receiveEnded(number & ~Self.receiveMark, status, completion)
       : sendEnded(number, status)
-    if let status = told?.status, status != .success && status != .flushed {
+    if status == .flushed {
+      hasFlushed()
+    } else if let status = told?.status, status != .success {
       fail(Self.reason(status))
     }
     return told

@@ -26,6 +26,8 @@ final class RDMAQueuePair: QueuePair, @unchecked Sendable {
   private let stateWord = Atomic<UInt8>(QueuePairState.initialized.rawValue)
   /// Set while it is being connected; cleared at the end.
   private let link = Mutex<RDMAConnection?>(nil)
+  /// The device has ended it, and nobody has said why yet.
+  private let isEndedByDevice = Atomic<Bool>(false)
   /// Until `destroy`.
   private let isOnDevice = Mutex(true)
 
@@ -145,16 +147,18 @@ final class RDMAQueuePair: QueuePair, @unchecked Sendable {
   /// Belongs to a connection from now on.
   func join(_ connection: RDMAConnection) { link.withLock { $0 = connection } }
 
-  /// Takes the attributes that the connection manager knows for a state, and enters it.
+  /// Takes the attributes that the connection manager knows for a state, enters it, and returns them.
+  @discardableResult
   func enter(
     _ state: ibv_qp_state, as identifier: UnsafeMutablePointer<rdma_cm_id>
-  ) throws(Errno) {
+  ) throws(Errno) -> ibv_qp_attr {
     var attributes = ibv_qp_attr()
     attributes.qp_state = state
     var mask: CInt = 0
     try Errno.check { unsafe rdma_init_qp_attr(identifier, &attributes, &mask) }
     let result = unsafe ibv_modify_qp(handle, &attributes, mask)
     guard result == 0 else { throw Errno(rawValue: result) }
+    return attributes
   }
 
   // MARK: Ending
@@ -179,7 +183,18 @@ final class RDMAQueuePair: QueuePair, @unchecked Sendable {
     connection?.end()
   }
 
-  func disconnect() { fail(.local) }
+  /// The device flushes requests. Where it does so by itself, what it says of that lies among its
+  /// events, or will come as one of the connection.
+  func hasFlushed() {
+    guard state == .readyToSend else { return }
+    device.events.take()
+    isEndedByDevice.store(true, ordering: .releasing)
+  }
+
+  func disconnect() {
+    guard isEndedByDevice.load(ordering: .acquiring) else { return fail(.local) }
+    fail(device.isIWARP ? .peer : .failure("\(device.name) ended the queue pair"))
+  }
 
   func destroy() {
     fail(.local)

@@ -23,6 +23,8 @@ public struct AdapterCapabilities: Equatable, Sendable {
   public var maximumPrivateDataByteCount: Int
   /// Bytes of one message or write.
   public var maximumMessageByteCount: Int
+  /// The capacity of a completion queue.
+  public var maximumCompletionCount: Int
 
   public init(
     hasImmediateWrite: Bool, hasImmediateSend: Bool, hasRemoteRead: Bool,
@@ -30,7 +32,7 @@ public struct AdapterCapabilities: Equatable, Sendable {
     peersAreStrangers: Bool, hasUnguessableKeys: Bool = true,
     hasKeysOfOneConnection: Bool = true, maximumInlineByteCount: Int,
     maximumPrivateDataByteCount: Int,
-    maximumMessageByteCount: Int
+    maximumMessageByteCount: Int, maximumCompletionCount: Int = .max
   ) {
     self.hasImmediateWrite = hasImmediateWrite
     self.hasImmediateSend = hasImmediateSend
@@ -44,6 +46,7 @@ public struct AdapterCapabilities: Equatable, Sendable {
     self.maximumInlineByteCount = maximumInlineByteCount
     self.maximumPrivateDataByteCount = maximumPrivateDataByteCount
     self.maximumMessageByteCount = maximumMessageByteCount
+    self.maximumCompletionCount = maximumCompletionCount
   }
 }
 

@@ -10,6 +10,6 @@ public struct FabricAddress: Hashable, Sendable, CustomStringConvertible {
     self.endpoint = endpoint
   }
 
-  /// As on the command line: `shm:PATH`, `tcp:HOST:PORT`.
+  /// As on the command line: `shm:PATH`, `tcp:HOST:PORT`, `rdma:HOST:PORT`.
   public var description: String { "\(fabric):\(endpoint)" }
 }

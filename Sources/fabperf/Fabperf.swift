@@ -27,7 +27,11 @@ struct Fabperf: ParsableCommand {
 
 /// What every measurement between two processes takes.
 struct CommonOptions: ParsableArguments {
-  @Option(help: "The fabric to measure: shm, or tcp by way of this machine's loopback.")
+  @Option(
+    help: """
+      The fabric to measure: shm, tcp by way of this machine's loopback, or rdma by way of its \
+      first device that can be used.
+      """)
   var fabric = "shm"
 
   @Option(help: "Seconds to measure for, after a warm-up of a tenth.")
@@ -47,7 +51,7 @@ struct CommonOptions: ParsableArguments {
   func validate() throws {
     guard FabricChoice.names.contains(fabric) else {
       throw ValidationError(
-        "expected --fabric \(FabricChoice.names.joined(separator: " or ")), got \(fabric)")
+        "expected --fabric as one of \(FabricChoice.names.joined(separator: ", ")), got \(fabric)")
     }
     guard !direct || fabric == "shm" else {
       throw ValidationError(

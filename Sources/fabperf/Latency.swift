@@ -11,7 +11,7 @@ struct Latency: ParsableCommand {
     abstract: "One-way time of a small message through the messaging layer.",
     discussion: """
       Half a round trip between two processes, each on a processor of its own, and the same of the \
-      machine's own floor: a bare cache line, or over TCP a bare socket. Messages of more than 496 \
+      machine's own floor: a bare cache line, or over TCP and RDMA a bare socket. Messages of more than 496 \
       bytes are written into the peer's buffers. JSON: oneWayMicroseconds.{p50,p99,p999,mean}, \
       floorMicroseconds, ratio.
       """)
@@ -48,7 +48,7 @@ struct Latency: ParsableCommand {
   private func start(
     _ options: ChannelOptions, _ pinger: Pinger
   ) throws -> (StartedMeasurement, floor: Double) {
-    if common.fabric == "tcp" {
+    if common.fabric != "shm" {
       let floor = try SocketFloor()
       let starting = try StartedMeasurement(
         options: options, common: common,

@@ -32,7 +32,8 @@ struct Peer: ParsableCommand {
     }
     if socketFloor > 0 { try SocketFloor.answer(port: socketFloor, size: size) }
     let endpoint = try ChannelEndpoint(
-      adapter: try FabricChoice(isDirect: direct, checksums: tcp.checksums).adapter(for: fabric),
+      adapter: try FabricChoice(isDirect: direct, checksums: tcp.checksums).adapter(
+        for: fabric, at: FabricAddress(fabric: fabric, endpoint: place)),
       service: service)
     let handler = AnsweringHandler(
       data: try endpoint.protectionDomain.allocate(byteCount: max(1, size), access: []))

@@ -2,6 +2,7 @@ import FabricCommandLine
 import FabricCompletion
 import FabricMessaging
 import FabricPlatform
+import FabricRDMA
 import FabricTCP
 import FabricVerbs
 import FabricWire
@@ -34,9 +35,12 @@ final class StartedMeasurement {
       place = NSTemporaryDirectory() + "/fabperf-\(getpid()).sock"
       Interruption.removes(place)
     }
+    if common.fabric == "rdma" { place = Self.deviceAddress() ?? place }
     service = try CompletionService()
     endpoint = try ChannelEndpoint(
-      adapter: try common.choice.adapter(for: common.fabric), service: service)
+      adapter: try common.choice.adapter(
+        for: common.fabric, at: FabricAddress(fabric: common.fabric, endpoint: place),
+        isListening: true), service: service)
     let box = Box()
     listener = try endpoint.listen(
       at: FabricAddress(fabric: common.fabric, endpoint: place), options: options,
@@ -53,6 +57,18 @@ final class StartedMeasurement {
     try process.run()
     // Only now: the service and the peer look at which processors there are.
     try Processor.bindCallingThread(toAvailable: 0)
+  }
+
+  /// An address of this machine that an RDMA device is reached by; nil without one.
+  private static func deviceAddress() -> String? {
+    let survey = RDMASurvey.take()
+    for device in survey.devices {
+      for port in device.ports where port.problem(of: device.transport) == nil {
+        guard let host = port.addresses.first else { continue }
+        return host.contains(":") ? "[\(host)]:0" : "\(host):0"
+      }
+    }
+    return nil
   }
 
   private final class Box { var channel: Channel? }

@@ -7,8 +7,8 @@ struct IOHost: AsyncParsableCommand {
     commandName: "iohost",
     abstract: "Uses the volumes of I/O units.",
     discussion: """
-      A volume is named by a URL such as fabric+shm:///run/user/1000/unit.sock/VOLUME or \
-      fabric+tcp://HOST:PORT/VOLUME.
+      A volume is named by a URL such as fabric+shm:///run/user/1000/unit.sock/VOLUME, \
+      fabric+tcp://HOST:PORT/VOLUME or fabric+rdma://HOST:PORT/VOLUME.
 
       Exit codes: 0 done; 1 a verification found a difference; 64 wrong use; 66 a local file \
       cannot be used; 69 no unit or volume there; 71 the system lacks something (doctor says \

@@ -14,7 +14,10 @@ struct Discover: AsyncParsableCommand {
       """)
 
   @Argument(
-    help: "The unit: fabric+shm:///PATH, shm:PATH, fabric+tcp://HOST:PORT or tcp:HOST:PORT.")
+    help: """
+      The unit: fabric+shm:///PATH, fabric+tcp://HOST:PORT or fabric+rdma://HOST:PORT, or shorter \
+      shm:PATH, tcp:HOST:PORT or rdma:HOST:PORT.
+      """)
   var url: String?
   @Flag(
     name: .long,

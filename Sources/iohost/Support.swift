@@ -87,8 +87,14 @@ struct ConnectionOptions: ParsableArguments {
         64, "expected --direct with a volume over shared memory, got \(address); leave --direct out"
       )
     }
-    return try FabricChoice(isDirect: direct, checksums: tcp.checksums)
-      .adapter(for: address.unit.fabric)
+    return try FabricChoice(isDirect: direct, checksums: tcp.checksums, log: log)
+      .adapter(for: address.unit.fabric, at: address.unit)
+  }
+
+  /// Where it is told how things go; nowhere with `--json`, beside which only failures are told.
+  private var log: @Sendable (String) -> Void {
+    if CommandLine.arguments.contains("--json") { return { _ in } }
+    return { Output.error($0) }
   }
 
   func validate() throws {
@@ -213,7 +219,7 @@ extension ConnectionOptions {
       guard address.unit.fabric == "shm", FileKind.isSocket(path) else { return address }
       unit = try VolumeAddress(parsingUnit: text)
     } catch {
-      // Over TCP it is plain to see where a unit's URL ends.
+      // Where a unit is HOST:PORT it is plain to see where its URL ends.
       guard text.contains("://"), let found = try? VolumeAddress(parsingUnit: text),
         found.unit.fabric != "shm"
       else { throw error }

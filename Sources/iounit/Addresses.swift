@@ -3,7 +3,7 @@ import FabricPlatform
 import FabricVerbs
 
 extension Serve {
-  static let listenSynopsis = "shm:PATH|tcp:HOST:PORT"
+  static let listenSynopsis = "shm:PATH|tcp:HOST:PORT|rdma:HOST:PORT"
 
   /// Where to listen, in the order given.
   func parseAddresses() throws(ToolFailure) -> [FabricAddress] {
@@ -22,7 +22,8 @@ extension Serve {
     let parts = text.split(separator: ":", maxSplits: 1, omittingEmptySubsequences: false)
     switch (parts[0], parts.count > 1 ? String(parts[1]) : "") {
     case ("shm", let path) where !path.isEmpty: return try socket(at: path)
-    case ("tcp", let place) where !place.isEmpty: return try internet(place, text)
+    case (let fabric, let place) where ["tcp", "rdma"].contains(fabric) && !place.isEmpty:
+      return try internet(String(fabric), place, text)
     default:
       throw ToolFailure(
         64,
@@ -46,7 +47,9 @@ extension Serve {
 
   /// All that a name stands for is listened at. Should it stand for something else when the adapter
   /// looks it up, the adapter refuses what other machines can reach (`reachesOthers`).
-  private func internet(_ place: String, _ text: String) throws(ToolFailure) -> FabricAddress {
+  private func internet(
+    _ fabric: String, _ place: String, _ text: String
+  ) throws(ToolFailure) -> FabricAddress {
     do throws(InternetAddress.Malformed) {
       _ = try InternetAddress.split(place)
     } catch { throw ToolFailure(64, "--listen \(text): \(error)") }
@@ -60,7 +63,7 @@ extension Serve {
         "expected --keys FILE with --listen \(text), which other machines can reach; to serve whoever "
           + "comes, add --insecure")
     }
-    return FabricAddress(fabric: "tcp", endpoint: found.count == 1 ? "\(found[0])" : place)
+    return FabricAddress(fabric: fabric, endpoint: found.count == 1 ? "\(found[0])" : place)
   }
 
   /// Whether the unit may listen where other machines can reach it.

@@ -59,7 +59,8 @@ struct Serve: ParsableCommand {
       discussion: """
         An IPv6 address goes in brackets; port 0 lets the system choose one. A name is listened at \
         with all its addresses. 0.0.0.0 is every address of IPv4, [::] every one of IPv6 and of \
-        that only: both may be given with one port.
+        that only: both may be given with one port. rdma: is for RDMA devices, by an address of \
+        theirs (iohost discover --fabrics).
         """,
       valueName: Self.listenSynopsis))
   var listen: [String]
@@ -154,8 +155,9 @@ struct Serve: ParsableCommand {
     do {
       let choice = FabricChoice(
         isDirect: direct, checksums: tcp.checksums, listensBeyondLoopback: reachesOthers, log: log)
-      let fabrics = FabricChoice.names.filter { name in addresses.contains { $0.fabric == name } }
-      fabric = try UnitFabric(try fabrics.map { try choice.adapter(for: $0) })
+      let first = FabricChoice.names.compactMap { name in addresses.first { $0.fabric == name } }
+      fabric = try UnitFabric(
+        try first.map { try choice.adapter(for: $0.fabric, at: $0, isListening: true) })
     } catch let failure as ToolFailure {
       throw failure
     } catch { throw ToolFailure(71, "\(error)") }

@@ -28,6 +28,8 @@ struct AddressTests {
     ] {
       let address = try VolumeAddress(parsing: text)
       #expect(address.unit == FabricAddress(fabric: "tcp", endpoint: endpoint))
+      let rdma = try VolumeAddress(parsing: text.replacing("fabric+tcp", with: "fabric+rdma"))
+      #expect(rdma.unit == FabricAddress(fabric: "rdma", endpoint: endpoint))
       #expect(address.volumeName == volume && "\(address)" == text)
       for unit in ["fabric+tcp://\(endpoint)", "fabric+tcp://\(endpoint)/", "tcp:\(endpoint)"] {
         #expect(try VolumeAddress(parsingUnit: unit).unit == address.unit)
@@ -47,7 +49,7 @@ struct AddressTests {
       "fabric+tcp://host:65536/disk", "fabric+tcp://host:0/disk", "fabric+tcp://host:+1/disk",
       "fabric+tcp://host:1x/disk", "fabric+tcp://a b:1/disk", "fabric+tcp://host:1/a/b",
       "fabric+tcp://host:1/a%2Fb", "fabric+tcp://u@host:1/disk", "fabric+tcp://host:1/%zz",
-      "fabric+rdma://host:4420/disk", "fabric+shm:///a/%zz",
+      "fabric+rdma://host/disk", "fabric+nvme://host:4420/disk", "fabric+shm:///a/%zz",
       "fabric+shm:", "fabric+shm:///\(String(repeating: "a", count: 107))/disk",
       "fabric+shm:///a/%ff", "fabric+shm:///a/%00",
     ])

@@ -33,7 +33,8 @@ struct BadInputTests {
   func addresses() throws {
     let place = try Place()
     try host(64, "expected a URL such as", "info", "disk")
-    try host(64, "use fabric+shm or fabric+tcp", "info", "fabric+rdma://host:4420/disk")
+    try host(
+      64, "use fabric+shm, fabric+tcp or fabric+rdma", "info", "fabric+nvme://host:4420/disk")
     try host(64, "at most 107", "info", place.url(String(repeating: "a", count: 107) + "/disk"))
     try host(64, "must be absolute", "info", "fabric+shm://run/unit.sock/disk")
     try host(69, "\(place.path)/u.sock", "info", place.url("disk"))
@@ -64,7 +65,7 @@ struct BadInputTests {
     try host(64, "without --overwrite", "verify", "URL", "--read-only", "--overwrite")
     try unit(64, "got -1", "--listen", "shm:/u", "--volume", "m=memory,size=1MiB", "--depth", "-1")
     try host(64, "got 70", "info", "URL", "--host-name", String(repeating: "h", count: 70))
-    try unit(64, "Missing expected argument '--listen <shm:PATH|tcp:HOST:PORT> ...'")
+    try unit(64, "Missing expected argument '--listen <shm:PATH|tcp:HOST:PORT|rdma:HOST:PORT> ...'")
     expect(
       try Tool("fabperf", ["rate", "--size", "0"]), 64, "got 0; see fabperf rate", #_sourceLocation)
   }
@@ -173,7 +174,7 @@ struct BadInputTests {
     try unit(64, "got \"color=red\"", "--listen", listen, "--volume", "m=\(none),color=red")
     try unit(64, "at least one volume", "--listen", listen)
     try unit(
-      64, "expected --listen shm:PATH|tcp:HOST:PORT", "--listen", "here", "--volume",
+      64, "expected --listen shm:PATH|tcp:HOST:PORT|rdma:HOST:PORT", "--listen", "here", "--volume",
       "m=memory,size=1MiB")
     try unit(66, "found nothing", "--listen", listen, "--volume", "d=\(none)")
     try unit(66, "found a directory", "--listen", listen, "--volume", "d=\(place.path)")
