@@ -22,7 +22,8 @@ final class ServedQueue {
   let queue: any CompletionQueue
   /// Odd while a thread polls it or dispatches from it.
   private let claim = Atomic<UInt32>(0)
-  private var monitors = NumberedObjects<Monitor>()
+  // Nothing is called while it is looked at or changed, and the check costs as much as the look.
+  @exclusivity(unchecked) private var monitors = NumberedObjects<Monitor>()
 
   init(_ queue: any CompletionQueue) { self.queue = queue }
 
@@ -59,11 +60,13 @@ final class ServedQueue {
 
   /// Whose completions `number` stands for; nil when nobody's.
   @inline(__always)
-  func monitor(of number: UInt32) -> UncountedReference<Monitor>? { monitors.find(number) }
+  func monitor(of number: UInt32) -> UncountedReference<Monitor>? { unsafe monitors.find(number) }
 
-  func setMonitor(_ monitor: Monitor, of number: UInt32) { monitors.set(monitor, of: number) }
+  func setMonitor(_ monitor: Monitor, of number: UInt32) {
+    unsafe monitors.set(monitor, of: number)
+  }
 
-  func removeMonitor(of number: UInt32) { monitors.remove(number) }
+  func removeMonitor(of number: UInt32) { unsafe monitors.remove(number) }
 }
 
 /// A source as the rounds see it: a class, so that a round can refer to it without counting.

@@ -93,6 +93,16 @@ public struct SegmentHeader: Equatable, Sendable {
     buffer.set(control, at: 0)
   }
 
+  /// Whether a segment is all of a message with the opcode `send`, numbered `sequence`.
+  @inline(__always)
+  static func isWholeSend(_ segment: WireView, sequence: UInt32) -> Bool {
+    guard segment.byteCount >= untaggedByteCount else { return false }
+    return segment.uint8(at: 0) == ddpVersion | 0x40
+      && segment.uint8(at: 1) == rdmapVersion << 6 | MessageOpcode.send.rawValue
+      && segment.bigUInt32(at: 6) == UntaggedQueue.sends.rawValue
+      && segment.bigUInt32(at: 10) == sequence && segment.bigUInt32(at: 14) == 0
+  }
+
   /// Reads the header from the beginning of a segment. Versions are looked at before anything
   /// whose meaning they change.
   public init(_ segment: WireView) throws(Malformed) {

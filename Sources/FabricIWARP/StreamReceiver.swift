@@ -137,6 +137,10 @@ public final class StreamReceiver {
       }
     }
     if count == 0 { return consumed(total, needsAll: isWhole, bytes) }
+    if isWhole && canReceive, var event = wholeSend(bytes.slice(2, count)) {
+      event.consumedByteCount = total
+      return event
+    }
     let here = min(count, bytes.byteCount - 2)
     var event = try look(
       at: bytes.slice(2, here), of: count, trailerByteCount: total - 2 - count, isWhole: isWhole,
@@ -146,6 +150,25 @@ public final class StreamReceiver {
     case .needsReceive: break
     default: event.consumedByteCount = isWhole ? total : 2 + here
     }
+    return event
+  }
+
+  /// Most segments are all of a message for a receive: nil when this one is not, or is not what
+  /// comes next, which `look` finds.
+  @inline(__always)
+  private func wholeSend(_ segment: WireView) -> StreamEvent? {
+    guard !isSendOpen, SegmentHeader.isWholeSend(segment, sequence: nextSend) else { return nil }
+    remember(segment, segment.byteCount)
+    nextSend &+= 1
+    lastWriteByteCount = nil
+    let headerByteCount = SegmentHeader.untaggedByteCount
+    var event = StreamEvent(
+      .send, payload: segment.slice(headerByteCount, segment.byteCount &- headerByteCount))
+    event.opcode = .send
+    event.key = RemoteKey(rawValue: segment.bigUInt32(at: 2))
+    event.segmentByteCount = event.payload.byteCount
+    event.isFirst = true
+    event.isLast = true
     return event
   }
 

@@ -42,7 +42,9 @@ final class Output {
   /// Whether `answers` holds any: asked before each request.
   var hasAnswers = false
   /// The connection's last words.
-  var terminate: [UInt8]?
+  var terminate: [UInt8]? { didSet { hasTerminate = terminate != nil } }
+  /// Whether there is `terminate`: asked before each request.
+  private(set) var hasTerminate = false
   /// Reads that were asked for and that the receiving side has not heard of.
   var newReads: [Inbound.Read] = []
   let answersSent = Atomic<UInt64>(0)

@@ -88,14 +88,35 @@ final class OutputTrain {
     let length = UInt16(truncatingIfNeeded: segmentByteCount).bigEndian
     unsafe front.storeBytes(of: length, as: UInt16.self)
     header(unsafe WireBuffer(front + 2, byteCount: headerByteCount))
+    var count = 2 + headerByteCount
+    if !hasChecksums && segmentByteCount <= Self.copyLimit && second.byteCount == 0 {
+      return addShort(first, behind: count)
+    }
     var checksum = Checksum()
     if hasChecksums {
-      unsafe checksum.add(UnsafeRawBufferPointer(start: front, count: 2 + headerByteCount))
+      unsafe checksum.add(UnsafeRawBufferPointer(start: front, count: count))
     }
-    var count = 2 + headerByteCount
     addPayload(first, &count, &checksum)
     addPayload(second, &count, &checksum)
     addTrailer(behind: count, padding: -(2 + segmentByteCount) & 3, &checksum)
+  }
+
+  /// Copies a short payload without a checksum, and ends the FPDU.
+  ///
+  /// - Parameter count: bytes of `scratch` that do not go along yet.
+  @inline(__always)
+  private func addShort(_ payload: Piece, behind count: Int) {
+    let place = unsafe scratch + scratchCount + count
+    if payload.byteCount > 0,
+      let source = unsafe UnsafeRawPointer(bitPattern: UInt(payload.address))
+    {
+      unsafe copyShort(to: place, from: source, byteCount: payload.byteCount)
+    }
+    let end = count &+ payload.byteCount
+    let padding = -end & 3
+    // Padding and checksum.
+    unsafe (place + payload.byteCount).storeBytes(of: 0, as: UInt64.self)
+    addScratch(end &+ padding &+ 4)
   }
 
   /// - Parameter count: bytes of `scratch` that do not go along yet.

@@ -18,6 +18,9 @@ extension ScatterGatherList {
   /// At most `limit` bytes from `offset` on, in the one or two pieces that they lie in.
   func pieces(_ offset: Int, atMost limit: Int) -> (first: Piece, second: Piece) {
     let firstCount = Int(first.byteCount)
+    if offset == 0 && second.byteCount == 0 {
+      return (Piece(address: first.address, byteCount: min(limit, firstCount)), Piece())
+    }
     var head = Piece()
     if offset < firstCount {
       head = Piece(

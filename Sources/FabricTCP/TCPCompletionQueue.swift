@@ -8,6 +8,8 @@ import Synchronization
 final class TCPCompletionQueue: CompletionQueue, @unchecked Sendable {
   /// Up to so many queue pairs are asked each time; of more, the kernel says which have something.
   private static let directLimit = 2
+  /// After so many polls without sleep, of queue pairs that each poll asks, the kernel need not watch.
+  private static let restlessPollCount = 1000
 
   /// A queue pair that comes or goes, on its way to the polling thread.
   private struct Change {
@@ -25,7 +27,7 @@ final class TCPCompletionQueue: CompletionQueue, @unchecked Sendable {
   let admission: CompletionAdmission
   let input = InputBuffer()
   let trainMemory = TrainMemory()
-  private let poller: Poller
+  private let watch: SocketWatch
   private let wakeUp: EventDescriptor
   private let roster = Mutex(Roster())
   private let hasChanges = Atomic<Bool>(false)
@@ -35,7 +37,8 @@ final class TCPCompletionQueue: CompletionQueue, @unchecked Sendable {
   private let isArmed = Atomic<Bool>(false)
 
   // The polling thread's own.
-  private var members = NumberedObjects<CompletionQueueMember>()
+  // Nothing is called while a member is looked for, and the check costs as much as the look.
+  @exclusivity(unchecked) private var members = NumberedObjects<CompletionQueueMember>()
   private var queuePairs: [UInt32: TCPQueuePair] = [:]
   /// While each is asked at every poll, all members.
   private let active = ActiveMembers()
@@ -44,17 +47,20 @@ final class TCPCompletionQueue: CompletionQueue, @unchecked Sendable {
   private var taken: [UInt32] = []
   /// Whether each queue pair is asked at every poll.
   private(set) var isDirect = true
+  private var isWatching = true
+  /// Polls since this was last armed, up to `restlessPollCount`.
+  private var pollCount = 0
 
   init(capacity: Int) throws(Errno) {
     admission = CompletionAdmission(capacity: capacity)
-    poller = try Poller()
+    watch = try SocketWatch()
     wakeUp = try EventDescriptor()
     // Queue pairs' numbers begin at 1.
-    try poller.add(wakeUp.descriptor.rawValue, tag: 0)
+    try watch.poller.add(wakeUp.descriptor.rawValue, tag: 0)
   }
 
   var capacity: Int { admission.capacity }
-  var descriptor: CInt? { poller.descriptor.rawValue }
+  var descriptor: CInt? { watch.poller.descriptor.rawValue }
 
   // MARK: Polling
 
@@ -63,6 +69,7 @@ final class TCPCompletionQueue: CompletionQueue, @unchecked Sendable {
   func poll(into completions: inout MutableSpan<WorkCompletion>) -> Int {
     refresh()
     if isDirect {
+      if isWatching { watchLess() }
       takeRaised()
       turnsLeft = active.count
     } else if turnsLeft == 0 {
@@ -104,13 +111,31 @@ final class TCPCompletionQueue: CompletionQueue, @unchecked Sendable {
     }
     turnsLeft = 0
     for change in changes { change.isThere ? enter(change) : leave(change.member) }
-    isDirect = members.count <= Self.directLimit
-    if isDirect { members.forEach { activate($0) } }
+    isDirect = unsafe members.count <= Self.directLimit
+    if isDirect { unsafe members.forEach { activate($0) } } else { turnWatchOn() }
+  }
+
+  private func watchLess() {
+    pollCount &+= 1
+    guard pollCount == Self.restlessPollCount else { return }
+    isWatching = false
+    watch.turnOff()
+  }
+
+  private func turnWatchOn() {
+    pollCount = 0
+    guard !isWatching else { return }
+    isWatching = true
+    for (number, error) in watch.turnOn() {
+      unsafe members.find(number)?.with {
+        $0.queuePair.with { $0.fail(.failure("watching a socket failed: \(error)")) }
+      }
+    }
   }
 
   private func enter(_ change: Change) {
     let member = change.member
-    members.set(member, of: member.number)
+    unsafe members.set(member, of: member.number)
     queuePairs[member.number] = change.queuePair
     change.queuePair.expectInput()
     member.raiseQuietly()
@@ -120,16 +145,18 @@ final class TCPCompletionQueue: CompletionQueue, @unchecked Sendable {
   private func leave(_ member: CompletionQueueMember) {
     input.forget(owner: member.number)
     if member.isActive { active.remove(member) }
-    members.remove(member.number)
+    // It may have been watched after it had failed.
+    watch.remove(number: member.number)
+    unsafe members.remove(member.number)
     queuePairs[member.number] = nil
   }
 
   /// Asks the kernel which sockets have something.
   private func harvest() {
-    poller.takeEdges { tag, hasEnded in
+    watch.poller.takeEdges { tag, hasEnded in
       if tag == 0 {
         wakeUp.clear()
-      } else if let member = members.find(UInt32(truncatingIfNeeded: tag)) {
+      } else if let member = unsafe members.find(UInt32(truncatingIfNeeded: tag)) {
         member.with { member in
           member.expectInput(withEnd: hasEnded)
           member.raiseQuietly()
@@ -145,7 +172,7 @@ final class TCPCompletionQueue: CompletionQueue, @unchecked Sendable {
       hasRaised.store(false, ordering: .relaxed)
       swap(&raised, &taken)
     }
-    for number in taken { members.find(number)?.with { activate($0) } }
+    for number in taken { unsafe members.find(number)?.with { activate($0) } }
     taken.removeAll(keepingCapacity: true)
   }
 
@@ -161,6 +188,7 @@ final class TCPCompletionQueue: CompletionQueue, @unchecked Sendable {
     // Pairs with the load in `raise`: the flag, then another look at the work.
     isArmed.store(true, ordering: .sequentiallyConsistent)
     refresh()
+    turnWatchOn()
     harvest()
   }
 
@@ -203,8 +231,8 @@ final class TCPCompletionQueue: CompletionQueue, @unchecked Sendable {
   }
 
   func watch(_ socket: CInt, number: UInt32) throws(Errno) {
-    try poller.addEdges(socket, tag: UInt64(number))
+    try watch.add(socket, number: number)
   }
 
-  func unwatch(_ socket: CInt) { poller.remove(socket) }
+  func unwatch(number: UInt32) { watch.remove(number: number) }
 }

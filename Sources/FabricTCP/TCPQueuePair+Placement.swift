@@ -68,9 +68,7 @@ extension TCPQueuePair {
   /// Places a piece of the response to the oldest RDMA read.
   func placeReadResponse(_ event: StreamEvent) -> TerminateCause? {
     guard let read = inbound.reads.first else { return TerminateCause.RDMAP.unexpectedOpcode }
-    guard localKeys.covers(read.elements.first, writing: true),
-      localKeys.covers(read.elements.second, writing: true)
-    else {
+    guard covers(read.elements) else {
       readFailure.store(
         WorkCompletionStatus.localProtectionError.rawValue, ordering: .releasing)
       return TerminateCause.RDMAP.localCatastrophe
@@ -104,7 +102,7 @@ extension TCPQueuePair {
     }
   }
 
-  private func covers(_ elements: ScatterGatherList) -> Bool {
+  func covers(_ elements: ScatterGatherList) -> Bool {
     localKeys.covers(elements.first, writing: true)
       && localKeys.covers(elements.second, writing: true)
   }
@@ -112,6 +110,11 @@ extension TCPQueuePair {
   /// Copies bytes into a list's elements, beginning `offset` bytes into the list.
   func scatter(_ bytes: WireView, to elements: ScatterGatherList, from offset: Int) {
     guard bytes.byteCount > 0 else { return }
+    if offset == 0 && bytes.byteCount <= Int(elements.first.byteCount) {
+      return unsafe copyShort(
+        to: UnsafeMutableRawPointer(bitPattern: UInt(elements.first.address))!,
+        from: bytes.rawBytes.baseAddress!, byteCount: bytes.byteCount)
+    }
     let (first, second) = elements.pieces(offset, atMost: bytes.byteCount)
     let source = unsafe bytes.rawBytes.baseAddress!
     if first.byteCount > 0 {

@@ -7,7 +7,7 @@ import FabricWire
 import Synchronization
 
 /// Reading the socket and taking the stream apart. All of it on the polling thread of the receive
-/// completion queue, under `receiving`.
+/// completion queue; what places bytes, under `receiving`.
 extension TCPQueuePair {
   /// From so many bytes on, payload that has not come yet is read straight to its place.
   private static let directByteCount = 4096
@@ -38,7 +38,8 @@ extension TCPQueuePair {
   /// Carries out what the peer sent; returns the count of completions at the new end.
   func receive(into completions: inout MutableSpan<WorkCompletion>, from start: Int) -> Int {
     var count = start
-    if state == .readyToSend {
+    // Mostly nothing has come, which is found out without the lock: it is about what is placed.
+    if state == .readyToSend && (mustPlace || readMore()) {
       receiving.lock()
       takeInput(into: &completions, &count)
       receiving.unlock()
@@ -48,6 +49,13 @@ extension TCPQueuePair {
       receiveCompletionQueue.admission.withdraw(count &- start)
     }
     return count
+  }
+
+  /// Whether what comes next needs the lock: something has been read already, or will be read
+  /// straight to its place.
+  @inline(__always)
+  private var mustPlace: Bool {
+    input.owner != 0 || inbound.keptCount > 0 || receiver.directByteCount > 0
   }
 
   private func flushReceives(
@@ -80,11 +88,13 @@ extension TCPQueuePair {
   ) {
     guard input.owner == 0 || input.owner == number else { return }
     hearOfAnswers()
+    if input.owner == number { hearOfReads() }
     // Who goes on with what was read lets the others read before it reads again.
     let mayRead = input.owner == 0 || receiveCompletionQueue.isDirect
     loop: while count < completions.count {
       if input.owner != number {
-        guard mayRead, readMore() else { break }
+        guard mayRead, inbound.keptCount > 0 || mayHaveInput.load(ordering: .relaxed), readMore()
+        else { break }
         hearOfReads()
         continue
       }
@@ -262,14 +272,15 @@ extension TCPQueuePair {
     case .write:
       if let cause = placeWrite(event) { return violate(cause) }
     case .send:
+      if event.isFirst && event.isLast && event.opcode == .send {
+        return takeWholeSend(event, into: &completions, &count)
+      }
       if event.isFirst {
         inbound.current = takeReceive()
         guard let receive = inbound.current else {
           return violate(TerminateCause.DDP.noReceive)
         }
-        guard localKeys.covers(receive.elements.first, writing: true),
-          localKeys.covers(receive.elements.second, writing: true)
-        else {
+        guard covers(receive.elements) else {
           inbound.current = nil
           complete(receive, .localProtectionError, into: &completions, &count)
           return violate(TerminateCause.RDMAP.localCatastrophe)
@@ -293,6 +304,28 @@ extension TCPQueuePair {
       heard(event.terminate)
       return false
     }
+    return true
+  }
+
+  /// A message of one segment, all of which has come.
+  private func takeWholeSend(
+    _ event: StreamEvent, into completions: inout MutableSpan<WorkCompletion>, _ count: inout Int
+  ) -> Bool {
+    guard let receive = takeReceive() else { return violate(TerminateCause.DDP.noReceive) }
+    let byteCount = event.payload.byteCount
+    guard covers(receive.elements) else {
+      complete(receive, .localProtectionError, into: &completions, &count)
+      return violate(TerminateCause.RDMAP.localCatastrophe)
+    }
+    guard byteCount <= receive.elements.byteCount else {
+      complete(receive, .lengthError, into: &completions, &count)
+      return violate(TerminateCause.DDP.messageTooLong)
+    }
+    scatter(event.payload, to: receive.elements, from: 0)
+    completions[count] = WorkCompletion(
+      id: receive.id, queuePairNumber: number, byteCount: UInt32(truncatingIfNeeded: byteCount),
+      opcode: .receive)
+    count &+= 1
     return true
   }
 

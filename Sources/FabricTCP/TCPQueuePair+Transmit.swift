@@ -95,13 +95,12 @@ extension TCPQueuePair {
         continue
       }
       let isBetweenMessages = output.composedOffset == 0 && !output.isAtImmediate
-      if isBetweenMessages, output.hasAnswers, let answer = output.answers.first {
-        composeAnswer(answer)
+      if isBetweenMessages && output.hasAnswers {
+        composeAnswer()
         continue
       }
-      if isBetweenMessages, let message = output.terminate {
-        output.terminate = nil
-        composeTerminate(message)
+      if isBetweenMessages && output.hasTerminate {
+        composeTerminate()
         continue
       }
       guard output.mayTransmit, state == .readyToSend,
@@ -206,7 +205,10 @@ extension TCPQueuePair {
     }
   }
 
-  private func composeAnswer(_ answer: Output.Answer) {
+  // Apart from `compose`, which would check the access to the arrays for every request.
+  @inline(never)
+  private func composeAnswer() {
+    let answer = output.answers[0]
     let request = answer.request
     let total = Int(request.readByteCount)
     let done = answer.doneByteCount
@@ -233,7 +235,10 @@ extension TCPQueuePair {
   }
 
   /// The connection's last message. (RFC 5040 section 4.8)
-  private func composeTerminate(_ message: [UInt8]) {
+  @inline(never)
+  private func composeTerminate() {
+    guard let message = output.terminate else { return }
+    output.terminate = nil
     let header = SegmentHeader(
       .terminate, isLast: true,
       place: .untagged(

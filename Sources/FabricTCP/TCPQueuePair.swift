@@ -236,8 +236,8 @@ final class TCPQueuePair: QueuePair, @unchecked Sendable {
     guard old != QueuePairState.error.rawValue else { return }
     let link = takeLink()
     if let socket = link.socket {
-      receiveCompletionQueue.unwatch(socket.number)
-      sendCompletionQueue.unwatch(socket.number)
+      receiveCompletionQueue.unwatch(number: number)
+      sendCompletionQueue.unwatch(number: number)
       socket.endInOrder()
       if reason != .peer && reason != .peerDied, let events = link.events {
         // Closing with something unread would reset the connection, and the peer lose what it

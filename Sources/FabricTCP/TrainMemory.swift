@@ -23,13 +23,28 @@ final class TrainMemory: Sendable {
     }
   }
 
+  /// The one that was given back last; 0: none. Mostly one train is under way at a time, and no more
+  /// than this is touched.
+  private let last = Atomic<UInt>(0)
   private let lock = FutexLock()
-  /// Under `lock`. As many as were ever lent at once.
+  /// Under `lock`: the others. As many as were ever lent at once.
   @safe private nonisolated(unsafe) var free: [Block] = []
 
-  deinit { for block in free { unsafe block.scratch.deallocate() } }
+  deinit {
+    for block in free { unsafe block.scratch.deallocate() }
+    unsafe UnsafeMutableRawPointer(bitPattern: last.load(ordering: .relaxed))?.deallocate()
+  }
 
   func take() -> Block {
+    let word = last.exchange(0, ordering: .acquiring)
+    if let scratch = unsafe UnsafeMutableRawPointer(bitPattern: word) {
+      return unsafe Block(scratch: scratch)
+    }
+    return takeOther()
+  }
+
+  @inline(never)
+  private func takeOther() -> Block {
     lock.lock()
     let block = free.popLast()
     lock.unlock()
@@ -38,6 +53,15 @@ final class TrainMemory: Sendable {
   }
 
   func giveBack(_ block: Block) {
+    let former = unsafe last.exchange(
+      UInt(bitPattern: block.scratch), ordering: .acquiringAndReleasing)
+    if let scratch = unsafe UnsafeMutableRawPointer(bitPattern: former) {
+      keep(unsafe Block(scratch: scratch))
+    }
+  }
+
+  @inline(never)
+  private func keep(_ block: Block) {
     lock.lock()
     free.append(block)
     lock.unlock()

@@ -160,8 +160,11 @@ extension ContractSuite {
     try poller.add(descriptor, tag: 1)
     for turn in 0..<50 {
       try server.receive(UInt64(turn), 64)
+      // Whoever has looked for long is woken like others.
+      var got: [WorkCompletion] = []
+      for _ in 0..<(turn % 10 == 9 ? 1500 : 0) { got += ContractSide.drain(queue) }
       queue.arm()
-      var got = ContractSide.drain(queue)
+      got += ContractSide.drain(queue)
       try expect(got.isEmpty, "a completion came from nowhere")
       try expect(
         poller.wait(timeout: .milliseconds(turn == 0 ? 50 : 0)) { _ in } == 0,
