@@ -68,11 +68,8 @@ final class TCPCompletionQueue: CompletionQueue, @unchecked Sendable {
   /// turn does not come cost nothing.
   func poll(into completions: inout MutableSpan<WorkCompletion>) -> Int {
     refresh()
-    if isDirect {
-      if isWatching { watchLess() }
-      takeRaised()
-      turnsLeft = active.count
-    } else if turnsLeft == 0 {
+    if isDirect { return pollAll(into: &completions) }
+    if turnsLeft == 0 {
       // The kernel is asked once for a round, however many polls that takes.
       harvest()
       takeRaised()
@@ -81,15 +78,33 @@ final class TCPCompletionQueue: CompletionQueue, @unchecked Sendable {
     var count = 0
     while turnsLeft > 0 && count < completions.count {
       let member = active.first
-      if !isDirect { prefetchNext() }
-      count = member.with { $0.poll(into: &completions, from: count, expectsInput: isDirect) }
+      prefetchNext()
+      count = member.with { $0.poll(into: &completions, from: count, expectsInput: false) }
       // Nobody else can read meanwhile: whose input is in the buffer goes on next time.
-      if !isDirect && count == completions.count && member.with({ input.owner == $0.number }) {
-        break
-      }
+      if count == completions.count && member.with({ input.owner == $0.number }) { break }
       active.removeFirst()
       turnsLeft &-= 1
-      if isDirect || member.with({ $0.staysActive() }) { active.append(member) }
+      if member.with({ $0.staysActive() }) { active.append(member) }
+    }
+    return count
+  }
+
+  /// A look at every queue pair, of which there are few.
+  private func pollAll(into completions: inout MutableSpan<WorkCompletion>) -> Int {
+    if isWatching { watchLess() }
+    takeRaised()
+    var count = 0
+    var index = 0
+    while index < active.count && count < completions.count {
+      let member = active.member(behind: index)
+      count = member.with { $0.poll(into: &completions, from: count, expectsInput: true) }
+      index &+= 1
+    }
+    // Another one comes first where there was no room for all.
+    if count == completions.count && index > 0 && input.owner == 0 {
+      let first = active.first
+      active.removeFirst()
+      active.append(first)
     }
     return count
   }

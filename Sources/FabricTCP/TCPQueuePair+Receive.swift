@@ -11,6 +11,8 @@ import Synchronization
 extension TCPQueuePair {
   /// From so many bytes on, payload that has not come yet is read straight to its place.
   private static let directByteCount = 4096
+  /// So often a queue pair reads in its turn, however much comes.
+  private static let readLimit = 4
 
   func postReceive(_ requests: Span<ReceiveRequest>) throws(PostError) {
     precondition(!usesSharedReceiveQueue, "post to the shared receive queue instead")
@@ -90,11 +92,13 @@ extension TCPQueuePair {
     hearOfAnswers()
     if input.owner == number { hearOfReads() }
     // Who goes on with what was read lets the others read before it reads again.
-    let mayRead = input.owner == 0 || receiveCompletionQueue.isDirect
+    var readsLeft = input.owner == 0 ? Self.readLimit : 0
     loop: while count < completions.count {
       if input.owner != number {
-        guard mayRead, inbound.keptCount > 0 || mayHaveInput.load(ordering: .relaxed), readMore()
+        guard readsLeft > 0, inbound.keptCount > 0 || mayHaveInput.load(ordering: .relaxed),
+          readMore()
         else { break }
+        readsLeft &-= 1
         hearOfReads()
         continue
       }
