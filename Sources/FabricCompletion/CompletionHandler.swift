@@ -22,6 +22,8 @@ public enum PreparationStep {
   case parts
   /// What the parts point to.
   case contents
+  /// What the handler's own user will touch.
+  case user
 }
 
 /// Anything else that a completion service carries on: storage queues, timers, inboxes.

@@ -113,16 +113,19 @@ extension CompletionService {
   /// pairs their handlers have left the cache since their last turn.
   @inline(__always)
   private func prepare(_ served: ServedQueue, _ next: Span<WorkCompletion>) {
-    if next.count > 6 {
-      served.monitor(of: next[6].queuePairNumber)?.prefetch(byteCount: 64)
+    if next.count > 7 {
+      served.monitor(of: next[7].queuePairNumber)?.prefetch(byteCount: 64)
     }
-    if next.count > 4 {
-      served.monitor(of: next[4].queuePairNumber)?.with { $0.reference.prefetch(byteCount: 768) }
+    if next.count > 5 {
+      served.monitor(of: next[5].queuePairNumber)?.with { $0.reference.prefetch(byteCount: 768) }
     }
-    if next.count > 2 {
-      served.monitor(of: next[2].queuePairNumber)?.with { $0.handler.prepare(.parts) }
+    if next.count > 3 {
+      served.monitor(of: next[3].queuePairNumber)?.with { $0.handler.prepare(.parts) }
     }
-    served.monitor(of: next[0].queuePairNumber)?.with { $0.handler.prepare(.contents) }
+    if next.count > 1 {
+      served.monitor(of: next[1].queuePairNumber)?.with { $0.handler.prepare(.contents) }
+    }
+    served.monitor(of: next[0].queuePairNumber)?.with { $0.handler.prepare(.user) }
   }
 
   private func pollChannels() -> Int {

@@ -24,6 +24,8 @@ final class Link: ChannelHandler {
 
   func channel(_ channel: Channel, finished tokens: Span<UInt64>) {}
 
+  func prepare() { reference?.prefetch(byteCount: 768) }
+
   func channelCanSend(_ channel: Channel) { queue?.postUnsent() }
 
   func channel(_ channel: Channel, closed reason: ChannelCloseReason) {

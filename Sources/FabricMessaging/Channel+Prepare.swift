@@ -23,6 +23,10 @@ extension Channel {
       if let reference = unsafe handlerReference {
         unsafe reference._withUnsafeGuaranteedRef { $0.reference.prefetch(byteCount: 320) }
       }
+    case .user:
+      if let reference = unsafe handlerReference {
+        unsafe reference._withUnsafeGuaranteedRef { $0.handler.prepare() }
+      }
     }
   }
 }

@@ -32,11 +32,15 @@ public protocol ChannelHandler: AnyObject {
   func channel(_ channel: Channel, finished tokens: Span<UInt64>)
   /// Credits or buffers have come back after a refusal.
   func channelCanSend(_ channel: Channel)
+  /// A message of a channel is likely to come soon: with many channels what it will touch has left
+  /// the cache, and can be asked for now. Nothing else is to be done here.
+  func prepare()
   /// The last call.
   func channel(_ channel: Channel, closed reason: ChannelCloseReason)
 }
 
 extension ChannelHandler {
+  public func prepare() {}
   public func channel(_ channel: Channel, finished tokens: Span<UInt64>) {}
   public func channelCanSend(_ channel: Channel) {}
 }

@@ -6,7 +6,8 @@ import FabricStorage
 import FabricTCP
 import FabricVerbs
 
-/// Hosts of this process, all at one volume, each with memory of its own.
+/// Hosts of this process, all at one volume. They share the memory that they read to: hosts by the
+/// hundred are machines of their own, and it is the unit that is measured.
 final class ReadingHosts: RemoteVolumeHandler {
   static let blockByteCount = 4096
   /// Hosts in their set-up at once: fewer than a listener lets one address have.
@@ -19,7 +20,7 @@ final class ReadingHosts: RemoteVolumeHandler {
   private let depth: Int
   private let blockCount: Int
   private var queues: [RemoteVolumeQueue] = []
-  private var regions: [MemoryRegion] = []
+  private var region: MemoryRegion?
   private var attachedCount = 0
   private var endedCount = 0
   private var failure: String?
@@ -53,7 +54,7 @@ final class ReadingHosts: RemoteVolumeHandler {
     while attachedCount < end {
       while queues.count < end, queues.count - attachedCount < Self.window {
         let queue = RemoteVolumeQueue(address, endpoint: endpoint, options: options, handler: self)
-        regions.append(try queue.allocate(byteCount: depth * Self.blockByteCount))
+        if region == nil { region = try queue.allocate(byteCount: depth * Self.blockByteCount) }
         queues.append(queue)
         queue.attach()
       }
@@ -70,7 +71,7 @@ final class ReadingHosts: RemoteVolumeHandler {
         let before = endedCount
         try run(until: deadline) { self.endedCount > before }
       }
-      submit(.write, block: block, host: 0, slot: 0)
+      submit(.write, block: block, over: queues[0], slot: 0)
       queues[0].flushSubmissions()
     }
     try run(until: deadline) { self.inFlightCount == 0 }
@@ -106,19 +107,22 @@ final class ReadingHosts: RemoteVolumeHandler {
   // MARK: Requests
 
   private func start(depth: Int) {
-    for host in queues.indices {
-      for slot in 0..<depth { submit(.read, block: nextBlock(), host: host, slot: slot) }
-      queues[host].flushSubmissions()
+    for queue in queues {
+      for slot in 0..<depth { submit(.read, block: nextBlock(), over: queue, slot: slot) }
+      queue.flushSubmissions()
     }
   }
 
-  /// - Parameter slot: the part of the host's memory that the block's bytes lie in.
-  private func submit(_ operation: BlockOperation, block: UInt64, host: Int, slot: Int) {
+  /// - Parameter slot: the part of the memory that the block's bytes lie in.
+  private func submit(
+    _ operation: BlockOperation, block: UInt64, over queue: RemoteVolumeQueue, slot: Int
+  ) {
+    guard let region else { return }
     let request = RemoteRequest(
-      operation, block: block, blockCount: 1, region: regions[host],
+      operation, block: block, blockCount: 1, region: region,
       offset: slot * Self.blockByteCount, byteCount: Self.blockByteCount,
-      tag: UInt64(host << 16 | slot), flags: [])
-    if queues[host].submit(request) {
+      tag: UInt64(slot), flags: [])
+    if queue.submit(request) {
       inFlightCount += 1
     } else {
       failure = "a host had no room for a request"
@@ -139,9 +143,7 @@ final class ReadingHosts: RemoteVolumeHandler {
       if completion.status != .success { failure = "a request ended with \(completion.status)" }
       inFlightCount -= 1
       if goesOn && failure == nil {
-        submit(
-          .read, block: nextBlock(), host: Int(completion.tag >> 16),
-          slot: Int(completion.tag & 0xFFFF))
+        submit(.read, block: nextBlock(), over: queue, slot: Int(completion.tag))
       }
     }
     endedCount += completions.count
