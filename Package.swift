@@ -158,6 +158,9 @@ let package = Package(
       name: "PingPong", dependencies: ["FabricMessaging", "FabricSharedMemory", "FabricVerbs"],
       path: "Samples/PingPong", swiftSettings: ours),
     .executableTarget(
+      name: "RPing", dependencies: ["FabricTCP", "FabricVerbs"], path: "Samples/RPing",
+      swiftSettings: ours),
+    .executableTarget(
       name: "iounit",
       dependencies: [
         "FabricAuthentication", "FabricCommandLine", "FabricIOUnit", "FabricMessaging",
@@ -216,7 +219,8 @@ let package = Package(
     .testTarget(
       name: "FabricRDMATests",
       dependencies: [
-        "FabricPlatform", "FabricRDMA", "FabricVerbs", "FabricVerbsContract", "TestSupport",
+        "FabricPlatform", "FabricRDMA", "FabricTCP", "FabricVerbs", "FabricVerbsContract",
+        "TestSupport",
       ],
       swiftSettings: ours),
     .testTarget(
@@ -250,7 +254,7 @@ let package = Package(
       name: "ToolTests",
       dependencies: [
         "FabricCompletion", "FabricHostDriver", "FabricPlatform", "FabricRDMA",
-        "FabricSharedMemory", "FabricStorage", "FabricTCP", "FabricVerbs", "PingPong",
+        "FabricSharedMemory", "FabricStorage", "FabricTCP", "FabricVerbs", "PingPong", "RPing",
         "TestSupport", "fabperf", "iohost", "iounit",
       ],
       swiftSettings: ours),

@@ -65,7 +65,7 @@ struct TidinessTests {
     "FabricMessaging": 4, "FabricStorage": 4,
     "FabricIOProtocol": 5, "FabricAuthentication": 5,
     "FabricIOUnit": 6, "FabricHostDriver": 6, "FabricCommandLine": 6,
-    "iounit": 7, "iohost": 7, "fabperf": 7, "PingPong": 7,
+    "iounit": 7, "iohost": 7, "fabperf": 7, "PingPong": 7, "RPing": 7,
   ]
 
   /// Modules that only tests use stand on no floor.

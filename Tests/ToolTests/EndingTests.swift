@@ -179,4 +179,19 @@ struct EndingTests {
     #expect(pong.waitForEnd() == 0)
     #expect(!FileManager.default.fileExists(atPath: place.file("s")))
   }
+
+  @Test("The sample of the verbs serves one client and ends; a client whose server goes says so")
+  func verbsSample() throws {
+    let server = try Tool("RPing", ["server", "127.0.0.1:0"])
+    #expect(server.waits(for: "ready: "), "\(server.errors)")
+    let place = try #require(server.output.first?.dropFirst("ready: ".count))
+    let client = try Tool("RPing", ["client", String(place), "4"])
+    #expect(client.waitForEnd() == 0, "\(client.errors)")
+    #expect(server.waitForEnd() == 0, "\(server.errors)")
+    #expect(client.output.count == 4)
+    #expect(Array(server.output.dropFirst()) == client.output.map { "server \($0)" })
+    let late = try Tool("RPing", ["client", String(place)])
+    #expect(late.waitForEnd() == 69)
+    #expect(late.errors.count == 1 && late.errors[0].hasPrefix("error: "), "\(late.errors)")
+  }
 }
