@@ -219,8 +219,7 @@ let package = Package(
     .testTarget(
       name: "FabricRDMATests",
       dependencies: [
-        "FabricPlatform", "FabricRDMA", "FabricTCP", "FabricVerbs", "FabricVerbsContract",
-        "TestSupport",
+        "FabricPlatform", "FabricRDMA", "FabricTCP", "FabricVerbs", "TestSupport",
       ],
       swiftSettings: ours),
     .testTarget(
@@ -241,7 +240,9 @@ let package = Package(
     .target(name: "CSanitizedMutex", path: "Tests/CSanitizedMutex"),
     .executableTarget(
       name: "ContractPeer",
-      dependencies: ["FabricPlatform", "FabricSharedMemory", "FabricTCP", "FabricVerbs"],
+      dependencies: [
+        "FabricPlatform", "FabricRDMA", "FabricSharedMemory", "FabricTCP", "FabricVerbs",
+      ],
       path: "Tests/ContractPeer", swiftSettings: ours),
     .testTarget(
       name: "FabricVerbsContractTests",

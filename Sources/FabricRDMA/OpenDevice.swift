@@ -13,6 +13,9 @@ final class OpenDevice: @unchecked Sendable {
   let name: String
   /// iWARP has no immediate data, and connects in one step.
   let isIWARP: Bool
+  /// The kernel's own, `siw`. It has flushed all that it ever will when a queue pair has entered the error
+  /// state; requests that came to it behind that are heard of no more.
+  let isSoftwareIWARP: Bool
   /// The first one; librdmacm finds it by the address, too.
   let port: UInt8 = 1
   let maximumCompletionCount: Int
@@ -80,6 +83,8 @@ final class OpenDevice: @unchecked Sendable {
     var attributes = ibv_device_attr()
     let result = unsafe ibv_query_device(context, &attributes)
     guard result == 0 else { throw .system(Errno(rawValue: result), doing: "asking \(name)") }
+    isSoftwareIWARP = attributes.vendor_id == Self.softwareIWARPVendor
+    if isSoftwareIWARP { unsafe Self.coverForbiddenPlace(context) }
     maximumCompletionCount = min(Self.completionLimit, Int(attributes.max_cqe))
     maximumRequestCount = Int(attributes.max_qp_wr)
     readDepth = UInt8(clamping: min(16, attributes.max_qp_init_rd_atom))
@@ -93,6 +98,15 @@ final class OpenDevice: @unchecked Sendable {
     } catch {
       throw .system(error, doing: "listening to \(name)")
     }
+  }
+
+  private static let softwareIWARPVendor: UInt32 = 0x62_6d74
+
+  /// Queues are mapped at offsets that the kernel counts up from 0, one behind the other. libsiw takes the
+  /// offset 0x90000 for a failure (`SIW_INVAL_UOBJ_KEY`): as soon as a process has so many
+  /// queues, none can be made any more. A first one of 1 MiB, which is never used, covers that place.
+  private static func coverForbiddenPlace(_ context: UnsafeMutablePointer<ibv_context>) {
+    _ = unsafe ibv_create_cq(context, 32768, nil, nil, 0)
   }
 
   private var isActive: Bool {

@@ -41,6 +41,8 @@ public final class RDMAAdapter: Adapter {
     AdapterCapabilities(
       hasImmediateWrite: !device.isIWARP, hasImmediateSend: !device.isIWARP, hasRemoteRead: true,
       hasSharedReceiveQueue: true, hasForeignMemory: true, hasAcknowledgements: !device.isIWARP,
+      sendsWaitForReceives: !device.isIWARP, hasRefusalReasons: !device.isSoftwareIWARP,
+      tellsDeath: false,
       peersAreStrangers: false, hasUnguessableKeys: false, hasKeysOfOneConnection: false,
       maximumInlineByteCount: device.maximumInlineByteCount,
       maximumPrivateDataByteCount: PrivateData.limit(isIWARP: device.isIWARP),

@@ -84,10 +84,14 @@ final class RDMACompletionQueue: CompletionQueue, @unchecked Sendable {
 
   func poll(into completions: inout MutableSpan<WorkCompletion>) -> Int {
     refresh()
+    // What the device has told until then lies in its queue and comes first.
+    let isLate = hasLate.load(ordering: .acquiring)
+    var isEmpty = false
     var count = 0
     while count < completions.count {
       let room = min(completions.count &- count, Self.batchCount)
       let taken = unsafe ibv_poll_cq(handle, CInt(truncatingIfNeeded: room), batch)
+      isEmpty = taken < room
       guard taken > 0 else { break }
       for index in 0..<Int(taken) {
         let place = unsafe batch + index
@@ -98,9 +102,9 @@ final class RDMACompletionQueue: CompletionQueue, @unchecked Sendable {
         completions[count] = completion
         count &+= 1
       }
-      if taken < room { break }
+      if isEmpty { break }
     }
-    if hasLate.load(ordering: .acquiring) { takeLate(into: &completions, &count) }
+    if isLate && isEmpty { takeLate(into: &completions, &count) }
     return count
   }
 

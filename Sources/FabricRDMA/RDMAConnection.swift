@@ -104,7 +104,7 @@ final class RDMAConnection: IdentifierOwner, @unchecked Sendable {
       default: failed(error(of: news))
       }
     } catch {
-      failed(.system(error, doing: "connecting"))
+      failed(Self.words(error, address?.description ?? "the peer"))
     }
   }
 
@@ -207,13 +207,26 @@ final class RDMAConnection: IdentifierOwner, @unchecked Sendable {
     events.remove(tag)
   }
 
+  /// Some devices connect, and fail to, within the call.
+  private static func words(_ error: Errno, _ place: String) -> ConnectError {
+    switch error {
+    case .connectionRefused: .unreachable("nobody listens at \(place)")
+    case .hostUnreachable, .networkUnreachable, .timedOut:
+      .unreachable("\(place) does not answer: \(error)")
+    default: .system(error, doing: "connecting to \(place)")
+    }
+  }
+
   private func error(of news: ConnectionNews) -> ConnectError {
     let place = address?.description ?? "the peer"
     switch news.kind {
     case RDMA_CM_EVENT_REJECTED:
       let data = PrivateData.decode(news.privateData, isIWARP: device.isIWARP) ?? []
-      // 28: the listener's own refusal; what else there is comes from its kernel.
-      if device.isIWARP ? !data.isEmpty : news.status == 28 { return .rejected(data) }
+      // 28: the listener's own refusal; what else there is comes from its kernel. Over iWARP a refusal
+      // without data looks like nobody, but for siw, which finds nobody within the call.
+      let isRefusal =
+        device.isIWARP ? !data.isEmpty || device.isSoftwareIWARP : news.status == 28
+      if isRefusal { return .rejected(data) }
       return .unreachable("nobody listens at \(place)")
     case RDMA_CM_EVENT_ADDR_ERROR, RDMA_CM_EVENT_ROUTE_ERROR:
       return .unreachable(

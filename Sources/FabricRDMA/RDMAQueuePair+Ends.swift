@@ -15,10 +15,10 @@ extension RDMAQueuePair {
       isReceive
       ? unsafe receiveEnded(number & ~Self.receiveMark, status, completion)
       : sendEnded(number, status)
-    if status == .flushed {
-      hasFlushed()
-    } else if let status = told?.status, status != .success {
+    if let status = told?.status, status != .success && status != .flushed {
       fail(Self.reason(status))
+    } else if status == .flushed {
+      hasFlushed()
     }
     return told
   }

@@ -101,7 +101,11 @@ extension RDMAQueuePair {
         sends.advance(count)
         var bad: UnsafeMutablePointer<ibv_send_wr>?
         guard unsafe ibv_post_send(handle, list.baseAddress!, &bad) != 0 else { return count }
-        let taken = unsafe bad.map { unsafe $0 - list.baseAddress! } ?? 0
+        guard let bad = unsafe bad else {
+          // libsiw has them all, and could not tell the kernel: the connection is about to end.
+          return count
+        }
+        let taken = unsafe bad - list.baseAddress!
         sends.takeBack(count &- taken)
         return taken
       }
@@ -136,7 +140,7 @@ extension RDMAQueuePair {
     for index in 0..<count { receives.note(first &+ UInt64(index), requests[start &+ index]) }
     receives.advance(count)
     let taken = unsafe requests.extracting(start..<start &+ count).withVerbs(
-      name: { index, _ in (first &+ UInt64(index)) | Self.receiveMark }
+      for: device, name: { index, _ in (first &+ UInt64(index)) | Self.receiveMark }
     ) { list, bad in unsafe ibv_post_recv(handle, list, &bad) }
     receives.takeBack(count &- taken)
     return taken
@@ -148,7 +152,7 @@ extension Span where Element == ReceiveRequest {
   ///
   /// - Parameter name: what the device hands back with the end of each.
   func withVerbs(
-    name: (Int, ReceiveRequest) -> UInt64,
+    for device: OpenDevice, name: (Int, ReceiveRequest) -> UInt64,
     post: (
       UnsafeMutablePointer<ibv_recv_wr>, inout UnsafeMutablePointer<ibv_recv_wr>?
     ) -> CInt
@@ -159,7 +163,9 @@ extension Span where Element == ReceiveRequest {
         for index in 0..<count {
           let request = self[index]
           let place = unsafe elements.baseAddress! + 2 &* index
-          let elementCount = unsafe request.elements.write(to: place)
+          var elementCount = unsafe request.elements.write(to: place)
+          // libsiw takes no receive without elements: one of no bytes will do.
+          if device.isSoftwareIWARP { elementCount = max(1, elementCount) }
           unsafe (list.baseAddress! + index).initialize(
             to: ibv_recv_wr(
               wr_id: name(index, request), next: nil, sg_list: place, num_sge: elementCount))

@@ -17,7 +17,8 @@ final class RDMAQueuePair: QueuePair, @unchecked Sendable {
   let receives: ReceiveRing
   let sharedReceives: RDMASharedReceiveQueue?
 
-  /// The first requests that were posted in the error state.
+  /// The first requests that were posted in the error state, or of which the device tells no more than
+  /// what lies in the completion queue already.
   let lateSends = LateRequests()
   let lateReceives = LateRequests()
   /// A send has failed whose end was told. The polling thread's.
@@ -178,6 +179,12 @@ final class RDMAQueuePair: QueuePair, @unchecked Sendable {
       var attributes = ibv_qp_attr()
       attributes.qp_state = IBV_QPS_ERR
       _ = unsafe ibv_modify_qp(handle, &attributes, CInt(IBV_QP_STATE.rawValue))
+    }
+    if device.isSoftwareIWARP {
+      lateSends.begin(at: 0)
+      lateReceives.begin(at: 0)
+      sendCompletionQueue.flushLate(self)
+      receiveCompletionQueue.flushLate(self)
     }
     if old == QueuePairState.readyToSend.rawValue { connection?.tell(self, reason) }
     connection?.end()

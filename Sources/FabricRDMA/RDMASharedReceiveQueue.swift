@@ -44,7 +44,7 @@ final class RDMASharedReceiveQueue: SharedReceiveQueue, @unchecked Sendable {
       }
       guard let slot else { break }
       let taken = unsafe requests.extracting(accepted..<accepted + 1).withVerbs(
-        name: { _, _ in UInt64(slot) | RDMAQueuePair.receiveMark }
+        for: domain.device, name: { _, _ in UInt64(slot) | RDMAQueuePair.receiveMark }
       ) { list, bad in unsafe ibv_post_srq_recv(handle, list, &bad) }
       guard taken == 1 else {
         slots.withLock { $0.free.append(slot) }

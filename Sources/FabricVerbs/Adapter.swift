@@ -11,6 +11,15 @@ public struct AdapterCapabilities: Equatable, Sendable {
   /// that the memory may be used again: the peer may still refuse, and then the connection ends
   /// with its reason. (iWARP: RFC 5040 section 5.5)
   public var hasAcknowledgements: Bool
+  /// A message that finds no receive waits for one. Without, it ends the connection.
+  /// (RFC 5041 section 7.1 lets iWARP do so)
+  public var sendsWaitForReceives: Bool
+  /// Where a request is refused that has succeeded, the connection's end says why. Without, it may look like
+  /// the peer's disconnect: the kernel's iWARP keeps a terminate message to itself.
+  public var hasRefusalReasons: Bool
+  /// The death of the peer's process is told as such. Without, as its disconnect: where the kernel connects, it
+  /// also hangs up for those who have died.
+  public var tellsDeath: Bool
   /// Peers may be of other users and machines: keys are best lent for a transfer at a time.
   public var peersAreStrangers: Bool
   /// Remote keys are drawn at random. A device numbers them: who knows one may guess others.
@@ -29,7 +38,8 @@ public struct AdapterCapabilities: Equatable, Sendable {
   public init(
     hasImmediateWrite: Bool, hasImmediateSend: Bool, hasRemoteRead: Bool,
     hasSharedReceiveQueue: Bool, hasForeignMemory: Bool, hasAcknowledgements: Bool,
-    peersAreStrangers: Bool, hasUnguessableKeys: Bool = true,
+    sendsWaitForReceives: Bool = true, hasRefusalReasons: Bool = true,
+    tellsDeath: Bool = true, peersAreStrangers: Bool, hasUnguessableKeys: Bool = true,
     hasKeysOfOneConnection: Bool = true, maximumInlineByteCount: Int,
     maximumPrivateDataByteCount: Int,
     maximumMessageByteCount: Int, maximumCompletionCount: Int = .max
@@ -40,6 +50,9 @@ public struct AdapterCapabilities: Equatable, Sendable {
     self.hasSharedReceiveQueue = hasSharedReceiveQueue
     self.hasForeignMemory = hasForeignMemory
     self.hasAcknowledgements = hasAcknowledgements
+    self.sendsWaitForReceives = sendsWaitForReceives
+    self.hasRefusalReasons = hasRefusalReasons
+    self.tellsDeath = tellsDeath
     self.peersAreStrangers = peersAreStrangers
     self.hasUnguessableKeys = hasUnguessableKeys
     self.hasKeysOfOneConnection = hasKeysOfOneConnection

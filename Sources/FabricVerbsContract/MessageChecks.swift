@@ -215,6 +215,9 @@ extension ContractSuite {
 
   @Sendable private static func lateReceive(_ fixture: any ContractFixture) throws {
     let bench = try ContractBench.connected(fixture)
+    guard bench.client.capabilities.sendsWaitForReceives else {
+      throw NotApplicable(words: "messages do not wait for receives")
+    }
     bench.client.fill(8, 100)
     try bench.client.send(1, 100)
     try bench.client.reach(

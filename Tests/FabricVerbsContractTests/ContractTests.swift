@@ -14,7 +14,7 @@ struct ContractTests {
   /// SM-41, SM-47; ends SM-46, SM-48.
   @Test(
     "each adapter keeps it, and one process is killed where a check wants a death",
-    arguments: ContractSuite.checks, AdapterKind.allCases)
+    arguments: ContractSuite.checks, AdapterKind.ofEveryMachine)
   func betweenProcesses(_ check: ContractCheck, _ kind: AdapterKind) throws {
     switch try check.run(ProcessesFixture(kind)) {
     case .kept: break
@@ -24,14 +24,19 @@ struct ContractTests {
 }
 
 /// The server is a process of its own.
-private final class ProcessesFixture: ContractFixture {
+final class ProcessesFixture: ContractFixture {
   private let kind: AdapterKind
   private let place = SocketPlace()
   init(_ kind: AdapterKind) { self.kind = kind }
 
   func makePair() throws -> ContractPair {
     let client = try kind.makeAdapter()
-    let endpoint = client.fabric == "tcp" ? try FreePort.endpoint() : place.freshPath()
+    let endpoint =
+      switch client.fabric {
+      case "tcp": try FreePort.endpoint()
+      case "rdma": try FreePort.endpoint(host: Guest.address)
+      default: place.freshPath()
+      }
     return ContractPair(
       client: client, server: try PeerAdapter(kind, twin: client),
       address: FabricAddress(fabric: client.fabric, endpoint: endpoint))
@@ -39,7 +44,7 @@ private final class ProcessesFixture: ContractFixture {
 
   func pump() {}
   var now: MonotonicTime { .now }
-  var longRunMessageCount: Int { 5000 }
+  var longRunMessageCount: Int { kind == .rdma ? 500 : 5000 }
 
   func kill(_ adapter: any Adapter) -> Bool {
     guard let peer = adapter as? PeerAdapter else { return false }

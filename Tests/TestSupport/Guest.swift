@@ -15,6 +15,9 @@ public enum Guest {
       FileManager.default.fileExists(atPath: "\($0)/siw-crc/siw.ko")
     } ?? false
 
+  /// Of its first network card, eth0.
+  public static let address = "10.0.2.15"
+
   /// Why a test is skipped elsewhere; `Tests/run.sh` knows these words.
   public static let comment: Comment = "runs in the guest, by Tests/Guest/suite"
 
