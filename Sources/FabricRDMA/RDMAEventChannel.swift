@@ -52,12 +52,17 @@ final class RDMAEventChannel: ConnectionEventChannel, @unchecked Sendable {
     guard let handle = unsafe rdma_create_event_channel() else { throw Errno.current }
     unsafe self.handle = handle
     self.device = device
-    poller = try Poller()
-    wakeUp = try EventDescriptor()
-    try Errno.check { unsafe fabric_verbs_unblock(handle.pointee.fd) }
-    try poller.add(wakeUp.descriptor.rawValue, tag: Tag.wakeUp)
-    try poller.add(unsafe handle.pointee.fd, tag: Tag.connections)
-    try poller.add(device.events.descriptor, tag: Tag.device)
+    do throws(Errno) {
+      poller = try Poller()
+      wakeUp = try EventDescriptor()
+      try Errno.check { unsafe fabric_verbs_unblock(handle.pointee.fd) }
+      try poller.add(wakeUp.descriptor.rawValue, tag: Tag.wakeUp)
+      try poller.add(unsafe handle.pointee.fd, tag: Tag.connections)
+      try poller.add(device.events.descriptor, tag: Tag.device)
+    } catch {
+      unsafe rdma_destroy_event_channel(handle)
+      throw error
+    }
   }
 
   deinit { unsafe rdma_destroy_event_channel(handle) }

@@ -1,4 +1,5 @@
 import CFabricVerbs
+import FabricAdapterParts
 import FabricPlatform
 import FabricVerbs
 import Synchronization
@@ -6,7 +7,7 @@ import Synchronization
 /// Memory that the device may use. Each region has a registration of its own for this side's
 /// requests, and one more for each key that peers are given, so that a key can end alone.
 @safe
-final class RDMAProtectionDomain: ProtectionDomain, @unchecked Sendable {
+final class RDMAProtectionDomain: OwnMemoryDomain, @unchecked Sendable {
   /// Registrations by key. The device's handle ends with its entry.
   @safe
   private struct Registration: @unchecked Sendable {
@@ -39,25 +40,7 @@ final class RDMAProtectionDomain: ProtectionDomain, @unchecked Sendable {
     unsafe ibv_dealloc_pd(handle)
   }
 
-  func allocate(byteCount: Int, access: AccessRights) throws(RegistrationError) -> MemoryRegion {
-    guard byteCount > 0 else { throw .emptyOrWrapping }
-    let mapping: Mapping
-    do {
-      mapping = try Mapping.anonymous(byteCount: wholePages(byteCount))
-    } catch { throw .system(error, doing: "mapping \(byteCount) bytes") }
-    return try enter(mapping.address, byteCount, access, owner: mapping)
-  }
-
-  func register(
-    address: UInt64, byteCount: Int, access: AccessRights, owner: AnyObject?
-  ) throws(RegistrationError) -> MemoryRegion {
-    guard byteCount > 0, address != 0,
-      !address.addingReportingOverflow(UInt64(byteCount)).overflow
-    else { throw .emptyOrWrapping }
-    return try enter(address, byteCount, access, owner: owner)
-  }
-
-  private func enter(
+  func enter(
     _ address: UInt64, _ byteCount: Int, _ access: AccessRights, owner: AnyObject?
   ) throws(RegistrationError) -> MemoryRegion {
     let local = try unsafe pin(address, byteCount, access.intersection(.localWrite))

@@ -4,7 +4,7 @@ import FabricVerbs
 import Synchronization
 
 /// Memory of this process, and the keys to it; nobody else sees it but through its connections.
-final class TCPProtectionDomain: ProtectionDomain {
+final class TCPProtectionDomain: OwnMemoryDomain {
   let keys: DomainKeys
   /// Those of `keys`, for the loans of each request.
   private let remoteKeys: RemoteKeyTable
@@ -17,25 +17,7 @@ final class TCPProtectionDomain: ProtectionDomain {
     remoteKeys = keys.remote
   }
 
-  func allocate(byteCount: Int, access: AccessRights) throws(RegistrationError) -> MemoryRegion {
-    guard byteCount > 0 else { throw .emptyOrWrapping }
-    let mapping: Mapping
-    do {
-      mapping = try Mapping.anonymous(byteCount: wholePages(byteCount))
-    } catch { throw .system(error, doing: "mapping \(byteCount) bytes") }
-    return try enter(mapping.address, byteCount, access, owner: mapping)
-  }
-
-  func register(
-    address: UInt64, byteCount: Int, access: AccessRights, owner: AnyObject?
-  ) throws(RegistrationError) -> MemoryRegion {
-    guard byteCount > 0, address != 0,
-      !address.addingReportingOverflow(UInt64(byteCount)).overflow
-    else { throw .emptyOrWrapping }
-    return try enter(address, byteCount, access, owner: owner)
-  }
-
-  private func enter(
+  func enter(
     _ address: UInt64, _ byteCount: Int, _ access: AccessRights, owner: AnyObject?
   ) throws(RegistrationError) -> MemoryRegion {
     let region = try keys.enter(
