@@ -71,11 +71,18 @@ extension ContractSuite {
     do {
       try bench.startConnecting()
     } catch let error as ConnectError {
-      guard case .unreachable = error else { throw error }
+      guard isUnreachable(error) else { throw error }
       return
     }
-    try expectFailed(bench, "unreachable") {
-      if case .unreachable = $0 { true } else { false }
+    try expectFailed(bench, "unreachable", isUnreachable)
+  }
+
+  /// A process that is being started by another thread holds a closed listener's socket for a moment:
+  /// then its end resets whom the kernel had let in.
+  private static func isUnreachable(_ error: ConnectError) -> Bool {
+    switch error {
+    case .unreachable, .turnedAway: true
+    default: false
     }
   }
 

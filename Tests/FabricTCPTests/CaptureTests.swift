@@ -20,7 +20,7 @@ struct CaptureTests {
   @Test(
     "tshark dissects every frame of a real run, finds none malformed and all checksums good",
     .enabled(if: canCapture, "tshark is not installed, or this is not root, who may capture"),
-    .timeLimit(.minutes(2)))
+    .timeLimit(.minutes(10)))
   func everyFrame() throws {
     let endpoint = try FreePort.endpoint()
     let port = try InternetAddress.split(endpoint).port
