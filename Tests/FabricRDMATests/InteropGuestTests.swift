@@ -8,7 +8,9 @@ import Testing
 
 /// The verbs contract between two implementations of iWARP that never met: our adapter over TCP, and
 /// the kernel's on its device; run by the guest's check `interop`, without and with the CRC.
-@Suite("iWARP: the adapter over TCP and the kernel's", .serialized, .enabled(if: Guest.hasSIW))
+@Suite(
+  "iWARP: the adapter over TCP and the kernel's", .serialized,
+  .enabled(if: Guest.hasSIW, Guest.comment))
 struct InteropGuestTests {
   @Test(
     "keep the contract with each other", arguments: ContractSuite.checks.filter { !isOwn($0) },
