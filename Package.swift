@@ -265,7 +265,7 @@ let package = Package(
         "FabricAuthentication", "FabricCompletion", "FabricHostDriver", "FabricIOProtocol",
         "FabricIOUnit",
         "FabricMessaging", "FabricPlatform", "FabricSharedMemory", "FabricStorage", "FabricTCP",
-        "FabricVerbs", "FabricWire",
+        "FabricVerbs", "FabricWire", "TestSupport",
       ],
       swiftSettings: ours),
     .testTarget(

@@ -3,7 +3,7 @@ import FabricPlatform
 import FabricVerbs
 
 /// Regions by local key, remote keys in a table, all checked where they are used.
-final class SimulatedProtectionDomain: ProtectionDomain, @unchecked Sendable {
+final class SimulatedProtectionDomain: OwnMemoryDomain, @unchecked Sendable {
   let adapter: SimulatedAdapter
   private let remoteKeys = RemoteKeyTable()
   private var regions: [UInt32: MemoryRegion] = [:]
@@ -11,18 +11,6 @@ final class SimulatedProtectionDomain: ProtectionDomain, @unchecked Sendable {
   private var keysOfRegions: [UInt32: Set<RemoteKey>] = [:]
 
   init(adapter: SimulatedAdapter) { self.adapter = adapter }
-
-  func allocate(
-    byteCount: Int, access: AccessRights
-  ) throws(RegistrationError) -> MemoryRegion {
-    guard byteCount > 0 else { throw .emptyOrWrapping }
-    let mapping: Mapping
-    do {
-      mapping = try Mapping.anonymous(byteCount: wholePages(byteCount))
-    } catch { throw .system(error, doing: "mapping \(byteCount) bytes") }
-    return try enter(
-      address: mapping.address, byteCount: byteCount, access: access, owner: mapping)
-  }
 
   func register(
     address: UInt64, byteCount: Int, access: AccessRights, owner: AnyObject?
@@ -33,11 +21,11 @@ final class SimulatedProtectionDomain: ProtectionDomain, @unchecked Sendable {
     guard byteCount > 0, !address.addingReportingOverflow(UInt64(byteCount)).overflow else {
       throw .emptyOrWrapping
     }
-    return try enter(address: address, byteCount: byteCount, access: access, owner: owner)
+    return try enter(address, byteCount, access, owner: owner)
   }
 
-  private func enter(
-    address: UInt64, byteCount: Int, access: AccessRights, owner: AnyObject?
+  func enter(
+    _ address: UInt64, _ byteCount: Int, _ access: AccessRights, owner: AnyObject?
   ) throws(RegistrationError) -> MemoryRegion {
     var remoteKey: RemoteKey?
     if !access.isDisjoint(with: [.remoteRead, .remoteWrite]) {

@@ -5,6 +5,7 @@ import FabricSharedMemory
 import FabricStorage
 import FabricVerbs
 import Synchronization
+import TestSupport
 import Testing
 
 @Suite("A unit without room for another connection", .timeLimit(.minutes(5)))
@@ -47,51 +48,16 @@ struct RoomTests {
 }
 
 /// An adapter over shared memory whose queue pairs run out when a test says so.
-private final class CrampedAdapter: Adapter {
-  private let base: SharedMemoryAdapter
+private final class CrampedAdapter: ForwardingAdapter {
+  let base: any Adapter
   let hasRoom = Atomic<Bool>(true)
 
   init() throws { base = try SharedMemoryAdapter() }
-
-  var fabric: String { base.fabric }
-  var capabilities: AdapterCapabilities { base.capabilities }
-
-  func makeProtectionDomain() throws(ResourceError) -> any ProtectionDomain {
-    try base.makeProtectionDomain()
-  }
-
-  func makeCompletionQueue(capacity: Int) throws(ResourceError) -> any CompletionQueue {
-    try base.makeCompletionQueue(capacity: capacity)
-  }
-
-  func makeSharedReceiveQueue(
-    in protectionDomain: any ProtectionDomain, capacity: Int
-  ) throws(ResourceError) -> any SharedReceiveQueue {
-    try base.makeSharedReceiveQueue(in: protectionDomain, capacity: capacity)
-  }
 
   func makeQueuePair(_ attributes: QueuePairAttributes) throws(ResourceError) -> any QueuePair {
     guard hasRoom.load(ordering: .relaxed) else {
       throw .invalidCapacity("no room for a queue pair")
     }
     return try base.makeQueuePair(attributes)
-  }
-
-  func makeEventChannel() throws(ResourceError) -> any ConnectionEventChannel {
-    try base.makeEventChannel()
-  }
-
-  func listen(
-    at address: FabricAddress, events: any ConnectionEventChannel
-  ) throws(ConnectError) -> any Listener {
-    try base.listen(at: address, events: events)
-  }
-
-  func connect(
-    _ queuePair: any QueuePair, to address: FabricAddress, privateData: [UInt8],
-    timeout: Duration, events: any ConnectionEventChannel
-  ) throws(ConnectError) {
-    try base.connect(
-      queuePair, to: address, privateData: privateData, timeout: timeout, events: events)
   }
 }

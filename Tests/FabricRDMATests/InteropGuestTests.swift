@@ -84,10 +84,9 @@ final class MixedFixture: ContractFixture {
 }
 
 /// An adapter that offers no more than the one it talks to, and whose addresses are its.
-private final class NeighbourAdapter: Adapter {
+private final class NeighbourAdapter: ForwardingAdapter {
   let base: any Adapter
   let capabilities: AdapterCapabilities
-  var fabric: String { base.fabric }
 
   init(_ base: any Adapter, _ capabilities: AdapterCapabilities) {
     var capabilities = capabilities
@@ -95,28 +94,6 @@ private final class NeighbourAdapter: Adapter {
     capabilities.maximumInlineByteCount = base.capabilities.maximumInlineByteCount
     self.base = base
     self.capabilities = capabilities
-  }
-
-  func makeProtectionDomain() throws(ResourceError) -> any ProtectionDomain {
-    try base.makeProtectionDomain()
-  }
-
-  func makeCompletionQueue(capacity: Int) throws(ResourceError) -> any CompletionQueue {
-    try base.makeCompletionQueue(capacity: capacity)
-  }
-
-  func makeSharedReceiveQueue(
-    in protectionDomain: any ProtectionDomain, capacity: Int
-  ) throws(ResourceError) -> any SharedReceiveQueue {
-    try base.makeSharedReceiveQueue(in: protectionDomain, capacity: capacity)
-  }
-
-  func makeQueuePair(_ attributes: QueuePairAttributes) throws(ResourceError) -> any QueuePair {
-    try base.makeQueuePair(attributes)
-  }
-
-  func makeEventChannel() throws(ResourceError) -> any ConnectionEventChannel {
-    try base.makeEventChannel()
   }
 
   func listen(
