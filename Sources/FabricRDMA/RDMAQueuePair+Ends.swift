@@ -10,7 +10,8 @@ extension RDMAQueuePair {
   func ended(_ completion: UnsafeMutablePointer<ibv_wc>) -> WorkCompletion? {
     let number = unsafe completion.pointee.wr_id
     let isReceive = number & Self.receiveMark != 0
-    let status = unsafe WorkCompletionStatus(completion.pointee.status, isReceive: isReceive)
+    let status = unsafe WorkCompletionStatus(
+      completion.pointee.status, isReceive: isReceive, isSoftwareIWARP: device.isSoftwareIWARP)
     let told =
       isReceive
       ? unsafe receiveEnded(number & ~Self.receiveMark, status, completion)
@@ -95,7 +96,7 @@ extension RDMAQueuePair {
 }
 
 extension WorkCompletionStatus {
-  fileprivate init(_ status: ibv_wc_status, isReceive: Bool) {
+  fileprivate init(_ status: ibv_wc_status, isReceive: Bool, isSoftwareIWARP: Bool) {
     self =
       switch status {
       case IBV_WC_SUCCESS: .success
@@ -103,6 +104,8 @@ extension WorkCompletionStatus {
       case IBV_WC_LOC_LEN_ERR: .lengthError
       // The kernel's RoCE says so of a receive that is shorter than its message.
       case IBV_WC_LOC_QP_OP_ERR where isReceive: .lengthError
+      // The kernel's iWARP says so of a request that it was sending when the connection ended.
+      case IBV_WC_LOC_QP_OP_ERR where isSoftwareIWARP: .flushed
       case IBV_WC_LOC_PROT_ERR, IBV_WC_LOC_ACCESS_ERR, IBV_WC_LOC_QP_OP_ERR, IBV_WC_MW_BIND_ERR:
         .localProtectionError
       case IBV_WC_REM_ACCESS_ERR: .remoteAccessError
