@@ -65,6 +65,7 @@ public struct FabricChoice: Sendable {
 
   /// Why there is no RDMA, and what to do about the first thing that stands in the way.
   private static func words(_ error: ResourceError) -> String {
+    if case .refused(let words) = error { return "\(words); `iohost doctor` says more" }
     let survey = RDMASurvey.take()
     let problem = survey.problems.first ?? survey.devices.lazy.compactMap(\.problem).first
     return

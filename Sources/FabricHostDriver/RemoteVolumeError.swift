@@ -70,6 +70,7 @@ public enum RemoteVolumeError: Error, Sendable, CustomStringConvertible {
       .turnedAway(address: address, reason: "the connection was reset before it was answered")
     // The adapter's words name the place already.
     case .connect: .unreachable(address: address, reason: error.description)
+    case .resources(let words): .resource(words)
     default: .unreachable(address: address, reason: "\(address): \(error)")
     }
   }

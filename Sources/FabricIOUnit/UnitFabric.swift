@@ -64,7 +64,7 @@ public final class UnitFabric: Sendable {
   /// A memory store whose blocks lie in fabric memory, so that reads go from there to the host
   /// without another copy. Lives as long as this object.
   ///
-  /// - Throws: `.noSpace` when the memory cannot be had; else as `MemoryStore` does.
+  /// - Throws: `.memoryRefused` when the memory cannot be had or registered; else as `MemoryStore` does.
   public func makeMemoryStore(
     byteCount: UInt64, blockByteCount: UInt32 = 4096, isReadOnly: Bool = false
   ) throws(StoreError) -> MemoryStore {
@@ -78,7 +78,7 @@ public final class UnitFabric: Sendable {
     do throws(RegistrationError) {
       memory = try allocate(byteCount: Int(clamping: byteCount))
     } catch {
-      throw .noSpace(path: "memory", byteCount: byteCount)
+      throw .memoryRefused(byteCount: byteCount, reason: error.description)
     }
     // This keeps its memory mapped, and the store keeps this.
     let store = unsafe try MemoryStore(

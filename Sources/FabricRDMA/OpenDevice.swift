@@ -64,7 +64,10 @@ final class OpenDevice: @unchecked Sendable {
   ) throws(ResourceError) -> OpenDevice {
     if let device = known.withLock({ $0[name] }), device.isThere { return device }
     guard let context = unsafe ibv_open_device(found) else {
-      throw .system(Errno.current, doing: "opening the RDMA device \(name)")
+      throw .refusal(
+        Errno.current,
+        opening: "/dev/infiniband/\(KernelDevices.verbsFile(of: name) ?? "uverbs0")",
+        doing: "opening the RDMA device \(name)")
     }
     do throws(ResourceError) {
       let device = try unsafe OpenDevice(context)

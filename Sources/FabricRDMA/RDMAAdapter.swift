@@ -80,7 +80,8 @@ public final class RDMAAdapter: Adapter {
     do {
       return try RDMAEventChannel(device)
     } catch {
-      throw .system(error, doing: "making an event channel")
+      throw .refusal(
+        error, opening: "/dev/infiniband/rdma_cm", doing: "making an event channel")
     }
   }
 

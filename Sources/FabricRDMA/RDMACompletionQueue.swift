@@ -52,7 +52,7 @@ final class RDMACompletionQueue: CompletionQueue, @unchecked Sendable {
     else {
       let error = Errno.current
       unsafe ibv_destroy_comp_channel(channel)
-      throw .system(error, doing: "making a completion queue")
+      throw .refusal(error, doing: "making a completion queue for \(capacity) requests")
     }
     self.device = device
     do throws(Errno) {

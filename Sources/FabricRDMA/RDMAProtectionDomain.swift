@@ -26,7 +26,7 @@ final class RDMAProtectionDomain: OwnMemoryDomain, @unchecked Sendable {
 
   init(_ device: OpenDevice) throws(ResourceError) {
     guard let handle = unsafe ibv_alloc_pd(device.context) else {
-      throw .system(Errno.current, doing: "making a protection domain on \(device.name)")
+      throw .refusal(Errno.current, doing: "making a protection domain on \(device.name)")
     }
     self.device = device
     unsafe self.handle = handle
@@ -74,8 +74,14 @@ final class RDMAProtectionDomain: OwnMemoryDomain, @unchecked Sendable {
     guard
       let memory = unsafe fabric_verbs_register(handle, place, byteCount, access.verbs)
     else {
-      throw .system(
-        Errno.current, doing: "registering \(byteCount) bytes with \(device.name)")
+      let error = Errno.current
+      let doing = "registering \(byteCount) bytes with \(device.name)"
+      let start = address / UInt64(pageByteCount) * UInt64(pageByteCount)
+      let pages = wholePages(Int(address - start) + byteCount)
+      if let problem = LockedMemory.now().problem(error, doing: doing, asked: UInt64(pages)) {
+        throw .refused(problem.description)
+      }
+      throw .system(error, doing: doing)
     }
     return unsafe memory
   }

@@ -87,7 +87,7 @@ final class RDMAQueuePair: QueuePair, @unchecked Sendable {
       max_recv_sge: UInt32(ScatterGatherList.maximumCount),
       max_inline_data: UInt32(device.maximumInlineByteCount))
     guard let handle = unsafe ibv_create_qp(domain.handle, &wanted) else {
-      throw .system(Errno.current, doing: "making a queue pair on \(device.name)")
+      throw .refusal(Errno.current, doing: "making a queue pair on \(device.name)")
     }
     return unsafe handle
   }

@@ -22,7 +22,7 @@ final class RDMASharedReceiveQueue: SharedReceiveQueue, @unchecked Sendable {
     unsafe attributes.attr = ibv_srq_attr(
       max_wr: UInt32(capacity), max_sge: UInt32(ScatterGatherList.maximumCount), srq_limit: 0)
     guard let handle = unsafe ibv_create_srq(domain.handle, &attributes) else {
-      throw .system(Errno.current, doing: "making a shared receive queue")
+      throw .refusal(Errno.current, doing: "making a shared receive queue")
     }
     unsafe self.handle = handle
     self.domain = domain

@@ -38,6 +38,9 @@ public enum RegistrationError: Error, Equatable, Sendable, CustomStringConvertib
   case tooManyKeys(limit: Int)
   /// This fabric reaches only memory that its protection domain allocated.
   case foreignMemoryUnsupported(String)
+  /// The system refused for a reason that can be mended, such as a limit on locked memory: the words say
+  /// what was asked, what is allowed and what to do.
+  case refused(String)
   /// The system refused.
   case system(Errno, doing: String)
 
@@ -48,6 +51,7 @@ public enum RegistrationError: Error, Equatable, Sendable, CustomStringConvertib
     case .tooManyKeys(let limit): "all \(limit) keys of the protection domain are in use"
     case .foreignMemoryUnsupported(let why):
       "memory that the protection domain did not allocate cannot be registered: \(why)"
+    case .refused(let words): words
     case .system(let error, let doing): "\(doing) failed: \(error)"
     }
   }
@@ -58,12 +62,17 @@ public enum ResourceError: Error, Equatable, Sendable, CustomStringConvertible {
   case invalidCapacity(String)
   /// The parts belong to another adapter.
   case foreignParts
+  /// The system refused for a reason that can be mended, such as a limit on locked memory or a file that is
+  /// not for this user: the words say what to do.
+  case refused(String)
+  /// The system refused.
   case system(Errno, doing: String)
 
   public var description: String {
     switch self {
     case .invalidCapacity(let words): words
     case .foreignParts: "the protection domain or completion queue belongs to another adapter"
+    case .refused(let words): words
     case .system(let error, let doing): "\(doing) failed: \(error)"
     }
   }

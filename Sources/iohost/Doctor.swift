@@ -139,11 +139,10 @@ struct Doctor: AsyncParsableCommand {
     let bytes = limit(__RLIMIT_MEMLOCK)
     if bytes == UInt64.max { return Finding("memory lock limit", .fine, "unlimited") }
     let size = ByteSize.describe(bytes)
-    if bytes >= 64 << 20 { return Finding("memory lock limit", .fine, size) }
+    if bytes >= RDMASurvey.neededLockByteCount { return Finding("memory lock limit", .fine, size) }
     return Finding(
       "memory lock limit", .note,
-      "\(size), enough for shared memory; RDMA cards need more: "
-        + "add \"* - memlock unlimited\" to /etc/security/limits.conf")
+      "\(size), enough for shared memory; RDMA cards need more: \(RDMAProblem.lockRemedy)")
   }
 
   private func hugePages() -> Finding {

@@ -28,6 +28,7 @@ extension ToolFailure {
     switch error {
     case let error as ToolFailure: self = error
     case let error as RemoteVolumeError: self.init(error)
+    case RegistrationError.refused(let words): self.init(71, words)
     case let error as VolumeAddress.ParsingError: self.init(64, error.description)
     default: self.init(74, "\(error)")
     }

@@ -214,6 +214,7 @@ struct Serve: ParsableCommand {
       volume = try argument.open(on: fabric)
     } catch {
       if case .sizeNotWhole = error { throw ToolFailure(64, "\(error)") }
+      if case .memoryRefused = error { throw ToolFailure(71, "\(error)") }
       throw ToolFailure(66, "\(error)")
     }
     if let wanted = argument.byteCount, volume.byteCount != wanted {
@@ -253,7 +254,12 @@ struct Serve: ParsableCommand {
     options.log = log
     do {
       return try IOUnitServer(layer: layer, fabric: fabric, addresses: addresses, options: options)
-    } catch { throw ToolFailure(69, "\(error)") }
+    } catch {
+      switch error {
+      case .registration(.refused), .resource(.refused): throw ToolFailure(71, "\(error)")
+      default: throw ToolFailure(69, "\(error)")
+      }
+    }
   }
 }
 

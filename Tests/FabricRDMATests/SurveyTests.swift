@@ -1,5 +1,5 @@
 import FabricPlatform
-import FabricRDMA
+@testable import FabricRDMA
 import Testing
 
 /// What follows from the facts, for machines that nobody here has.
@@ -88,6 +88,25 @@ struct SurveyTests {
     #expect(survey.problems[0].description.contains("memlock unlimited"))
     survey.lockByteLimit = RDMASurvey.neededLockByteCount
     #expect(survey.isUsable)
+  }
+
+  @Test("the limit on locked memory explains a failure that goes over it, and no other")
+  func lockLimitExplains() {
+    let memory = LockedMemory(limit: 1 << 20, byteCount: 512 << 10)
+    #expect(memory.explains(.noMemory, asked: (512 << 10) + 4096))
+    #expect(memory.explains(.notPermitted, asked: 1 << 20))
+    // There is room: something else is the matter.
+    #expect(!memory.explains(.noMemory, asked: 512 << 10))
+    #expect(!memory.explains(.invalidArgument, asked: 1 << 20))
+    #expect(!LockedMemory(limit: nil).explains(.noMemory, asked: 1 << 40))
+    // What a device locks for a queue nobody tells.
+    #expect(memory.explains(.noMemory, asked: nil))
+    #expect(!LockedMemory(limit: 1 << 30).explains(.noMemory, asked: nil))
+    let problem = memory.problem(.noMemory, doing: "registering 9 bytes", asked: 1 << 20)
+    #expect(
+      problem?.description.hasPrefix(
+        "registering 9 bytes locks memory, and this process may lock 1024KiB, of which devices "
+          + "hold 512KiB: ulimit -l unlimited") == true)
   }
 
   @Test("a port whose link is down, or that waits for a subnet manager")

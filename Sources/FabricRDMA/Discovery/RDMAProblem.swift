@@ -20,6 +20,8 @@ public enum RDMAProblem: Equatable, Sendable, CustomStringConvertible {
   case cannotOpen(device: String, Errno)
   /// Bytes that this process may lock; all memory that a device reaches is locked.
   case lockLimit(byteCount: UInt64)
+  /// A call locks memory, and failed: bytes that this process may lock, and that devices hold of it.
+  case lockLimitReached(doing: String, limit: UInt64, locked: UInt64)
   case portDown(interface: String?, RDMAPort.LinkLayer)
   /// InfiniBand: the port waits for a subnet manager.
   case portNotSetUp
@@ -27,6 +29,11 @@ public enum RDMAProblem: Equatable, Sendable, CustomStringConvertible {
   case noGID
   /// Addresses are those of IP, and the port has none that reaches further than its link.
   case noAddress(interface: String?)
+
+  /// What to do about a limit on locked memory.
+  public static let lockRemedy =
+    "ulimit -l unlimited (of a service: LimitMEMLOCK=infinity; of a container: --ulimit memlock=-1), "
+    + "or as root add \"* - memlock unlimited\" to /etc/security/limits.conf and log in again"
 
   /// What is expected, what is there, what to do: a line without its end.
   public var description: String {
@@ -52,8 +59,10 @@ public enum RDMAProblem: Equatable, Sendable, CustomStringConvertible {
       "\(device) cannot be opened: \(error); dmesg may say more"
     case .lockLimit(let byteCount):
       "this process may lock \(byteCount >> 10)KiB of memory, and RDMA wants "
-        + "\(RDMASurvey.neededLockByteCount >> 20)MiB or more: ulimit -l unlimited, or as root add "
-        + "\"* - memlock unlimited\" to /etc/security/limits.conf and log in again"
+        + "\(RDMASurvey.neededLockByteCount >> 20)MiB or more: \(Self.lockRemedy)"
+    case .lockLimitReached(let doing, let limit, let locked):
+      "\(doing) locks memory, and this process may lock \(limit >> 10)KiB, of which devices hold "
+        + "\(locked >> 10)KiB: \(Self.lockRemedy)"
     case .portDown(let interface, .ethernet):
       "the link is down; as root: ip link set \(interface ?? "its interface") up, and look at the cable"
     case .portDown:

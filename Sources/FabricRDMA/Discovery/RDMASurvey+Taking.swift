@@ -10,7 +10,7 @@ extension RDMASurvey {
     survey.kernelDeviceNames = KernelDevices.names()
     survey.hasVerbsModule = KernelDevices.exist("/sys/class/infiniband_verbs/abi_version")
     survey.connectionManager = access(to: "/dev/infiniband/rdma_cm")
-    survey.lockByteLimit = lockByteLimit()
+    survey.lockByteLimit = LockedMemory.now().limit
 
     var count: CInt = 0
     guard let list = unsafe fabric_verbs_devices(&count) else {
@@ -27,7 +27,7 @@ extension RDMASurvey {
   }
 
   /// The library tries another way when a file may not be opened, and tells of that one's failure.
-  private static func failure(toOpen path: String, _ error: Errno) -> Errno {
+  static func failure(toOpen path: String, _ error: Errno) -> Errno {
     switch access(to: path) {
     case .allowed: error
     case .denied: .permissionDenied
@@ -38,18 +38,6 @@ extension RDMASurvey {
   private static func access(to path: String) -> FileAccess {
     if unsafe Glibc.access(path, R_OK | W_OK) == 0 { return .allowed }
     return Errno.current == .noSuchFileOrDirectory ? .missing : .denied
-  }
-
-  /// Nil without a limit, which is also for those with CAP_IPC_LOCK.
-  private static func lockByteLimit() -> UInt64? {
-    let mask = KernelFile.text("/proc/self/status")?.split(separator: "\n")
-      .first { $0.hasPrefix("CapEff:") }?.split(separator: "\t").last
-    if let mask, let bits = UInt64(mask, radix: 16), bits & (1 << 14) != 0 { return nil }
-    var limit = rlimit()
-    guard unsafe getrlimit(__rlimit_resource_t(__RLIMIT_MEMLOCK.rawValue), &limit) == 0 else {
-      return nil
-    }
-    return limit.rlim_cur == rlim_t.max ? nil : UInt64(limit.rlim_cur)
   }
 
   private static func describe(

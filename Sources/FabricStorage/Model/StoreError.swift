@@ -33,6 +33,8 @@ public enum StoreError: Error, Equatable, Sendable, CustomStringConvertible {
   case deviceInUse(path: String)
   /// The file system has no room.
   case noSpace(path: String, byteCount: UInt64)
+  /// The memory that was to hold the volume cannot be had, or not be given to a fabric: why, and what to do.
+  case memoryRefused(byteCount: UInt64, reason: String)
   /// The file system, or the limit on this process's files, allows only smaller ones.
   case fileTooLarge(path: String, byteCount: UInt64)
   /// The sibling file that names the volume is not one, or is damaged.
@@ -92,6 +94,8 @@ public enum StoreError: Error, Equatable, Sendable, CustomStringConvertible {
     case .noSpace(let path, let byteCount):
       "expected room for \(ByteSize.describe(byteCount)) at \(path), "
         + "the file system has less; make room or give a smaller size"
+    case .memoryRefused(let byteCount, let reason):
+      "expected \(byteCount) bytes of memory for a volume, got none: \(reason)"
     case .fileTooLarge(let path, let byteCount):
       "expected to make \(path) of \(ByteSize.describe(byteCount)), files may not be that large; "
         + "raise the limit (ulimit -f), give a smaller size or choose another file system"
