@@ -238,6 +238,10 @@ let package = Package(
       path: "Tests/TestSupport", swiftSettings: ours),
     .target(name: "CAllocationCounter", path: "Tests/CAllocationCounter"),
     .target(name: "CSanitizedMutex", path: "Tests/CSanitizedMutex"),
+    .target(name: "CPlainLoop", path: "Tests/VerbsCount/CPlainLoop"),
+    .executableTarget(
+      name: "VerbsCount", dependencies: ["CPlainLoop", "FabricRDMA", "FabricVerbs"],
+      path: "Tests/VerbsCount", exclude: ["CPlainLoop", "StubDevice"], swiftSettings: ours),
     .executableTarget(
       name: "ContractPeer",
       dependencies: [

@@ -81,13 +81,26 @@ fuzz_log=.build/fuzz-output.txt
 : > "$fuzz_log"
 [ $# = 0 ] && step fuzzing
 
+# What a message costs in instructions, where no machine's speed matters.
+counting() {
+  local status
+  Tests/count.sh 2>&1 | tee "$count_log"
+  status=${PIPESTATUS[0]}
+  [ "$status" = 77 ] && { count_skipped="the count of instructions: valgrind or a C compiler is missing"; return 0; }
+  return "$status"
+}
+count_skipped=
+count_log=.build/count-output.txt
+: > "$count_log"
+[ $# = 0 ] && step counting
+
 # One line for the end of each test, as Swift Testing prints them; a suite's and the run's own
 # lines begin otherwise. A name may hold anything, hence the anchors at both ends.
 ended() {
   grep -haE "^[^[:alnum:]]+ Test (case )?.* $1" "$log" "$guest_log" | grep -avcE '^[^[:alnum:]]+ Test (run|case) '
 }
-# And one for each check of the guest and each fuzzer. The check that runs Swift tests is those tests.
-checked() { grep -haE "^(guest|fuzz) [a-z-]+: $1" "$guest_log" "$fuzz_log" | grep -avc '^guest swift: passed'; }
+# And one for each check of the guest, each fuzzer and the count. The check that runs Swift tests is those tests.
+checked() { grep -haE "^(guest|fuzz|count) [a-z-]+: $1" "$guest_log" "$fuzz_log" "$count_log" | grep -avc '^guest swift: passed'; }
 passed=$(($(ended 'passed after [0-9.]+ seconds') + $(checked passed)))
 failed=$(($(ended 'failed after [0-9.]+ seconds') + $(grep -aE '^guest [a-z-]+: failed' "$guest_log" | grep -avc '^guest swift')))
 # It counts for itself where it failed without one of them.
@@ -98,7 +111,7 @@ skips=$(grep -haE '^[^[:alnum:]]+ (Test|Suite) .* skipped(:|\.|$)' "$log" "$gues
 # Those that only the guest has were not skipped where it ran them.
 if grep -qa '^guest swift: ' "$guest_log"; then skips=$(grep -v ': "runs in the guest' <<< "$skips"); fi
 guest_skips=$(sed -nE 's/^guest ([a-z-]+): skipped: /the guest check \1: /p' "$guest_log")
-for words in "$models_skipped" "$guest_skipped" "$guest_skips" "$fuzz_skipped"; do
+for words in "$models_skipped" "$guest_skipped" "$guest_skips" "$fuzz_skipped" "$count_skipped"; do
   [ -n "$words" ] && skips=${skips:+$skips$'\n'}$words
 done
 skipped=$(printf '%s' "$skips" | grep -c '^')
@@ -114,7 +127,7 @@ fi
 failed=$((failed + failed_steps))
 
 # What went wrong once more, where it is easily found: at the end.
-wrong=$(grep -ahE '^✘ Test .* recorded an issue|: (failed|crash)' "$log" "$guest_log" "$sanitized_log" "$fuzz_log" 2> /dev/null)
+wrong=$(grep -ahE '^✘ Test .* recorded an issue|: (failed|crash)' "$log" "$guest_log" "$sanitized_log" "$fuzz_log" "$count_log" 2> /dev/null)
 echo
 if [ -n "$wrong" ]; then echo "Failed:"; printf '%s\n' "$wrong" | sed 's/^/  /'; fi
 if [ -n "$skips" ]; then echo "Skipped:"; printf '  %s\n' "$skips"

@@ -34,7 +34,7 @@ final class RDMACompletionQueue: CompletionQueue, @unchecked Sendable {
   private let wakeUp: EventDescriptor
 
   // The polling thread's own.
-  private var members = NumberedObjects<RDMAQueuePair>()
+  @exclusivity(unchecked) private var members = NumberedObjects<RDMAQueuePair>()
   private let batch: UnsafeMutablePointer<ibv_wc>
 
   init(_ device: OpenDevice, capacity: Int) throws(ResourceError) {
@@ -83,11 +83,14 @@ final class RDMACompletionQueue: CompletionQueue, @unchecked Sendable {
   // MARK: Polling
 
   func poll(into completions: inout MutableSpan<WorkCompletion>) -> Int {
-    refresh()
+    if hasChanges.load(ordering: .acquiring) { refresh() }
     // What the device has told until then lies in its queue and comes first.
     let isLate = hasLate.load(ordering: .acquiring)
     var isEmpty = false
     var count = 0
+    // Mostly the next one is of the same queue pair.
+    var number: UInt32 = 0
+    var member: UncountedReference<RDMAQueuePair>?
     while count < completions.count {
       let room = min(completions.count &- count, Self.batchCount)
       let taken = unsafe ibv_poll_cq(handle, CInt(truncatingIfNeeded: room), batch)
@@ -95,12 +98,13 @@ final class RDMACompletionQueue: CompletionQueue, @unchecked Sendable {
       guard taken > 0 else { break }
       for index in 0..<Int(taken) {
         let place = unsafe batch + index
+        if unsafe member == nil || place.pointee.qp_num != number {
+          number = unsafe place.pointee.qp_num
+          unsafe member = members.find(number)
+        }
         // Those of a destroyed queue pair are nobody's.
-        guard let member = unsafe members.find(place.pointee.qp_num),
-          let completion = member.with({ unsafe $0.ended(place) })
-        else { continue }
-        completions[count] = completion
-        count &+= 1
+        guard let member else { continue }
+        if member.with({ unsafe $0.ended(place, &completions[count]) }) { count &+= 1 }
       }
       if isEmpty { break }
     }
@@ -122,7 +126,7 @@ final class RDMACompletionQueue: CompletionQueue, @unchecked Sendable {
       return late
     }
     for number in numbers {
-      guard let member = members.find(number) else { continue }
+      guard let member = unsafe members.find(number) else { continue }
       while count < completions.count, let next = member.with({ $0.nextLate(on: self) }) {
         completions[count] = next
         count += 1
@@ -132,7 +136,6 @@ final class RDMACompletionQueue: CompletionQueue, @unchecked Sendable {
   }
 
   private func refresh() {
-    guard hasChanges.load(ordering: .acquiring) else { return }
     let changes = roster.withLock { roster in
       hasChanges.store(false, ordering: .relaxed)
       defer { roster.changes.removeAll() }
@@ -140,9 +143,9 @@ final class RDMACompletionQueue: CompletionQueue, @unchecked Sendable {
     }
     for change in changes {
       if change.isThere {
-        members.set(change.queuePair, of: change.queuePair.number)
+        unsafe members.set(change.queuePair, of: change.queuePair.number)
       } else {
-        members.remove(change.queuePair.number)
+        unsafe members.remove(change.queuePair.number)
       }
     }
   }

@@ -4,24 +4,42 @@ import FabricVerbs
 
 /// What the device says of ended requests, in our words.
 extension RDMAQueuePair {
-  /// On the polling thread of the completion queue that it came from.
+  /// Writes the end of a request as `result`, on the polling thread of the completion queue that it
+  /// came from.
   ///
-  /// - Returns: nil for a request that ends in silence.
-  func ended(_ completion: UnsafeMutablePointer<ibv_wc>) -> WorkCompletion? {
+  /// - Returns: false for a request that ends in silence.
+  @inline(__always)
+  func ended(
+    _ completion: UnsafeMutablePointer<ibv_wc>, _ result: inout WorkCompletion
+  ) -> Bool {
+    let number = unsafe completion.pointee.wr_id
+    guard unsafe completion.pointee.status == IBV_WC_SUCCESS else {
+      return unsafe failed(completion, &result)
+    }
+    if number & Self.receiveMark != 0 {
+      unsafe received(number & ~Self.receiveMark, completion, &result)
+      return true
+    }
+    return sent(number, .success, &result)
+  }
+
+  private func failed(
+    _ completion: UnsafeMutablePointer<ibv_wc>, _ result: inout WorkCompletion
+  ) -> Bool {
     let number = unsafe completion.pointee.wr_id
     let isReceive = number & Self.receiveMark != 0
-    let status = unsafe WorkCompletionStatus(
+    var status = unsafe WorkCompletionStatus(
       completion.pointee.status, isReceive: isReceive, isSoftwareIWARP: device.isSoftwareIWARP)
-    let told =
-      isReceive
-      ? unsafe receiveEnded(number & ~Self.receiveMark, status, completion)
-      : sendEnded(number, status)
-    if let status = told?.status, status != .success && status != .flushed {
-      fail(Self.reason(status))
-    } else if status == .flushed {
-      hasFlushed()
+    if isReceive {
+      result = WorkCompletion(
+        id: receiveEnded(number & ~Self.receiveMark), queuePairNumber: self.number, status: status,
+        opcode: .receive)
+    } else {
+      status = statusOfFailed(number, status)
+      _ = sent(number, status, &result)
     }
-    return told
+    if status == .flushed { hasFlushed() } else { fail(Self.reason(status)) }
+    return true
   }
 
   /// The next request that the device never got, flushed; nil when there is none, or the device still
@@ -29,7 +47,11 @@ extension RDMAQueuePair {
   func nextLate(on queue: RDMACompletionQueue) -> WorkCompletion? {
     if queue === sendCompletionQueue {
       let number = sends.oldest
-      if number != sends.next, lateSends.contains(number) { return sendEnded(number, .flushed) }
+      if number != sends.next, lateSends.contains(number) {
+        var result = WorkCompletion()
+        _ = sent(number, statusOfFailed(number, .flushed), &result)
+        return result
+      }
     }
     if queue === receiveCompletionQueue, sharedReceives == nil {
       let number = receives.oldest
@@ -51,35 +73,45 @@ extension RDMAQueuePair {
         && lateReceives.contains(receives.next &- 1)
   }
 
-  private func sendEnded(_ number: UInt64, _ status: WorkCompletionStatus) -> WorkCompletion? {
-    let (entry, count) = sends.end(number)
+  @inline(__always)
+  private func sent(
+    _ number: UInt64, _ status: WorkCompletionStatus, _ result: inout WorkCompletion
+  ) -> Bool {
+    let entry = sends.places.entry(number)
+    let count = sends.end(number)
     sendCompletionQueue.admission.withdraw(count)
-    var status = status
-    if status != .success && !hasFailedSend {
-      hasFailedSend = true
-      // Some devices flush the request that was at fault like those behind it.
-      if status == .flushed && !domain.covers(entry.elements) { status = .localProtectionError }
-    }
-    guard entry.isSignaled || status != .success else { return nil }
-    return WorkCompletion(
+    guard entry.flags.contains(.signaled) || status != .success else { return false }
+    result = WorkCompletion(
       id: entry.id, queuePairNumber: self.number, byteCount: entry.byteCount, status: status,
       opcode: entry.opcode.completionOpcode)
+    return true
   }
 
-  private func receiveEnded(
-    _ number: UInt64, _ status: WorkCompletionStatus, _ completion: UnsafeMutablePointer<ibv_wc>
-  ) -> WorkCompletion? {
-    let id: UInt64
-    if let sharedReceives {
-      id = sharedReceives.end(number)
-    } else {
-      id = receives.end(number)
-      receiveCompletionQueue.admission.withdraw(1)
-    }
-    var result = WorkCompletion(
-      id: id, queuePairNumber: self.number, status: status, opcode: .receive)
-    guard status == .success else { return result }
-    result.byteCount = unsafe completion.pointee.byte_len
+  /// Some devices flush the request that was at fault like those behind it.
+  private func statusOfFailed(
+    _ number: UInt64, _ status: WorkCompletionStatus
+  ) -> WorkCompletionStatus {
+    defer { hasFailedSend = true }
+    let isAtFault =
+      status == .flushed && !hasFailedSend && !domain.covers(sends.places.memory(number))
+    return isAtFault ? .localProtectionError : status
+  }
+
+  /// The request's own name.
+  @inline(__always)
+  private func receiveEnded(_ number: UInt64) -> UInt64 {
+    if let sharedReceives { return sharedReceives.end(number) }
+    receiveCompletionQueue.admission.withdraw(1)
+    return receives.end(number)
+  }
+
+  @inline(__always)
+  private func received(
+    _ number: UInt64, _ completion: UnsafeMutablePointer<ibv_wc>, _ result: inout WorkCompletion
+  ) {
+    result = unsafe WorkCompletion(
+      id: receiveEnded(number), queuePairNumber: self.number,
+      byteCount: completion.pointee.byte_len, opcode: .receive)
     if unsafe completion.pointee.opcode == IBV_WC_RECV_RDMA_WITH_IMM {
       result.opcode = .receiveWriteImmediate
     }
@@ -87,7 +119,6 @@ extension RDMAQueuePair {
       result.hasImmediate = true
       result.immediate = unsafe UInt32(bigEndian: completion.pointee.imm_data)
     }
-    return result
   }
 
   private static func reason(_ status: WorkCompletionStatus) -> DisconnectReason {

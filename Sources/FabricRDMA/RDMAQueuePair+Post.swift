@@ -5,56 +5,109 @@ import FabricVerbs
 
 /// Handing requests to the device: lists of them with one doorbell each.
 extension RDMAQueuePair {
-  /// Requests that go to the device in one list.
+  /// Receives that go to the device in one list.
   private static let batchCount = 16
   /// Marks the numbers of receives in what the device hands back: a failed completion does not say
   /// which queue it is of.
   static let receiveMark: UInt64 = 1 << 63
 
   func postSend(_ requests: Span<SendRequest>) throws(PostError) {
-    let state = self.state
-    guard state == .readyToSend || state == .error else {
-      throw PostError(acceptedCount: 0, reason: .notConnected)
-    }
-    let isOver = state == .error
+    guard state == .readyToSend else { return try postUnconnected(requests) }
     let room = sends.room
     let admitted = sendCompletionQueue.admission.admit(requests.count)
-    var limit = 0
-    var refusal: PostError.Reason?
-    while limit < requests.count && refusal == nil {
-      if limit >= room {
-        refusal = .queueFull
-      } else if limit >= admitted {
-        refusal = .completionQueueFull
-      } else {
-        refusal = isOver ? nil : reasonToRefuse(requests[limit])
-        if refusal == nil { limit &+= 1 }
-      }
-    }
+    let limit = min(requests.count, room, admitted)
     var accepted = 0
-    if isOver {
-      noteLate(requests, count: limit)
-      accepted = limit
-    }
-    while accepted < limit {
-      let count = min(Self.batchCount, limit &- accepted)
-      let taken = hand(requests, from: accepted, count: count)
-      accepted &+= taken
+    var refusal: PostError.Reason?
+    while accepted < limit && refusal == nil {
+      let wanted = min(SendList.capacity, limit &- accepted)
+      let count = prepare(requests, from: accepted, count: wanted)
+      if count < wanted { refusal = reasonToRefuse(requests[accepted &+ count]) }
+      guard count > 0 else { break }
+      sends.advance(count)
+      let taken = unsafe list.post(count, to: handle)
       if taken < count {
+        sends.takeBack(count &- taken)
         refusal = .queueFull
-        break
       }
+      accepted &+= taken
     }
-    guard let refusal else { return }
+    if accepted == requests.count { return }
     sendCompletionQueue.admission.withdraw(admitted &- accepted)
-    throw PostError(acceptedCount: accepted, reason: refusal)
+    throw PostError(
+      acceptedCount: accepted,
+      reason: refusal ?? (accepted == room ? .queueFull : .completionQueueFull))
+  }
+
+  /// Notes `count` requests and writes them as the list's; fewer when one of them is refused.
+  @inline(__always)
+  private func prepare(_ requests: Span<SendRequest>, from start: Int, count: Int) -> Int {
+    let first = sends.next
+    let places = sends.places
+    let interval = sends.interval
+    var quiet = unsafe sends.quiet
+    defer { unsafe sends.quiet = quiet }
+    return unsafe requests.withUnsafeBufferPointer { requests in
+      for index in 0..<count {
+        let request = unsafe requests.baseAddress! + (start &+ index)
+        let byteCount = unsafe request.pointee.elements.byteCount
+        let isInline = unsafe request.pointee.flags.contains(.inline)
+        let limit = isInline ? maximumInlineByteCount : maximumByteCount
+        let mark = unsafe UInt8(1) &<< request.pointee.opcode.rawValue
+        if byteCount > limit || mark & doubtful != 0 {
+          guard unsafe reasonToRefuse(request.pointee) == nil else { return index }
+        }
+        let number = first &+ UInt64(index)
+        let elements = unsafe places.note(number, request, byteCount: byteCount)
+        quiet &+= 1
+        // So that the ring never fills with requests of which nothing is heard.
+        let isLoud = unsafe quiet >= interval || request.pointee.flags.contains(.signaled)
+        if isLoud { quiet = 0 }
+        unsafe SendList.set(
+          list.requests + index, request, number: number, extraFlags: isLoud ? .signaled : [],
+          elements: elements)
+      }
+      return count
+    }
+  }
+
+  private func reasonToRefuse(_ request: SendRequest) -> PostError.Reason? {
+    let byteCount = request.elements.byteCount
+    if request.flags.contains(.inline) {
+      if request.opcode == .read { return .unsupported }
+      return byteCount > maximumInlineByteCount ? .tooLong : nil
+    }
+    switch request.opcode {
+    case .sendWithImmediate, .writeWithImmediate:
+      if device.isIWARP { return .unsupported }
+    default: break
+    }
+    return byteCount > maximumByteCount ? .tooLong : nil
+  }
+
+  /// There is no connection yet, and sends are refused, or no more, and they are flushed.
+  private func postUnconnected(_ requests: Span<SendRequest>) throws(PostError) {
+    guard state == .error else { throw PostError(acceptedCount: 0, reason: .notConnected) }
+    let room = sends.room
+    let admitted = sendCompletionQueue.admission.admit(requests.count)
+    let limit = min(requests.count, room, admitted)
+    noteLate(requests, count: limit)
+    guard limit < requests.count else { return }
+    sendCompletionQueue.admission.withdraw(admitted &- limit)
+    throw PostError(
+      acceptedCount: limit, reason: limit == room ? .queueFull : .completionQueueFull)
   }
 
   /// Requests that come when all is over never reach the device, which may not look at its queues any
   /// more; the completion queue flushes them behind the device's own.
   private func noteLate(_ requests: Span<SendRequest>, count: Int) {
     let first = sends.next
-    for index in 0..<count { _ = sends.note(first &+ UInt64(index), requests[index]) }
+    unsafe requests.withUnsafeBufferPointer { requests in
+      for index in 0..<count {
+        let request = unsafe requests.baseAddress! + index
+        let byteCount = unsafe request.pointee.elements.byteCount
+        _ = unsafe sends.places.note(first &+ UInt64(index), request, byteCount: byteCount)
+      }
+    }
     sends.advance(count)
     lateSends.begin(at: first)
     sendCompletionQueue.flushLate(self)
@@ -66,50 +119,6 @@ extension RDMAQueuePair {
     receives.advance(count)
     lateReceives.begin(at: first)
     receiveCompletionQueue.flushLate(self)
-  }
-
-  private func reasonToRefuse(_ request: SendRequest) -> PostError.Reason? {
-    let byteCount = request.elements.byteCount
-    if request.flags.contains(.inline) {
-      if request.opcode == .read { return .unsupported }
-      return byteCount > device.maximumInlineByteCount ? .tooLong : nil
-    }
-    switch request.opcode {
-    case .sendWithImmediate, .writeWithImmediate:
-      if device.isIWARP { return .unsupported }
-    default: break
-    }
-    return byteCount > device.maximumMessageByteCount ? .tooLong : nil
-  }
-
-  /// One list; returns how many of it the device took.
-  private func hand(_ requests: Span<SendRequest>, from start: Int, count: Int) -> Int {
-    unsafe withUnsafeTemporaryAllocation(of: ibv_send_wr.self, capacity: count) { list in
-      unsafe withUnsafeTemporaryAllocation(of: ibv_sge.self, capacity: 2 * count) { elements in
-        let first = sends.next
-        for index in 0..<count {
-          let request = requests[start &+ index]
-          let number = first &+ UInt64(index)
-          let isSignaled = sends.note(number, request)
-          let place = unsafe elements.baseAddress! + 2 &* index
-          let elementCount = unsafe request.elements.write(to: place)
-          unsafe (list.baseAddress! + index).initialize(
-            to: request.verbs(
-              number: number, isSignaled: isSignaled, elements: place, count: elementCount))
-          if index > 0 { unsafe list[index &- 1].next = list.baseAddress! + index }
-        }
-        sends.advance(count)
-        var bad: UnsafeMutablePointer<ibv_send_wr>?
-        guard unsafe ibv_post_send(handle, list.baseAddress!, &bad) != 0 else { return count }
-        guard let bad = unsafe bad else {
-          // libsiw has them all, and could not tell the kernel: the connection is about to end.
-          return count
-        }
-        let taken = unsafe bad - list.baseAddress!
-        sends.takeBack(count &- taken)
-        return taken
-      }
-    }
   }
 
   func postReceive(_ requests: Span<ReceiveRequest>) throws(PostError) {
@@ -187,39 +196,5 @@ extension ScatterGatherList {
     guard count == 2 else { return CInt(truncatingIfNeeded: count) }
     unsafe (place + 1).initialize(to: second.verbs)
     return 2
-  }
-}
-
-extension ScatterGatherElement {
-  @inline(__always)
-  fileprivate var verbs: ibv_sge {
-    ibv_sge(addr: address, length: byteCount, lkey: localKey.rawValue)
-  }
-}
-
-extension SendRequest {
-  @inline(__always)
-  fileprivate func verbs(
-    number: UInt64, isSignaled: Bool, elements: UnsafeMutablePointer<ibv_sge>, count: CInt
-  ) -> ibv_send_wr {
-    var result = unsafe ibv_send_wr()
-    unsafe result.wr_id = number
-    unsafe result.sg_list = unsafe elements
-    unsafe result.num_sge = count
-    var sendFlags: UInt32 = isSignaled ? IBV_SEND_SIGNALED.rawValue : 0
-    if flags.contains(.inline) { sendFlags |= IBV_SEND_INLINE.rawValue }
-    if flags.contains(.fence) { sendFlags |= IBV_SEND_FENCE.rawValue }
-    unsafe result.send_flags = sendFlags
-    switch opcode {
-    case .send: unsafe result.opcode = IBV_WR_SEND
-    case .sendWithImmediate: unsafe result.opcode = IBV_WR_SEND_WITH_IMM
-    case .write: unsafe result.opcode = IBV_WR_RDMA_WRITE
-    case .writeWithImmediate: unsafe result.opcode = IBV_WR_RDMA_WRITE_WITH_IMM
-    case .read: unsafe result.opcode = IBV_WR_RDMA_READ
-    }
-    unsafe result.imm_data = immediate.bigEndian
-    unsafe result.wr.rdma.remote_addr = remoteAddress
-    unsafe result.wr.rdma.rkey = remoteKey.rawValue
-    return unsafe result
   }
 }

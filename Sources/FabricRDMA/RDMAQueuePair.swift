@@ -14,8 +14,13 @@ final class RDMAQueuePair: QueuePair, @unchecked Sendable {
   let sendCompletionQueue: RDMACompletionQueue
   let receiveCompletionQueue: RDMACompletionQueue
   let sends: SendRing
+  let list = SendList()
   let receives: ReceiveRing
   let sharedReceives: RDMASharedReceiveQueue?
+  let maximumByteCount: Int
+  let maximumInlineByteCount: Int
+  /// A bit for each opcode that is refused here, or with some flags.
+  let doubtful: UInt8
 
   /// The first requests that were posted in the error state, or of which the device tells no more than
   /// what lies in the completion queue already.
@@ -62,6 +67,11 @@ final class RDMAQueuePair: QueuePair, @unchecked Sendable {
     self.sends = sends
     self.receives = receives
     sharedReceives = shared
+    maximumByteCount = device.maximumMessageByteCount
+    maximumInlineByteCount = device.maximumInlineByteCount
+    let doubtful: [SendOpcode] =
+      device.isIWARP ? [.read, .sendWithImmediate, .writeWithImmediate] : [.read]
+    self.doubtful = doubtful.reduce(0) { $0 | 1 << $1.rawValue }
     do {
       try initialize()
     } catch {

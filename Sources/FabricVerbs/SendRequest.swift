@@ -23,18 +23,18 @@ public enum SendOpcode: UInt8, Sendable, BitwiseCopyable, CaseIterable {
   }
 }
 
-/// Options of a send request. The corresponding C type is `ibv_send_flags`.
+/// Options of a send request. The corresponding C type is `ibv_send_flags`, which has the same values.
 public struct SendFlags: OptionSet, Sendable, BitwiseCopyable {
   public let rawValue: UInt8
   @inlinable public init(rawValue: UInt8) { self.rawValue = rawValue }
 
   /// A successful end makes a completion. A failed one always does.
-  @inlinable public static var signaled: SendFlags { SendFlags(rawValue: 1) }
+  @inlinable public static var signaled: SendFlags { SendFlags(rawValue: 2) }
   /// The bytes are taken at the post: the elements' keys are ignored and their memory may be used
   /// again at once. At most `capabilities.maximumInlineByteCount`.
-  @inlinable public static var inline: SendFlags { SendFlags(rawValue: 2) }
+  @inlinable public static var inline: SendFlags { SendFlags(rawValue: 8) }
   /// Starts only after all earlier RDMA reads of this queue pair have ended.
-  @inlinable public static var fence: SendFlags { SendFlags(rawValue: 4) }
+  @inlinable public static var fence: SendFlags { SendFlags(rawValue: 1) }
 }
 
 /// A request for a queue pair's send queue. The corresponding C type is `ibv_send_wr`.
