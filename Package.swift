@@ -38,13 +38,15 @@ let package = Package(
   targets: [
     // Floor 0: C
     .systemLibrary(name: "CFabricLinux"),
+    .systemLibrary(name: "CFabricNUMA"),
     .systemLibrary(name: "CFabricURing"),
     .systemLibrary(name: "CFabricVerbs"),
 
     // Floor 1: ground
     .target(name: "FabricBounded", swiftSettings: ours),
     .target(name: "FabricWire", swiftSettings: ours),
-    .target(name: "FabricPlatform", dependencies: ["CFabricLinux"], swiftSettings: ours),
+    .target(
+      name: "FabricPlatform", dependencies: ["CFabricLinux", "CFabricNUMA"], swiftSettings: ours),
 
     // Floor 2: model
     .target(name: "FabricVerbs", dependencies: ["FabricPlatform"], swiftSettings: ours),

@@ -7,7 +7,7 @@ esac
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 70
 . .ci/packages
-need_packages liburing-dev libibverbs-dev librdmacm-dev
+need_packages liburing-dev libibverbs-dev librdmacm-dev libnuma-dev
 want_packages liburcu-dev strace tshark
 need_swift
 

@@ -14,6 +14,8 @@ extension CompletionService {
   private func runThread(_ index: Int) {
     if let processor = options.processor {
       try? Processor.bindCallingThread(toAvailable: processor + index)
+    } else if let node = options.numaNode {
+      MemoryNode.runCallingThread(near: node)
     }
     let isStopped = { [isStopping = UnownedService(self)] in
       unsafe isStopping.reference._withUnsafeGuaranteedRef {

@@ -25,6 +25,9 @@ public final class CompletionService: @unchecked Sendable {
     public var threadCount = 0
     /// The available processor to bind the first own thread to, the next the second and so on.
     public var processor: Int?
+    /// The node of this machine that own threads run near to, where `processor` names none: that of the device
+    /// whose queues they poll (`Adapter.numaNode`). Without effect on a machine with one node.
+    public var numaNode: Int?
 
     public init() {}
   }

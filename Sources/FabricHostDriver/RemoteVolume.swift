@@ -39,6 +39,7 @@ public final class RemoteVolume: Sendable {
     do throws(ResourceError) {
       var serviceOptions = CompletionService.Options()
       serviceOptions.threadCount = 1
+      serviceOptions.numaNode = adapter.numaNode
       service = try CompletionService(serviceOptions)
     } catch { throw .resource(error.description) }
     do throws(ChannelOpenError) {

@@ -1,5 +1,6 @@
 public import FabricCompletion
 public import FabricMessaging
+import FabricPlatform
 public import FabricStorage
 public import FabricVerbs
 import Synchronization
@@ -13,6 +14,8 @@ public final class UnitFabric: Sendable {
   public let service: CompletionService
   /// One for each adapter. Used on the service's thread only.
   let endpoints: [ChannelEndpoint]
+  /// Where the first device is that has a node.
+  private let node: Int?
   private let memories = Mutex<[ObjectIdentifier: UnitMemory]>([:])
 
   /// - Parameter spin: time to look for work before sleeping.
@@ -32,12 +35,15 @@ public final class UnitFabric: Sendable {
     precondition(
       !adapters.isEmpty && Set(adapters.map { $0.fabric }).count == adapters.count,
       "adapters of different fabrics")
+    let node = adapters.lazy.compactMap(\.numaNode).first
+    self.node = node
     do throws(ResourceError) {
       var options = CompletionService.Options()
       options.threadCount = 1
       options.spin = spin
       // Small batches: the host works on the first answers while the next are made.
       options.budget = 8
+      options.numaNode = node
       service = try CompletionService(options)
     } catch { throw .resources(error.description) }
     // The first one allocates what is registered with all.
@@ -58,7 +64,7 @@ public final class UnitFabric: Sendable {
 
   /// Memory that every endpoint can send from and receive into.
   func allocate(byteCount: Int) throws(RegistrationError) -> UnitMemory {
-    try UnitMemory(byteCount: byteCount, in: endpoints.map { $0.protectionDomain })
+    try UnitMemory(byteCount: byteCount, in: endpoints.map { $0.protectionDomain }, near: node)
   }
 
   /// A memory store whose blocks lie in fabric memory, so that reads go from there to the host
@@ -101,11 +107,16 @@ final class UnitMemory: Sendable {
   let address: UInt64
   let byteCount: Int
 
-  /// - Parameter domains: the first one makes the memory, the others take it as foreign.
+  /// - Parameters:
+  ///   - domains: the first one makes the memory, the others take it as foreign.
+  ///   - node: of the device among them; what nobody has touched yet will lie there.
   init(
-    byteCount: Int, in domains: [any ProtectionDomain]
+    byteCount: Int, in domains: [any ProtectionDomain], near node: Int?
   ) throws(RegistrationError) {
     let own = try domains[0].allocate(byteCount: byteCount, access: [.localWrite])
+    if let node {
+      MemoryNode.prefer(node, for: own.address, byteCount: wholePages(byteCount))
+    }
     var registrations = [(domain: domains[0], region: own)]
     do {
       for domain in domains.dropFirst() {

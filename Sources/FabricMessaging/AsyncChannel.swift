@@ -90,6 +90,7 @@ public final class AsyncFabric: Sendable {
   public init(_ adapter: any Adapter) throws {
     var options = CompletionService.Options()
     options.threadCount = 1
+    options.numaNode = adapter.numaNode
     service = try CompletionService(options)
     endpoint = try ChannelEndpoint(adapter: adapter, service: service)
   }

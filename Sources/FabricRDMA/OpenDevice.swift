@@ -25,6 +25,8 @@ final class OpenDevice: @unchecked Sendable {
   let answerDepth: UInt8
   let maximumInlineByteCount: Int
   let maximumMessageByteCount: Int
+  /// The node that its card is near to; nil where there is none, or the kernel does not say.
+  let numaNode: Int?
   /// What it says of itself: each event comes once in a process.
   let events: DeviceEvents
 
@@ -82,6 +84,7 @@ final class OpenDevice: @unchecked Sendable {
   private init(_ context: UnsafeMutablePointer<ibv_context>) throws(ResourceError) {
     unsafe self.context = context
     name = unsafe String(cString: ibv_get_device_name(context.pointee.device))
+    numaNode = KernelDevices.numaNode(of: name)
     isIWARP = unsafe context.pointee.device.pointee.transport_type == IBV_TRANSPORT_IWARP
     var attributes = ibv_device_attr()
     let result = unsafe ibv_query_device(context, &attributes)

@@ -34,6 +34,9 @@ public final class RDMAAdapter: Adapter {
     device = try OpenDevice.open(named: name)
   }
 
+  /// Where the device's card is.
+  public var numaNode: Int? { device.numaNode }
+
   /// The device's name.
   public var deviceName: String { device.name }
 

@@ -24,6 +24,8 @@ final class RDMAProtectionDomain: OwnMemoryDomain, @unchecked Sendable {
   let handle: UnsafeMutablePointer<ibv_pd>
   private let registrations = Mutex(Registrations())
 
+  var placement: MemoryPlacement { .forDevice(node: device.numaNode) }
+
   init(_ device: OpenDevice) throws(ResourceError) {
     guard let handle = unsafe ibv_alloc_pd(device.context) else {
       throw .refusal(Errno.current, doing: "making a protection domain on \(device.name)")

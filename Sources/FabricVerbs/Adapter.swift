@@ -70,6 +70,9 @@ public protocol Adapter: AnyObject, Sendable {
   /// The fabric's name in addresses: `shm`, `tcp`, `rdma`, `sim`.
   var fabric: String { get }
   var capabilities: AdapterCapabilities { get }
+  /// The node of this machine that the adapter's device is near to: its own memory lies there, and threads that poll its
+  /// queues run best there. nil where all nodes are alike, as for adapters without a device.
+  var numaNode: Int? { get }
 
   func makeProtectionDomain() throws(ResourceError) -> any ProtectionDomain
   func makeCompletionQueue(capacity: Int) throws(ResourceError) -> any CompletionQueue
@@ -90,4 +93,8 @@ public protocol Adapter: AnyObject, Sendable {
     _ queuePair: any QueuePair, to address: FabricAddress, privateData: [UInt8],
     timeout: Duration, events: any ConnectionEventChannel
   ) throws(ConnectError)
+}
+
+extension Adapter {
+  public var numaNode: Int? { nil }
 }

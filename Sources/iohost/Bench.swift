@@ -148,6 +148,8 @@ final class Load: RemoteVolumeHandler {
       var options = CompletionService.Options()
       // Small batches: the unit works on the first requests while the next are made.
       options.budget = 8
+      // The thread that was called polls.
+      if let node = adapter.numaNode { MemoryNode.runCallingThread(near: node) }
       service = try CompletionService(options)
     } catch { throw ToolFailure(71, error.description) }
     do {

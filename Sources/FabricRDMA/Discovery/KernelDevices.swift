@@ -14,10 +14,25 @@ enum KernelDevices {
     }
   }
 
-  /// The node of a card; nil for a device of software, or where the kernel says that there is none.
+  /// The node of a card, or of the one that a device of software stands on; nil where the kernel says that there
+  /// is none.
   static func numaNode(of device: String) -> Int? {
-    text("/sys/class/infiniband/\(device)/device/numa_node").flatMap(Int.init)
-      .flatMap { $0 < 0 ? nil : $0 }
+    if let node = numaNode(above: "/sys/class/infiniband/\(device)/device") { return node }
+    let card = text("/sys/class/infiniband/\(device)/parent") ?? interface(of: device, port: 1)
+    return card.flatMap { numaNode(above: "/sys/class/net/\($0)/device") }
+  }
+
+  /// Cards' files tell it, those of what hangs on them do not.
+  private static func numaNode(above path: String) -> Int? {
+    var place = unsafe realpath(path, nil).map { found in
+      defer { unsafe free(found) }
+      return unsafe String(cString: found)
+    }
+    while let current = place, current.hasPrefix("/sys/devices/") {
+      if let node = text("\(current)/numa_node").flatMap(Int.init) { return node < 0 ? nil : node }
+      place = current.lastIndex(of: "/").map { String(current[..<$0]) }
+    }
+    return nil
   }
 
   /// The network interface that a port stands on.

@@ -14,7 +14,8 @@ public struct RDMADevice: Equatable, Sendable {
   public var transport: Transport
   /// The file under `/dev/infiniband` by which programs reach it: `uverbs0`.
   public var fileName: String
-  /// The node of the memory that is near; nil for a device that is no card, or a machine with one node.
+  /// The node of the memory that is near, for a device of software that of its network card; nil where the kernel
+  /// tells of none.
   public var numaNode: Int?
   public var firmware: String
   /// Nil where the device could not be opened or asked.
