@@ -206,6 +206,9 @@ let package = Package(
       name: "FabricAdapterPartsTests", dependencies: ["FabricAdapterParts", "FabricVerbs"],
       swiftSettings: ours),
     .testTarget(
+      name: "FabricVerbsTests", dependencies: ["FabricPlatform", "FabricTCP", "FabricVerbs"],
+      swiftSettings: ours),
+    .testTarget(
       name: "FabricPlatformTests", dependencies: ["FabricPlatform"], swiftSettings: ours),
     .testTarget(
       name: "FabricIWARPTests",

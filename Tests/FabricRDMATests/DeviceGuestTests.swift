@@ -1,4 +1,6 @@
+import FabricPlatform
 import FabricRDMA
+import FabricVerbs
 import TestSupport
 import Testing
 
@@ -47,6 +49,34 @@ struct DeviceGuestTests {
     }
   }
 
+  @Test("registrations that are kept: the device has one for a range, however often it is used")
+  func registrationCache() async throws {
+    let up = try Guest.shell("rxe_up rxe0 eth0")
+    #expect(up.status == 0, "\(up.output)")
+    // A process of its own: the device cannot go while one has it open.
+    await #expect(processExitsWith: .success) {
+      let domain = try RDMAAdapter().makeProtectionDomain()
+      let cache = RegistrationCache(in: domain)
+      let mapping = try Mapping.anonymous(byteCount: 1 << 20)
+      precondition(registrationCount() == 0)
+      for index in 0..<1000 {
+        let use = try cache.use(
+          address: mapping.address + UInt64(index), byteCount: mapping.byteCount - 1000)
+        cache.giveBack(use)
+        if index == 0 {
+          precondition(registrationCount() == 1)
+          cache.giveBack(try cache.use(address: mapping.address, byteCount: mapping.byteCount))
+        }
+      }
+      // The first, that of all, and none for what lies within.
+      precondition(registrationCount() == 2)
+      precondition(cache.counts.hitCount == 999 && cache.counts.missCount == 2)
+      cache.invalidate(address: mapping.address, byteCount: 1)
+      precondition(registrationCount() == 0)
+    }
+    #expect(try Guest.shell("timeout 20 rdma link delete rxe0").status == 0)
+  }
+
   @Test("a link that is down, and up again")
   func down() throws {
     try with("rxe0", "rxe_up rxe0 eth0; ip link set eth0 down") {
@@ -59,4 +89,13 @@ struct DeviceGuestTests {
           == .portDown(interface: "eth0", .ethernet))
     }
   }
+}
+
+/// Registrations of the device, which nobody else has now; -1 when the kernel does not say. It knows of each
+/// the thread that made it.
+private func registrationCount() -> Int {
+  guard let answer = try? Guest.shell("rdma resource show mr"), answer.status == 0 else {
+    return -1
+  }
+  return answer.output.split(separator: "\n").count { $0.hasPrefix("dev rxe0 ") }
 }
