@@ -17,6 +17,8 @@ final class DeviceEvents: @unchecked Sendable {
   private let context: UnsafeMutablePointer<ibv_context>
   private let name: String
   private let queuePairs = Mutex(QueuePairs())
+  /// Held from an event's taking until all that it concerns have ended: who looks in between would find nothing.
+  private let taking = Mutex(())
 
   init(_ context: UnsafeMutablePointer<ibv_context>, name: String) throws(Errno) {
     unsafe self.context = unsafe context
@@ -35,8 +37,10 @@ final class DeviceEvents: @unchecked Sendable {
     queuePairs.withLock { _ = $0.byNumber.removeValue(forKey: queuePair.number) }
   }
 
-  /// Takes what has come.
-  func take() {
+  /// Takes what has come; whom it concerns has ended when this returns, on whichever thread it was taken.
+  func take() { taking.withLock { _ in takeAll() } }
+
+  private func takeAll() {
     var event = unsafe ibv_async_event()
     while unsafe ibv_get_async_event(context, &event) == 0 {
       let kind = unsafe event.event_type
@@ -44,9 +48,9 @@ final class DeviceEvents: @unchecked Sendable {
       unsafe ibv_ack_async_event(&event)
       let words = unsafe String(cString: ibv_event_type_str(kind))
       if let number {
-        living(number)?.fail(.failure("\(name): \(words)"))
+        living(number)?.end(.failure("\(name): \(words)"))
       } else if Self.endsAll(kind) {
-        for queuePair in all() { queuePair.fail(.failure("\(name): \(words)")) }
+        for queuePair in all() { queuePair.end(.failure("\(name): \(words)")) }
       }
     }
   }

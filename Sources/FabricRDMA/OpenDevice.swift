@@ -121,6 +121,16 @@ final class OpenDevice: @unchecked Sendable {
       && attributes.state == IBV_PORT_ACTIVE
   }
 
+  /// What ends connections of the device by its state, whether or not it has said so already; nil when all is well.
+  var trouble: String? {
+    var attributes = ibv_port_attr()
+    guard unsafe fabric_verbs_query_port(context, port, &attributes) == 0 else {
+      return "\(name) was removed"
+    }
+    guard attributes.state == IBV_PORT_DOWN else { return nil }
+    return unsafe "\(name): \(String(cString: ibv_event_type_str(IBV_EVENT_PORT_ERR)))"
+  }
+
   /// The kernel still answers for it.
   private var isThere: Bool {
     var attributes = ibv_port_attr()

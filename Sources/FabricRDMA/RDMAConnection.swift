@@ -99,7 +99,7 @@ final class RDMAConnection: IdentifierOwner, @unchecked Sendable {
       case RDMA_CM_EVENT_ESTABLISHED: established(news.privateData)
       case RDMA_CM_EVENT_DISCONNECTED: ended(.peer)
       case RDMA_CM_EVENT_DEVICE_REMOVAL:
-        ended(.failure("\(device.name) was removed"))
+        removed()
       case RDMA_CM_EVENT_TIMEWAIT_EXIT, RDMA_CM_EVENT_ADDR_CHANGE: break
       default: failed(error(of: news))
       }
@@ -163,6 +163,13 @@ final class RDMAConnection: IdentifierOwner, @unchecked Sendable {
     let (queuePair, isConnected) = state.withLock { ($0.queuePair, $0.isConnected) }
     guard isConnected else { return failed(.unreachable("the listener hung up")) }
     queuePair?.fail(reason)
+  }
+
+  private func removed() {
+    let words = "\(device.name) was removed"
+    let (queuePair, isConnected) = state.withLock { ($0.queuePair, $0.isConnected) }
+    guard isConnected else { return failed(.unreachable(words)) }
+    queuePair?.end(.failure(words))
   }
 
   /// There was no connection, and there will be none.

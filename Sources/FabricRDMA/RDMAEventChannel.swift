@@ -93,8 +93,10 @@ final class RDMAEventChannel: ConnectionEventChannel, @unchecked Sendable {
   }
 
   /// Everything is copied before the event is acknowledged, and told afterwards: an identifier
-  /// cannot be destroyed while one of its events is not acknowledged.
+  /// cannot be destroyed while one of its events is not acknowledged. A device that goes is told of first: the
+  /// peers whom it is taken from hang up.
   private func takeNews() {
+    var gathered: [(tag: UInt, news: ConnectionNews)] = []
     var event: UnsafeMutablePointer<rdma_cm_event>?
     while unsafe rdma_get_cm_event(handle, &event) == 0, let taken = unsafe event {
       let listener = unsafe taken.pointee.listen_id
@@ -107,11 +109,17 @@ final class RDMAEventChannel: ConnectionEventChannel, @unchecked Sendable {
         kind: taken.pointee.event, status: taken.pointee.status, privateData: [UInt8](data),
         identifier: listener == nil ? nil : taken.pointee.id)
       unsafe rdma_ack_cm_event(taken)
-      if let owner = state.withLock({ $0.owners[tag]?.owner }) {
-        owner.heard(news)
-      } else if let orphan = unsafe news.identifier {
-        unsafe rdma_destroy_id(orphan)
-      }
+      gathered.append((tag, news))
+    }
+    for (tag, news) in gathered where news.kind == RDMA_CM_EVENT_DEVICE_REMOVAL { tell(news, tag) }
+    for (tag, news) in gathered where news.kind != RDMA_CM_EVENT_DEVICE_REMOVAL { tell(news, tag) }
+  }
+
+  private func tell(_ news: ConnectionNews, _ tag: UInt) {
+    if let owner = state.withLock({ $0.owners[tag]?.owner }) {
+      owner.heard(news)
+    } else if let orphan = unsafe news.identifier {
+      unsafe rdma_destroy_id(orphan)
     }
   }
 

@@ -36,6 +36,8 @@ extension RDMAQueuePair {
         opcode: .receive)
     } else {
       status = statusOfFailed(number, status)
+      // A send that finds no way out of the machine fails in words that blame its memory.
+      if status == .localProtectionError && device.trouble != nil { status = .transportError }
       _ = sent(number, status, &result)
     }
     if status == .flushed { hasFlushed() } else { fail(Self.reason(status)) }

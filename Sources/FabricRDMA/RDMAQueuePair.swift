@@ -174,8 +174,17 @@ final class RDMAQueuePair: QueuePair, @unchecked Sendable {
 
   // MARK: Ending
 
-  /// Enters the error state; the first caller's reason is announced.
+  /// Enters the error state for a reason behind which there may be another: what the device says of itself, or its
+  /// port's state, is told rather than a request that failed because of it, or a peer who has heard of it first and
+  /// hung up.
   func fail(_ reason: DisconnectReason) {
+    guard state == .readyToSend, reason != .local else { return end(reason) }
+    device.events.take()
+    end(device.trouble.map { .failure($0) } ?? reason)
+  }
+
+  /// Enters the error state; the first caller's reason is announced.
+  func end(_ reason: DisconnectReason) {
     let old = stateWord.exchange(QueuePairState.error.rawValue, ordering: .acquiringAndReleasing)
     guard old != QueuePairState.error.rawValue else { return }
     let connection = link.withLock { link in
@@ -214,7 +223,7 @@ final class RDMAQueuePair: QueuePair, @unchecked Sendable {
   }
 
   func destroy() {
-    fail(.local)
+    end(.local)
     detach()
     device.events.remove(self)
     // Somebody else may be about to move it to the error state.
