@@ -91,20 +91,20 @@ public final class RDMAAdapter: Adapter {
   public func listen(
     at address: FabricAddress, events: any ConnectionEventChannel
   ) throws(ConnectError) -> any Listener {
-    let (host, events) = try resolve(address, events)
-    guard options.listensBeyondLoopback || host.isLoopback else {
+    let (hosts, events) = try resolve(address, events)
+    if !options.listensBeyondLoopback, let host = hosts.first(where: { !$0.isLoopback }) {
       throw .invalidAddress(
         "expected an address that other machines cannot reach, got \(address), which stands for "
           + host.description)
     }
-    return try RDMAListener(at: host, device, events: events, ways: ways)
+    return try RDMAListener(at: hosts, device, events: events, ways: ways, log: options.log)
   }
 
   public func connect(
     _ queuePair: any QueuePair, to address: FabricAddress, privateData: [UInt8],
     timeout: Duration, events: any ConnectionEventChannel
   ) throws(ConnectError) {
-    let (host, events) = try resolve(address, events)
+    let (hosts, events) = try resolve(address, events)
     guard privateData.count <= capabilities.maximumPrivateDataByteCount else {
       throw .privateDataTooLong
     }
@@ -119,24 +119,24 @@ public final class RDMAAdapter: Adapter {
       identifier, queuePair, to: address, privateData: privateData, deadline: .now + timeout,
       events: events, ways: ways)
     do {
-      try connection.start(to: host, timeout: timeout)
+      try connection.start(to: hosts[0], timeout: timeout)
     } catch {
       queuePair.fail(.failure("connecting failed: \(error)"))
       throw .unreachable("there is no way to \(address) by RDMA: \(error)")
     }
   }
 
+  /// At least one.
   private func resolve(
     _ address: FabricAddress, _ events: any ConnectionEventChannel
-  ) throws(ConnectError) -> (InternetAddress, RDMAEventChannel) {
+  ) throws(ConnectError) -> ([InternetAddress], RDMAEventChannel) {
     guard address.fabric == fabric, let events = events as? RDMAEventChannel else {
       throw .invalidAddress("expected an address rdma:HOST:PORT, got \(address)")
     }
     do {
-      guard let host = try InternetAddress.resolve(address.endpoint).first else {
-        throw ConnectError.invalidAddress("\(address): no address")
-      }
-      return (host, events)
+      let hosts = try InternetAddress.resolve(address.endpoint)
+      if hosts.isEmpty { throw ConnectError.invalidAddress("\(address): no address") }
+      return (hosts, events)
     } catch {
       throw .invalidAddress("\(address): \(error)")
     }

@@ -3,19 +3,72 @@ import FabricPlatform
 import FabricVerbs
 import Synchronization
 
-/// Listens at an IP address by the connection manager.
+/// Listens at all addresses of a device that a name stands for; port 0 chooses one for them, which `addresses`
+/// then tells.
+final class RDMAListener: Listener {
+  let addresses: [FabricAddress]
+  private let places: [ListeningPlace]
+
+  var address: FabricAddress { addresses[0] }
+
+  /// - Parameters:
+  ///   - hosts: what a name stands for, at least one.
+  ///   - log: told of those of several that are of no device, or another, and of a device that goes.
+  init(
+    at hosts: [InternetAddress], _ device: OpenDevice, events: RDMAEventChannel, ways: RDMAWays,
+    log: @escaping @Sendable (String) -> Void
+  ) throws(ConnectError) {
+    var places: [ListeningPlace] = []
+    var left: [ConnectError] = []
+    func listen(at host: InternetAddress) throws(ConnectError) {
+      places.append(try ListeningPlace(at: host, device, events: events, ways: ways, log: log))
+    }
+    do throws(ConnectError) {
+      // The manager takes a loopback address for all of a device, beside which there is no room for others.
+      for host in hosts.filter({ !$0.isLoopback }) + hosts.filter(\.isLoopback) {
+        let chosen = host.port == 0 ? places.first?.port : nil
+        do throws(ConnectError) {
+          try listen(at: host.with(port: chosen ?? host.port))
+        } catch {
+          switch error {
+          // A port that was chosen for the first address is taken at this one.
+          case .addressInUse where chosen != nil: try listen(at: host)
+          case .invalidAddress: left.append(error)
+          default: throw error
+          }
+        }
+      }
+      if places.isEmpty { throw left[0] }
+    } catch {
+      for place in places { place.close() }
+      throw error
+    }
+    for error in left { log("rdma: not listened at everywhere: \(error)") }
+    self.places = places
+    addresses = places.map(\.address)
+  }
+
+  func close() { for place in places { place.close() } }
+
+  deinit { close() }
+}
+
+/// Listens at one IP address by the connection manager.
 @safe
-final class RDMAListener: Listener, IdentifierOwner, @unchecked Sendable {
+private final class ListeningPlace: IdentifierOwner, @unchecked Sendable {
   let address: FabricAddress
+  let port: UInt16
   private let identifier: UnsafeMutablePointer<rdma_cm_id>
   private let device: OpenDevice
   private let events: RDMAEventChannel
   private let ways: RDMAWays
+  private let log: @Sendable (String) -> Void
   private let tag = Atomic<UInt>(0)
   private let isOpen = Atomic<Bool>(true)
 
   init(
-    at host: InternetAddress, _ device: OpenDevice, events: RDMAEventChannel, ways: RDMAWays
+    at host: InternetAddress, _ device: OpenDevice, events: RDMAEventChannel, ways: RDMAWays,
+    log: @escaping @Sendable (String) -> Void
   ) throws(ConnectError) {
     var made: UnsafeMutablePointer<rdma_cm_id>?
     let wanted = FabricAddress(fabric: "rdma", endpoint: host.description)
@@ -41,7 +94,8 @@ final class RDMAListener: Listener, IdentifierOwner, @unchecked Sendable {
     self.device = device
     self.events = events
     self.ways = ways
-    let port = unsafe fabric_rdma_port(identifier)
+    self.log = log
+    port = unsafe fabric_rdma_port(identifier)
     address = FabricAddress(fabric: "rdma", endpoint: host.with(port: port).description)
     tag.store(unsafe events.add(self, identifier), ordering: .relaxed)
   }
@@ -66,6 +120,12 @@ final class RDMAListener: Listener, IdentifierOwner, @unchecked Sendable {
   }
 
   func heard(_ news: ConnectionNews) {
+    if news.kind == RDMA_CM_EVENT_DEVICE_REMOVAL {
+      log(
+        "\(device.name) was removed: nobody is heard at \(address) any more; end this program, and start "
+          + "it again when the device is back")
+      return close()
+    }
     guard news.kind == RDMA_CM_EVENT_CONNECT_REQUEST, let asked = unsafe news.identifier
     else { return }
     // What listens at all addresses hears of other devices' peers, too.

@@ -46,7 +46,11 @@ extension OpenDevice {
   ///
   /// - Parameter isListening: the address is one of this machine's, to listen at. Otherwise it is a peer's.
   static func name(reaching endpoint: String, isListening: Bool) -> String? {
-    guard let host = try? InternetAddress.resolve(endpoint).first else { return nil }
+    guard let hosts = try? InternetAddress.resolve(endpoint) else { return nil }
+    return hosts.lazy.compactMap { name(reaching: $0, isListening: isListening) }.first
+  }
+
+  private static func name(reaching host: InternetAddress, isListening: Bool) -> String? {
     var made: UnsafeMutablePointer<rdma_cm_id>?
     // Without an event channel each call waits for its end.
     guard unsafe rdma_create_id(nil, &made, nil, RDMA_PS_TCP) == 0, let identifier = unsafe made

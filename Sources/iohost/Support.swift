@@ -8,6 +8,7 @@ import FabricPlatform
 import FabricStorage
 import FabricVerbs
 import Glibc
+import Synchronization
 
 extension ToolFailure {
   init(_ error: RemoteVolumeError) {
@@ -81,6 +82,9 @@ struct ConnectionOptions: ParsableArguments {
 
   @OptionGroup var tcp: ChecksumOptions
 
+  /// One for each unit, however often a command connects to it: what it logs once is said once.
+  private static let adapters = Mutex<[FabricAddress: any Adapter]>([:])
+
   /// The adapter of an address's fabric.
   func adapter(for address: VolumeAddress) throws(ToolFailure) -> any Adapter {
     guard !direct || address.unit.fabric == "shm" else {
@@ -88,8 +92,13 @@ struct ConnectionOptions: ParsableArguments {
         64, "expected --direct with a volume over shared memory, got \(address); leave --direct out"
       )
     }
-    return try FabricChoice(isDirect: direct, checksums: tcp.checksums, log: log)
-      .adapter(for: address.unit.fabric, at: address.unit)
+    return try Self.adapters.withLock { adapters throws(ToolFailure) in
+      if let adapter = adapters[address.unit] { return adapter }
+      let adapter = try FabricChoice(isDirect: direct, checksums: tcp.checksums, log: log)
+        .adapter(for: address.unit.fabric, at: address.unit)
+      adapters[address.unit] = adapter
+      return adapter
+    }
   }
 
   /// Where it is told how things go; nowhere with `--json`, beside which only failures are told.
