@@ -2,42 +2,45 @@
 /// in the cache. Confined to one thread at a time.
 @safe
 public final class IndexPool {
-  /// The count of the free ones, and behind it those. Both behind one pointer: another module's use
-  /// of a stored property is checked at run time, and memory of their own would be one line more of
-  /// the cache.
+  /// How many are taken, then room for these, and behind it the free ones, the next one first: while few
+  /// are taken, all in one line of the cache. Behind one pointer: another module's use of a stored
+  /// property is checked at run time.
   @usableFromInline let block: UnsafeMutablePointer<UInt32>
   public let capacity: Int
 
   /// All of `0..<capacity` are free; the lowest is taken first.
   public init(capacity: Int) {
     unsafe block = .allocate(capacity: capacity + 1)
-    unsafe block.initialize(to: UInt32(capacity))
+    unsafe block.initialize(to: 0)
     self.capacity = capacity
-    for place in 0..<capacity {
-      unsafe (block + 1 + place).initialize(to: UInt32(capacity - 1 - place))
-    }
+    for index in 0..<capacity { unsafe (block + 1 + index).initialize(to: UInt32(index)) }
   }
 
   deinit { unsafe block.deallocate() }
 
   /// How many are free.
-  @inlinable public var count: Int { unsafe Int(block[0]) }
+  @inlinable public var count: Int { unsafe capacity &- Int(block[0]) }
 
   /// Takes a free slot; nil when there is none.
   @inlinable
   public func take() -> Int? {
-    let count = unsafe block[0]
-    if count == 0 { return nil }
-    unsafe block[0] = count &- 1
-    return unsafe Int(block[Int(count)])
+    let taken = unsafe Int(block[0])
+    if taken == capacity { return nil }
+    unsafe block[0] &+= 1
+    return unsafe Int(block[taken &+ 1])
   }
 
   /// Gives a taken slot back. Traps when more come back than were taken.
   @inlinable
   public func give(_ index: Int) {
-    let count = unsafe block[0]
-    precondition(index >= 0 && index < capacity && count < capacity, "not a taken slot")
-    unsafe block[Int(count) &+ 1] = UInt32(truncatingIfNeeded: index)
-    unsafe block[0] = count &+ 1
+    let taken = unsafe Int(block[0])
+    precondition(index >= 0 && index < capacity && taken > 0, "not a taken slot")
+    unsafe block[taken] = UInt32(truncatingIfNeeded: index)
+    unsafe block[0] &-= 1
   }
+
+  /// Where its memory begins, to be brought near. Unsafe: valid as long as the pool.
+  @inlinable
+  @unsafe
+  public var address: UnsafeRawPointer { unsafe UnsafeRawPointer(block) }
 }

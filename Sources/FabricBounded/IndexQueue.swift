@@ -57,4 +57,9 @@ public final class IndexQueue {
   }
 
   public func removeAll() { head = tail }
+
+  /// Where its memory begins, to be brought near. Unsafe: valid as long as the queue.
+  @inlinable
+  @unsafe
+  public var address: UnsafeRawPointer { unsafe UnsafeRawPointer(block) }
 }

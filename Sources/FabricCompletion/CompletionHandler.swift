@@ -22,11 +22,13 @@ public enum PreparationStep {
   case parts
   /// What the parts point to.
   case contents
-  /// What the handler's own user will touch.
+  /// What the handler's own user will touch first.
   case user
+  /// What that points to.
+  case userContents
 }
 
-/// Anything else that a completion service carries on: storage queues, timers, inboxes.
+/// Anything else that a completion service carries on: storage queues, inboxes.
 ///
 /// Threads: all calls come from the service's first thread.
 public protocol ProgressSource: AnyObject {
@@ -45,12 +47,4 @@ public protocol ProgressSource: AnyObject {
 
   /// When `progress` must be called at the latest; nil: never.
   var nextDeadline: MonotonicTime? { get }
-
-  /// Only time makes something to do here: while the service is busy `progress` is called in one
-  /// round of 32. By default false: in each.
-  var isTimer: Bool { get }
-}
-
-extension ProgressSource {
-  public var isTimer: Bool { false }
 }

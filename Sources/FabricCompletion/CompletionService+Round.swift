@@ -37,14 +37,7 @@ extension CompletionService {
     }
     // The clock costs as much as a poll: it is read in some rounds only.
     let isClockRound = roundCount & 31 == 0
-    if isClockRound || areTimersDue {
-      areTimersDue = false
-      index = 0
-      while index < timerReferences.count {
-        count &+= timerReferences[index].with { $0.source.progress() }
-        index &+= 1
-      }
-    }
+    if isClockRound || areTimersDue { count &+= runTimers() }
     if hasChannels && (hasSilentParts || areChannelsDue || isClockRound) {
       count &+= pollChannels()
     }
@@ -113,19 +106,22 @@ extension CompletionService {
   /// pairs their handlers have left the cache since their last turn.
   @inline(__always)
   private func prepare(_ served: ServedQueue, _ next: Span<WorkCompletion>) {
+    if next.count > 9 {
+      served.monitor(of: next[9].queuePairNumber)?.prefetch(byteCount: 64)
+    }
     if next.count > 7 {
-      served.monitor(of: next[7].queuePairNumber)?.prefetch(byteCount: 64)
+      served.monitor(of: next[7].queuePairNumber)?.with { $0.reference.prefetch(byteCount: 256) }
     }
     if next.count > 5 {
-      served.monitor(of: next[5].queuePairNumber)?.with { $0.reference.prefetch(byteCount: 768) }
+      served.monitor(of: next[5].queuePairNumber)?.with { $0.handler.prepare(.parts) }
     }
     if next.count > 3 {
-      served.monitor(of: next[3].queuePairNumber)?.with { $0.handler.prepare(.parts) }
+      served.monitor(of: next[3].queuePairNumber)?.with { $0.handler.prepare(.contents) }
     }
     if next.count > 1 {
-      served.monitor(of: next[1].queuePairNumber)?.with { $0.handler.prepare(.contents) }
+      served.monitor(of: next[1].queuePairNumber)?.with { $0.handler.prepare(.user) }
     }
-    served.monitor(of: next[0].queuePairNumber)?.with { $0.handler.prepare(.user) }
+    served.monitor(of: next[0].queuePairNumber)?.with { $0.handler.prepare(.userContents) }
   }
 
   private func pollChannels() -> Int {

@@ -99,6 +99,7 @@ extension CompletionService {
     context.enter()
     defer { context.leave() }
     var limit = deadline
+    if let next = timedSources.nextDeadline() { limit = limit.map { min($0, next) } ?? next }
     for source in sources {
       guard let next = source.nextDeadline else { continue }
       limit = limit.map { min($0, next) } ?? next

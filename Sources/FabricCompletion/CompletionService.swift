@@ -43,10 +43,10 @@ public final class CompletionService: @unchecked Sendable {
   /// The same, for iteration without reference counting.
   private(set) var queueReferences: [UncountedReference<ServedQueue>] = []
   private(set) var sources: [any ProgressSource] = []
-  /// The sources again, for rounds that count no references: timers, and the others.
-  private(set) var timerReferences: [UncountedReference<ServedSource>] = []
+  /// The sources again, for rounds that count no references.
   private(set) var sourceReferences: [UncountedReference<ServedSource>] = []
   private var servedSources: [ServedSource] = []
+  var timedSources = TimedSources()
   private(set) var channels: [ServedChannel] = []
   private var monitored: [ObjectIdentifier: [(queue: ServedQueue, number: UInt32)]] = [:]
   private var watchCounts: [CInt: Int] = [:]
@@ -72,7 +72,7 @@ public final class CompletionService: @unchecked Sendable {
   var roundCount: UInt64 = 0
   var lastChannelPoll = MonotonicTime(nanoseconds: 0)
   var areChannelsDue = true
-  /// The service has slept: timers are asked in the next round.
+  /// The service has slept, or a deadline has changed: the clock is read in the next round.
   var areTimersDue = true
 
   /// - Throws: `.system` when the descriptors to sleep on or the threads cannot be had.
@@ -219,9 +219,27 @@ public final class CompletionService: @unchecked Sendable {
   }
 
   private func referToSources() {
-    timerReferences = servedSources.filter(\.isTimer).map { UncountedReference($0) }
-    sourceReferences = servedSources.filter { !$0.isTimer }
-      .map { UncountedReference($0) }
+    sourceReferences = servedSources.map { UncountedReference($0) }
+  }
+
+  /// Calls `source` when its time has come, from now on, on the first thread.
+  public func add(_ source: any TimedSource) {
+    change {
+      timedSources.add(source)
+      areTimersDue = true
+    }
+    wake()
+  }
+
+  public func remove(_ source: any TimedSource) {
+    change {
+      // It may remove itself while it is being called.
+      if let removed = timedSources.remove(source),
+        contexts[0].thread.load(ordering: .relaxed) == SystemThread.currentIdentity
+      {
+        contexts[0].keepAlive(removed)
+      }
+    }
   }
 
   /// Polls `events` about every millisecond while busy and whenever its descriptor is readable;

@@ -72,10 +72,6 @@ final class ServedQueue {
 /// A source as the rounds see it: a class, so that a round can refer to it without counting.
 final class ServedSource {
   let source: any ProgressSource
-  let isTimer: Bool
 
-  init(_ source: any ProgressSource) {
-    self.source = source
-    isTimer = source.isTimer
-  }
+  init(_ source: any ProgressSource) { self.source = source }
 }

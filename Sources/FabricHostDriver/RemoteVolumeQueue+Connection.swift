@@ -24,7 +24,13 @@ final class Link: ChannelHandler {
 
   func channel(_ channel: Channel, finished tokens: Span<UInt64>) {}
 
-  func prepare() { reference?.prefetch(byteCount: 768) }
+  func prepare(_ step: PreparationStep) {
+    if step == .user {
+      reference?.prefetch(byteCount: RemoteVolumeQueue.hotByteCount)
+    } else {
+      reference?.with { $0.prefetchTables() }
+    }
+  }
 
   func channelCanSend(_ channel: Channel) { queue?.postUnsent() }
 

@@ -69,6 +69,38 @@ public final class RemoteVolumeQueue {
     var isSent = false
   }
 
+  // What each request touches comes first and lies together: with many queues, lines of the cache are
+  // what a request costs.
+  unowned let handler: any RemoteVolumeHandler
+  let protectionDomain: any ProtectionDomain
+  let slots: FixedTable<Slot>
+  let freeSlots: IndexPool
+  /// Slots to be handed to the channel, in order of submission.
+  let unsent: IndexQueue
+  let batch: FixedTable<BlockCompletion>
+  /// What the handler is being told, while `batch` fills again.
+  let reported: FixedTable<BlockCompletion>
+  var batchCount = 0
+  var sentCount = 0
+  /// The unit's limit to `sentCount`.
+  var sentLimit = 0
+  var coarseNow = MonotonicTime.now.nanoseconds
+  /// `channel`, for each request.
+  private(set) var channelReference: UncountedReference<Channel>?
+  var timer: RemoteVolumeTimer?
+  /// Whether the unit gets a key for one read at a time, and for no more than that.
+  let lendsKeys: Bool
+  /// What each request asks of the state, without a copy of it.
+  private var isClosed = false
+  private var hasFailed = false
+  var isReporting = false
+  /// The unit's `ready` has come on `channel`.
+  var isReady = false
+  /// A request has ended on `channel`, or none was waiting when it opened.
+  var isProven = false
+  /// What of this object a request touches, in bytes.
+  static let hotByteCount = 256
+
   public let address: VolumeAddress
   public let options: Options
   public internal(set) var state = State.connecting {
@@ -77,9 +109,6 @@ public final class RemoteVolumeQueue {
       hasFailed = if case .failed = state { true } else { false }
     }
   }
-  /// What each request asks of the state, without a copy of it.
-  private var isClosed = false
-  private var hasFailed = false
   /// What the unit said last; nil before the first connection.
   public internal(set) var info: RemoteVolumeInfo?
   /// How often a lost connection was replaced.
@@ -87,43 +116,20 @@ public final class RemoteVolumeQueue {
 
   let service: CompletionService
   let endpoint: ChannelEndpoint
-  let protectionDomain: any ProtectionDomain
   /// Made for this queue, and gone with it.
   private let ownsEndpoint: Bool
-  unowned let handler: any RemoteVolumeHandler
-  let slots: FixedTable<Slot>
-  let freeSlots: IndexPool
-  /// Slots to be handed to the channel, in order of submission.
-  let unsent: IndexQueue
   /// Slots of requests that no unit would take, still to be ended.
   let doomed: IndexQueue
-  let batch: FixedTable<BlockCompletion>
-  var batchCount = 0
-  /// What the handler is being told, while `batch` fills again.
-  let reported: FixedTable<BlockCompletion>
-  var isReporting = false
-  var sentCount = 0
-  /// The unit's limit to `sentCount`.
-  var sentLimit = 0
-
   let session = HostOpening.SessionIdentifier.random()
   var epoch: UInt32 = 0
   var channel: Channel? {
     didSet { channelReference = channel.map { UncountedReference($0) } }
   }
-  /// The same, for each request.
-  private(set) var channelReference: UncountedReference<Channel>?
-  /// The unit's `ready` has come on `channel`.
-  var isReady = false
-  /// A request has ended on `channel`, or none was waiting when it opened.
-  var isProven = false
   var link: Link?
   var backoff: Backoff
-  var timer: RemoteVolumeTimer?
   /// When the last connection went, or the queue was opened.
   var lostAt = MonotonicTime.now
   var lossReason = "no connection was made yet"
-  var coarseNow = MonotonicTime.now.nanoseconds
 
   /// Connects once `attach` is called.
   ///
@@ -197,8 +203,14 @@ public final class RemoteVolumeQueue {
     return region
   }
 
-  /// Whether the unit gets a key for one read at a time, and for no more than that.
-  let lendsKeys: Bool
+  /// Brings near what a request's end and the next one will touch, beside the object itself.
+  func prefetchTables() {
+    unsafe prefetch(slots.address, byteCount: MemoryLayout<Slot>.stride)
+    unsafe prefetch(freeSlots.address, byteCount: 64)
+    unsafe prefetch(unsent.address, byteCount: 64)
+    unsafe prefetch(batch.address, byteCount: 64)
+    unsafe prefetch(reported.address, byteCount: 64)
+  }
 
   /// Requests that may be submitted now.
   public var freeCount: Int { freeSlots.count }

@@ -3,17 +3,20 @@ import FabricCompletion
 import FabricPlatform
 
 /// A queue's clock: attempts to connect when it is time, gives up when time is over.
-final class RemoteVolumeTimer: ProgressSource {
+final class RemoteVolumeTimer: TimedSource {
   /// From `attach` until `close`; keeps the queue alive as long.
   var queue: RemoteVolumeQueue?
   private let timeout: Duration?
-  var reconnectAt: MonotonicTime?
+  var reconnectAt: MonotonicTime? {
+    didSet { queue?.service.deadlinesHaveChanged() }
+  }
   /// Requests of a queue that was given up wait for their end, or ends for their report.
-  var hasEnds = false
+  var hasEnds = false {
+    didSet { if hasEnds && !oldValue { queue?.service.deadlinesHaveChanged() } }
+  }
   /// How often answers are looked for that are late.
   private let interval: Duration
   private var nextCheck: MonotonicTime
-  private var roundCount: UInt32 = 0
 
   init(timeout: Duration?) {
     self.timeout = timeout
@@ -21,31 +24,18 @@ final class RemoteVolumeTimer: ProgressSource {
     nextCheck = .now + interval
   }
 
-  func progress() -> Int {
+  func progress(at now: MonotonicTime) -> Int {
     if hasEnds { return end() }
-    roundCount &+= 1
-    if reconnectAt == nil, timeout == nil || roundCount & 1 != 0, !isIdleRound { return 0 }
-    isIdleRound = false
-    let now = MonotonicTime.now
     if let reconnectAt, now >= reconnectAt {
       self.reconnectAt = nil
       if hasTimedOut(now) { return 1 }
       queue?.connect()
       return 1
     }
-    if now >= nextCheck {
-      nextCheck = now + interval
-      return hasTimedOut(now) ? 1 : 0
-    }
-    return 0
+    guard now >= nextCheck else { return 0 }
+    nextCheck = now + interval
+    return hasTimedOut(now) ? 1 : 0
   }
-
-  /// The service is about to sleep or has slept: the clock must be read.
-  private var isIdleRound = false
-  var descriptor: CInt? { nil }
-  var isTimer: Bool { true }
-  func arm() { isIdleRound = true }
-  func disarm() { isIdleRound = true }
 
   var nextDeadline: MonotonicTime? {
     if hasEnds { return .now }

@@ -49,25 +49,27 @@ struct RefusalTally {
 }
 
 /// Logs refusals as `RefusalTally` has it. Confined to its service's thread.
-final class RefusalLog: ProgressSource {
+final class RefusalLog: TimedSource {
   private var tally = RefusalTally()
+  private let service: CompletionService
   private let log: @Sendable (String) -> Void
 
-  init(_ log: @escaping @Sendable (String) -> Void) { self.log = log }
-
-  func refused(_ words: String) {
-    for line in tally.note(words, at: .now) { log(line) }
+  init(_ service: CompletionService, log: @escaping @Sendable (String) -> Void) {
+    self.service = service
+    self.log = log
   }
 
-  func progress() -> Int {
-    guard tally.nextDeadline != nil, let line = tally.pass(.now) else { return 0 }
+  func refused(_ words: String) {
+    let deadline = tally.nextDeadline
+    for line in tally.note(words, at: .now) { log(line) }
+    if tally.nextDeadline != deadline { service.deadlinesHaveChanged() }
+  }
+
+  func progress(at now: MonotonicTime) -> Int {
+    guard let line = tally.pass(now) else { return 0 }
     log(line)
     return 1
   }
 
-  var descriptor: CInt? { nil }
-  var isTimer: Bool { true }
-  func arm() {}
-  func disarm() {}
   var nextDeadline: MonotonicTime? { tally.nextDeadline }
 }

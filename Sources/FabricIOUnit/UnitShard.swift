@@ -46,7 +46,7 @@ final class UnitShard {
       fabric: fabric, elementCount: options.readElementCount,
       elementByteCount: options.maximumTransferByteCount)
     pushes = FixedTable(repeating: Self.nobody, count: options.readElementCount)
-    refusals = RefusalLog(options.log)
+    refusals = RefusalLog(service, log: options.log)
     service.add(refusals)
   }
 

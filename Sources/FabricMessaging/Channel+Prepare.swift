@@ -10,9 +10,7 @@ extension Channel {
       UncountedReference(credit).prefetch(byteCount: 64)
       UncountedReference(ownBuffers).prefetch(byteCount: 64)
       UncountedReference(inlineMessages).prefetch(byteCount: 64)
-      unsafe prefetch(pending, byteCount: 256)
-      unsafe prefetch(incoming, byteCount: 128)
-      unsafe prefetch(reposts, byteCount: 64)
+      unsafe prefetch(pending, byteCount: 128)
       unsafe prefetch(tokens + nextSlot, byteCount: 64)
       unsafe prefetch(tokens + oldestSlot, byteCount: 64)
       if let reference = unsafe handlerReference {
@@ -21,11 +19,11 @@ extension Channel {
     case .contents:
       inlineMessages.prefetch()
       if let reference = unsafe handlerReference {
-        unsafe reference._withUnsafeGuaranteedRef { $0.reference.prefetch(byteCount: 320) }
+        unsafe reference._withUnsafeGuaranteedRef { $0.reference.prefetch(byteCount: 64) }
       }
-    case .user:
+    case .user, .userContents:
       if let reference = unsafe handlerReference {
-        unsafe reference._withUnsafeGuaranteedRef { $0.handler.prepare() }
+        unsafe reference._withUnsafeGuaranteedRef { $0.handler.prepare(step) }
       }
     }
   }

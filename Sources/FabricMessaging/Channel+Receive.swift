@@ -22,20 +22,20 @@ extension Channel {
           elements: ScatterGatherList(
             memory.receiveElement(Int(truncatingIfNeeded: completion.id))))
         if let message = take(completion) {
-          unsafe (incoming + messageCount).initialize(to: message)
+          unsafe (scratch.incoming + messageCount).initialize(to: message)
           messageCount &+= 1
           if holdsReceives {
             unsafe heldReceives[heldReceiveCount] = receive
             heldReceiveCount &+= 1
-            if messageCount == Self.batchCount { deliver(&messageCount) }
+            if messageCount == ChannelScratch.count { deliver(&messageCount) }
             if phase == .closed { break }
             continue
           }
         }
         if phase == .closed { break }
-        unsafe reposts[repostCount] = receive
+        unsafe scratch.reposts[repostCount] = receive
         repostCount &+= 1
-        if messageCount == Self.batchCount || repostCount == Self.batchCount {
+        if messageCount == ChannelScratch.count || repostCount == ChannelScratch.count {
           deliver(&messageCount)
           repost(&repostCount)
         }
@@ -61,6 +61,7 @@ extension Channel {
   private func deliver(_ count: inout Int) {
     guard count > 0 else { return }
     if phase == .open, let reference = unsafe handlerReference {
+      let incoming = unsafe scratch.incoming
       let messages = unsafe Span(_unsafeStart: incoming, count: count)
       unsafe reference._withUnsafeGuaranteedRef { $0.handler.channel(self, received: messages) }
     }
@@ -70,6 +71,7 @@ extension Channel {
   private func repost(_ count: inout Int) {
     guard count > 0, phase != .closed else { return }
     defer { count = 0 }
+    let reposts = unsafe scratch.reposts
     do {
       try queuePair.postReceive(unsafe Span(_unsafeStart: reposts, count: count))
       repostedCount &+= UInt32(truncatingIfNeeded: count)
@@ -100,17 +102,11 @@ extension Channel {
 
   /// Posts every receive, once, before the connection is made.
   func postAllReceives() throws(PostError) {
-    var start = 0
-    while start < options.receiveCount {
-      let count = min(Self.batchCount, options.receiveCount - start)
-      for index in 0..<count {
-        unsafe reposts[index] = ReceiveRequest(
-          id: UInt64(start + index),
-          elements: ScatterGatherList(memory.receiveElement(start + index)))
-      }
-      try queuePair.postReceive(unsafe Span(_unsafeStart: reposts, count: count))
-      start += count
+    // Another channel may be handling messages, whose handler makes this one.
+    let receives = (0..<receiveCapacity).map {
+      ReceiveRequest(id: UInt64($0), elements: ScatterGatherList(memory.receiveElement($0)))
     }
+    try queuePair.postReceive(receives.span)
   }
 
   /// Everything up to one send has ended.
@@ -119,15 +115,21 @@ extension Channel {
     while endedCount != id {
       let token = unsafe tokens[oldestSlot]
       if token.isSet {
-        unsafe finishedTokens[count] = token.value
+        unsafe scratch.tokens[count] = token.value
         count &+= 1
+        if count == ChannelScratch.count { tellFinished(&count) }
       }
       endedCount &+= 1
       oldestSlot = slot(after: oldestSlot)
     }
-    if count > 0 {
-      handler?.channel(self, finished: unsafe Span(_unsafeStart: finishedTokens, count: count))
-    }
+    tellFinished(&count)
+  }
+
+  private func tellFinished(_ count: inout Int) {
+    guard count > 0 else { return }
+    let tokens = unsafe scratch.tokens
+    handler?.channel(self, finished: unsafe Span(_unsafeStart: tokens, count: count))
+    count = 0
   }
 
   private func failed(_ completion: WorkCompletion) {

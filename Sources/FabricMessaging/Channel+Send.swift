@@ -163,13 +163,13 @@ extension Channel {
   // MARK: Queueing
 
   @inline(__always)
-  func slot(after slot: Int) -> Int { slot &+ 1 == options.sendCount ? 0 : slot &+ 1 }
+  func slot(after slot: Int) -> Int { slot &+ 1 == sendCapacity ? 0 : slot &+ 1 }
 
   private var sendsUnderWay: Int { Int(truncatingIfNeeded: sentCount &- endedCount) }
 
   @inline(__always)
   private func hasRoom(_ count: Int) -> Bool {
-    credit.hasUserCredit && sendsUnderWay &+ count <= options.sendCount
+    credit.hasUserCredit && sendsUnderWay &+ count <= sendCapacity
   }
 
   private func refuse(_ refusal: SendRefusal) -> SendRefusal {
@@ -223,7 +223,7 @@ extension Channel {
   func queueControl(
     _ type: MessageType, kind: UInt16 = 0, body: (WireBuffer) -> Int = { _ in 16 }
   ) -> Bool {
-    guard credit.hasAnyCredit, sendsUnderWay < options.sendCount else { return false }
+    guard credit.hasAnyCredit, sendsUnderWay < sendCapacity else { return false }
     let slot = nextSlot
     let buffer = memory.outgoing(slot)
     header(type, kind: kind, tag: 0).write(to: buffer)
@@ -238,7 +238,7 @@ extension Channel {
     let untoldBuffers = ownBuffers.untoldCount
     if untoldBuffers > 2 && untoldBuffers >= max(1, ownBuffers.count / 2) {
       returnManyBuffers()
-    } else if untoldReceives >= options.receiveCount / 2
+    } else if untoldReceives >= receiveCapacity / 2
       || untoldBuffers > 0 && untoldBuffers >= max(1, ownBuffers.count / 2)
     {
       queueControl(.credit)

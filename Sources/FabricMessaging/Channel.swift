@@ -33,22 +33,67 @@ public final class Channel: CompletionHandler, @unchecked Sendable {
       refused: (ChannelPeer, String) -> Void)
   }
 
-  let service: CompletionService
+  // What each message touches comes first and lies together: with many channels, lines of the cache
+  // are what a message costs. What is public is computed: a stored public property costs a check
+  // at each use.
   let queuePair: any QueuePair
-  let options: ChannelOptions
+  /// The handler for calls that count no references; kept alive by `heldHandler`.
+  private(set) var handlerReference: Unmanaged<HeldHandler>?
   let memory: ChannelMemory
-  let hasImmediateWrite: Bool
   let inlineMessages: InlineMessages
+  let credit: SendCredit
+  let ownBuffers: OwnBuffers
+  var peerBuffers = PeerBuffers(count: 0, address: 0, byteCount: 0)
+  let scratch: ChannelScratch
+  let tokens: UnsafeMutablePointer<SendToken>
+  let pending: UnsafeMutablePointer<SendRequest>
+  var pendingCount = 0
+  /// Receives of messages that `resumeMessages` posts again.
+  let heldReceives: UnsafeMutablePointer<ReceiveRequest>
+  var heldReceiveCount = 0
+  var payloadLimit = 0
+  var bufferLimit = 0
+  /// Sends in all.
+  var sentCount: UInt64 = 0
+  /// Where the next send's message and token lie; goes round.
+  var nextSlot = 0
+  /// Sends whose end is known; what they used is free.
+  var endedCount: UInt64 = 0
+  /// The slot of the oldest send under way.
+  var oldestSlot = 0
+  var unsignaledCount = 0
+  /// Every so many sends one is signalled, a quarter of the send queue: its end tells that of all
+  /// before it.
+  let signalInterval: Int
+  /// Those of `options`.
+  let sendCapacity: Int
+  let receiveCapacity: Int
+  var repostedCount: UInt32 = 0
+  var toldCount: UInt32 = 0
+  var peerBufferKey = RemoteKey(rawValue: 0)
+  var phase = Phase.connecting
+  let hasImmediateWrite: Bool
+  var usesImmediate = false
+  var wasRefused = false
+  var isHandling = false
+  var holdsReceives = false
+  // Life signs.
+  var hasSentSinceBeat = false
+  var hasHeardSinceBeat = false
+  /// What of this object a message touches, in bytes.
+  static let hotByteCount = 256
+
+  var silentBeatCount = 0
+  var deadline: MonotonicTime?
+  let service: CompletionService
+  let options: ChannelOptions
   /// Who the other end is.
   public internal(set) var peer: ChannelPeer
   var role: Role?
-  var phase = Phase.connecting
   /// Who is called; nil once nobody is.
   var handler: (any ChannelHandler)? {
     unsafe handlerReference == nil ? nil : heldHandler?.handler
   }
-  /// The handler for calls that count no references; kept alive by `heldHandler`.
-  private(set) var handlerReference: Unmanaged<HeldHandler>?
   private var heldHandler: HeldHandler?
 
   /// The queue pair beneath, for its number in logs and for faults in tests; not to be posted to.
@@ -65,48 +110,6 @@ public final class Channel: CompletionHandler, @unchecked Sendable {
   public var maximumPayloadByteCount: Int { payloadLimit }
   public var isOpen: Bool { phase == .open }
 
-  // Sending. What is public is computed: a stored public property costs a check at each use.
-  var payloadLimit = 0
-  var bufferLimit = 0
-  let credit: SendCredit
-  var peerBuffers = PeerBuffers(count: 0, address: 0, byteCount: 0)
-  var peerBufferKey = RemoteKey(rawValue: 0)
-  var usesImmediate = false
-  /// Sends in all.
-  var sentCount: UInt64 = 0
-  /// Where the next send's message and token lie; goes round.
-  var nextSlot = 0
-  /// Sends whose end is known; what they used is free.
-  var endedCount: UInt64 = 0
-  /// The slot of the oldest send under way.
-  var oldestSlot = 0
-  var unsignaledCount = 0
-  /// Every so many sends one is signalled, a quarter of the send queue: its end tells that of all
-  /// before it.
-  let signalInterval: Int
-  let tokens: UnsafeMutablePointer<SendToken>
-  let pending: UnsafeMutablePointer<SendRequest>
-  var pendingCount = 0
-  var wasRefused = false
-  var isHandling = false
-
-  // Receiving.
-  let ownBuffers: OwnBuffers
-  var repostedCount: UInt32 = 0
-  var toldCount: UInt32 = 0
-  let incoming: UnsafeMutablePointer<IncomingMessage>
-  let reposts: UnsafeMutablePointer<ReceiveRequest>
-  let finishedTokens: UnsafeMutablePointer<UInt64>
-  /// Receives of messages that `resumeMessages` posts again.
-  let heldReceives: UnsafeMutablePointer<ReceiveRequest>
-  var heldReceiveCount = 0
-  var holdsReceives = false
-
-  // Life signs.
-  var hasSentSinceBeat = false
-  var hasHeardSinceBeat = false
-  var silentBeatCount = 0
-  var deadline: MonotonicTime?
   /// Until the channel is finished; the timer keeps the channel alive as long.
   var timer: ChannelTimer?
   /// What was said for the proofs of keys; nil without keys.
@@ -134,19 +137,20 @@ public final class Channel: CompletionHandler, @unchecked Sendable {
     var isSet: Bool
   }
 
-  /// Messages that are handed over in one call.
-  static let batchCount = 64
-
   init(
     service: CompletionService, queuePair: any QueuePair, memory: ChannelMemory,
-    options: ChannelOptions, capabilities: AdapterCapabilities, peer: ChannelPeer, role: Role,
+    scratch: ChannelScratch, options: ChannelOptions, capabilities: AdapterCapabilities,
+    peer: ChannelPeer, role: Role,
     handler: (any ChannelHandler)?
   ) {
     self.service = service
     self.queuePair = queuePair
     self.memory = memory
     domain = memory.domain
+    self.scratch = scratch
     self.options = options
+    sendCapacity = options.sendCount
+    receiveCapacity = options.receiveCount
     hasImmediateWrite = capabilities.hasImmediateWrite
     inlineMessages = InlineMessages(fabricLimit: capabilities.maximumInlineByteCount)
     self.peer = peer
@@ -158,9 +162,6 @@ public final class Channel: CompletionHandler, @unchecked Sendable {
     unsafe tokens = .allocate(capacity: options.sendCount)
     // A transfer without immediates takes two requests.
     unsafe pending = .allocate(capacity: options.sendCount * 2)
-    unsafe incoming = .allocate(capacity: Self.batchCount)
-    unsafe reposts = .allocate(capacity: Self.batchCount)
-    unsafe finishedTokens = .allocate(capacity: options.sendCount)
     unsafe heldReceives = .allocate(capacity: options.receiveCount)
     if let handler { setHandler(handler) }
   }
@@ -168,9 +169,6 @@ public final class Channel: CompletionHandler, @unchecked Sendable {
   deinit {
     unsafe tokens.deallocate()
     unsafe pending.deallocate()
-    unsafe incoming.deallocate()
-    unsafe reposts.deallocate()
-    unsafe finishedTokens.deallocate()
     unsafe heldReceives.deallocate()
   }
 

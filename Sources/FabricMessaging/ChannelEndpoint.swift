@@ -13,6 +13,7 @@ public final class ChannelEndpoint: @unchecked Sendable {
   public let completionQueue: any CompletionQueue
   private let events: any ConnectionEventChannel
   let timer = ChannelTimer()
+  private let scratch = ChannelScratch()
   /// Channels by their queue pair's number, until they are finished.
   private var channels: [UInt32: Channel] = [:]
   /// Queue pairs of peers that have connected and not yet opened their channel, oldest first.
@@ -200,8 +201,8 @@ public final class ChannelEndpoint: @unchecked Sendable {
       }
     }
     let channel = Channel(
-      service: service, queuePair: queuePair, memory: memory, options: options,
-      capabilities: adapter.capabilities, peer: ChannelPeer(place: peer),
+      service: service, queuePair: queuePair, memory: memory, scratch: scratch,
+      options: options, capabilities: adapter.capabilities, peer: ChannelPeer(place: peer),
       role: role, handler: handler)
     do {
       try channel.postAllReceives()

@@ -1,3 +1,4 @@
+public import FabricCompletion
 public import FabricVerbs
 public import FabricWire
 
@@ -33,14 +34,15 @@ public protocol ChannelHandler: AnyObject {
   /// Credits or buffers have come back after a refusal.
   func channelCanSend(_ channel: Channel)
   /// A message of a channel is likely to come soon: with many channels what it will touch has left
-  /// the cache, and can be asked for now. Nothing else is to be done here.
-  func prepare()
+  /// the cache, and can be asked for now, first what this object points to (`.user`) and then what that
+  /// points to (`.userContents`). Nothing else is to be done here.
+  func prepare(_ step: PreparationStep)
   /// The last call.
   func channel(_ channel: Channel, closed reason: ChannelCloseReason)
 }
 
 extension ChannelHandler {
-  public func prepare() {}
+  public func prepare(_ step: PreparationStep) {}
   public func channel(_ channel: Channel, finished tokens: Span<UInt64>) {}
   public func channelCanSend(_ channel: Channel) {}
 }

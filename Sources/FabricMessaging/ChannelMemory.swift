@@ -9,6 +9,12 @@ final class ChannelMemory {
   static let headroomByteCount = 4096
 
   let messageByteCount: Int
+  private let sendMessageByteCount: Int
+  // What a message needs to know of the regions, without a look at them.
+  private let receiveAddress: UInt64
+  private let sendAddress: UInt64
+  private let receiveKey: LocalKey
+  private let sendKey: LocalKey
   let domain: any ProtectionDomain
   let receives: MemoryRegion
   let sends: MemoryRegion
@@ -17,7 +23,6 @@ final class ChannelMemory {
   /// Opens the buffers, to this channel's peer only.
   private(set) var bufferKey = RemoteKey(rawValue: 0)
   let bufferByteCount: Int
-  private let sendMessageByteCount: Int
 
   init(_ options: ChannelOptions, in domain: any ProtectionDomain) throws(RegistrationError) {
     self.domain = domain
@@ -33,6 +38,8 @@ final class ChannelMemory {
       domain.deregister(receives)
       throw error
     }
+    (receiveAddress, receiveKey) = (receives.address, receives.localKey)
+    (sendAddress, sendKey) = (sends.address, sends.localKey)
   }
 
   /// Makes the buffers that `options` ask for, for the peer of `queuePair`.
@@ -63,8 +70,8 @@ final class ChannelMemory {
   @inline(__always)
   func receiveElement(_ slot: Int) -> ScatterGatherElement {
     ScatterGatherElement(
-      address: receives.address &+ UInt64(slot &* messageByteCount),
-      byteCount: UInt32(truncatingIfNeeded: messageByteCount), localKey: receives.localKey)
+      address: receiveAddress &+ UInt64(slot &* messageByteCount),
+      byteCount: UInt32(truncatingIfNeeded: messageByteCount), localKey: receiveKey)
   }
 
   /// The first `byteCount` bytes of a received message; the caller has checked the count.
@@ -72,7 +79,7 @@ final class ChannelMemory {
   func received(_ slot: Int, byteCount: Int) -> WireView {
     precondition(byteCount <= messageByteCount)
     return unsafe WireView(
-      UnsafeRawPointer(bitPattern: UInt(receives.address) &+ UInt(slot &* messageByteCount))!,
+      UnsafeRawPointer(bitPattern: UInt(receiveAddress) &+ UInt(slot &* messageByteCount))!,
       byteCount: byteCount)
   }
 
@@ -80,15 +87,15 @@ final class ChannelMemory {
   func outgoing(_ slot: Int) -> WireBuffer {
     unsafe WireBuffer(
       UnsafeMutableRawPointer(
-        bitPattern: UInt(sends.address) &+ UInt(slot &* sendMessageByteCount))!,
+        bitPattern: UInt(sendAddress) &+ UInt(slot &* sendMessageByteCount))!,
       byteCount: sendMessageByteCount)
   }
 
   @inline(__always)
   func outgoingElement(_ slot: Int, byteCount: Int) -> ScatterGatherElement {
     ScatterGatherElement(
-      address: sends.address &+ UInt64(slot &* sendMessageByteCount),
-      byteCount: UInt32(truncatingIfNeeded: byteCount), localKey: sends.localKey)
+      address: sendAddress &+ UInt64(slot &* sendMessageByteCount),
+      byteCount: UInt32(truncatingIfNeeded: byteCount), localKey: sendKey)
   }
 
   /// Where a buffer's data begins; its headroom lies in front.

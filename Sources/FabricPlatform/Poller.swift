@@ -53,14 +53,22 @@ public struct Poller: ~Copyable, Sendable {
   }
 
   /// Calls `handle` with the tag of each ready descriptor, at most 64, without waiting, and with
-  /// whether the other end of its stream has ended or the connection failed.
-  public borrowing func takeEdges(_ handle: (_ tag: UInt64, _ hasEnded: Bool) -> Void) {
+  /// whether the other end of its stream has ended or the connection failed. `prepare` is called
+  /// with each tag four calls before that, or earlier.
+  public borrowing func takeEdges(
+    prepare: (_ tag: UInt64) -> Void, _ handle: (_ tag: UInt64, _ hasEnded: Bool) -> Void
+  ) {
     let number = descriptor.rawValue
     unsafe withUnsafeTemporaryAllocation(of: UInt64.self, capacity: 64) { tags in
       var ended: UInt64 = 0
       let count = unsafe fabric_epoll_take_edges(number, tags.baseAddress!, &ended)
       guard count > 0 else { return }
-      for index in 0..<Int(count) { unsafe handle(tags[index], ended >> index & 1 != 0) }
+      let ahead = 4
+      for index in 0..<min(ahead, Int(count)) { unsafe prepare(tags[index]) }
+      for index in 0..<Int(count) {
+        if index + ahead < Int(count) { unsafe prepare(tags[index + ahead]) }
+        unsafe handle(tags[index], ended >> index & 1 != 0)
+      }
     }
   }
 }

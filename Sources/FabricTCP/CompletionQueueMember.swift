@@ -42,8 +42,9 @@ final class CompletionQueueMember: @unchecked Sendable {
   /// The poller has found nothing; it looks again after this.
   private func lower() { isRaised.store(false, ordering: .sequentiallyConsistent) }
 
-  /// The poller has found something of its own accord.
-  func raiseQuietly() { isRaised.store(true, ordering: .sequentiallyConsistent) }
+  /// The poller has found something of its own accord, and is about to look. Who does not see this yet
+  /// raises it once more, which does no harm.
+  func raiseQuietly() { isRaised.store(true, ordering: .relaxed) }
 
   /// Whether there is more to do here; if not, whoever makes work raises this member again.
   func staysActive() -> Bool {

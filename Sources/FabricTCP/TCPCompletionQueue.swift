@@ -168,7 +168,9 @@ final class TCPCompletionQueue: CompletionQueue, @unchecked Sendable {
 
   /// Asks the kernel which sockets have something.
   private func harvest() {
-    watch.poller.takeEdges { tag, hasEnded in
+    watch.poller.takeEdges(
+      prepare: { unsafe members.find(UInt32(truncatingIfNeeded: $0))?.prefetch(byteCount: 64) }
+    ) { tag, hasEnded in
       if tag == 0 {
         wakeUp.clear()
       } else if let member = unsafe members.find(UInt32(truncatingIfNeeded: tag)) {

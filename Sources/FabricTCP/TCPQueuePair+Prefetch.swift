@@ -7,7 +7,7 @@ import Synchronization
 /// one is in the cache any more when its turn comes again.
 extension TCPQueuePair {
   /// Bytes of the object itself.
-  static let prefetchedByteCount = 640
+  static let prefetchedByteCount = 320
 
   /// The objects that it consists of.
   func prefetchParts() {

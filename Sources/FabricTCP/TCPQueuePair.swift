@@ -16,7 +16,6 @@ import Synchronization
 @safe
 final class TCPQueuePair: QueuePair, @unchecked Sendable {
   let number: UInt32
-  let options: TCPOptions
   private let living: LivingQueuePairs
   let domain: TCPProtectionDomain
   let localKeys: RemoteKeyTable
@@ -76,6 +75,8 @@ final class TCPQueuePair: QueuePair, @unchecked Sendable {
   let mayHaveInput = Atomic<Bool>(false)
   /// The kernel has told of the stream's end, which it does once: it is read up to there.
   let mayHaveEnded = Atomic<Bool>(false)
+  // Hardly looked at; what each message touches lies before it.
+  let options: TCPOptions
 
   init(
     number: UInt32, options: TCPOptions, living: LivingQueuePairs, domain: TCPProtectionDomain,

@@ -113,36 +113,59 @@ struct SourceTests {
     listener.close()
   }
 
-  @Test("CS-21: a timer is asked in one round of 32, every other source in each")
+  @Test("CS-21: a timed source is called when its time has come, and otherwise left alone")
   func timers() throws {
     let service = try CompletionService()
-    let source = CountingSource(isTimer: false)
-    let timer = CountingSource(isTimer: true)
-    service.add(source)
-    service.add(timer)
-    // The first rounds come as after a sleep.
+    let (quiet, due) = (Timer(nil), Timer(.now))
+    service.add(quiet)
+    service.add(due)
     service.turn()
-    let (sources, timers) = (source.count, timer.count)
+    #expect(due.times.count == 1 && quiet.times.isEmpty)
     for _ in 0..<320 { service.turn() }
-    #expect(source.count - sources == 320)
-    #expect(timer.count - timers == 10)
+    #expect(due.times.count == 1, "it had no further deadline")
+
+    let deadline = MonotonicTime.now + .milliseconds(20)
+    quiet.nextDeadline = deadline
+    service.deadlinesHaveChanged()
+    while MonotonicTime.now < deadline { service.turn() }
+    let early = quiet.times.count
+    for _ in 0..<32 { service.turn() }
+    #expect(early <= 1 && quiet.times.count == 1, "at most 32 rounds late")
+    #expect(quiet.times.allSatisfy { $0 >= deadline }, "called too soon")
+  }
+
+  @Test("CS-17, CS-21: a timed source ends a sleep in time, and may remove itself when called")
+  func timerWakes() throws {
+    let service = try CompletionService()
+    let deadline = MonotonicTime.now + .milliseconds(60)
+    let (first, second) = (Timer(deadline), Timer(deadline))
+    first.whenCalled = { service.remove(first) }
+    service.add(first)
+    service.add(second)
+    let used = threadTime()
+    service.run(until: { !second.times.isEmpty }, deadline: .now + .seconds(5))
+    #expect(first.times.count == 1 && second.times.count == 1)
+    #expect(second.times.allSatisfy { $0 >= deadline })
+    #expect(threadTime() - used < 30_000_000, "it did not sleep")
+    first.nextDeadline = .now
+    service.deadlinesHaveChanged()
+    service.turn()
+    #expect(first.times.count == 1, "it was removed")
   }
 }
 
-/// Counts how often it is asked, and never has anything to do.
-private final class CountingSource: ProgressSource {
-  let isTimer: Bool
-  private(set) var count = 0
+/// Notes when it is called.
+private final class Timer: TimedSource {
+  var nextDeadline: MonotonicTime?
+  var whenCalled: () -> Void = {}
+  private(set) var times: [MonotonicTime] = []
 
-  init(isTimer: Bool) { self.isTimer = isTimer }
+  init(_ deadline: MonotonicTime?) { nextDeadline = deadline }
 
-  func progress() -> Int {
-    count += 1
-    return 0
+  func progress(at now: MonotonicTime) -> Int {
+    times.append(now)
+    nextDeadline = nil
+    whenCalled()
+    return 1
   }
-
-  var descriptor: CInt? { nil }
-  var nextDeadline: MonotonicTime? { nil }
-  func arm() {}
-  func disarm() {}
 }

@@ -78,6 +78,8 @@ private final class HotPath {
     targetKey = try #require(target.remoteKey)
     var options = ChannelOptions()
     options.indication = indication
+    // Beats come while it warms up, too.
+    options.heartbeat = .milliseconds(40)
     let (server, client) = (handlers[1], handlers[0])
     let listener = try endpoints[1].listen(
       at: fabric.address, options: options,
