@@ -50,6 +50,11 @@ extension RemoteVolumeQueue {
     channelOptions.key = options.key
     // The unit writes into requests' own memory; nothing is transferred to the host.
     channelOptions.bufferCount = 0
+    // A request takes a message there and one back. Queues are used in turn from end to end: with many
+    // hosts longer ones are not found in the cache again.
+    let count = min(channelOptions.receiveCount, max(16, 2 * options.depth))
+    channelOptions.receiveCount = count
+    channelOptions.sendCount = count
     do throws(ProtocolFault) {
       channelOptions.greeting = try opening.encoded()
     } catch {
