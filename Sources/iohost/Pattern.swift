@@ -1,4 +1,5 @@
 import FabricStorage
+import Glibc
 
 /// Blocks that describe themselves: what was written where is seen from each block alone.
 ///
@@ -16,6 +17,14 @@ struct Pattern: Sendable {
     case empty
     /// Anything else: the words say what.
     case wrong(String)
+  }
+
+  /// Whether a block is empty or one of a pattern, whole or not, of whichever seed.
+  static func mayBeWritten(_ bytes: UnsafeRawBufferPointer) -> Bool {
+    let base = bytes.baseAddress!
+    if unsafe bytes.loadUnaligned(as: UInt64.self) == mark { return true }
+    // Empty: the first byte is zero, and each is like the one before it.
+    return unsafe bytes[0] == 0 && memcmp(base, base + 1, bytes.count - 1) == 0
   }
 
   private static func next(_ state: inout UInt64) -> UInt64 {

@@ -101,7 +101,11 @@ struct Write: AsyncParsableCommand {
   }
 
   private func checkSize(_ size: UInt64, of info: RemoteVolumeInfo) throws {
-    let room = info.byteCount - min(block, info.blockCount) * UInt64(info.blockByteCount)
+    guard block < info.blockCount else {
+      throw ToolFailure(
+        64, "expected --block of at most \(info.blockCount - 1), the volume's last, got \(block)")
+    }
+    let room = info.byteCount - block * UInt64(info.blockByteCount)
     guard size <= room else {
       throw ToolFailure(
         64,
@@ -118,7 +122,7 @@ func checkWhole(_ byteCount: UInt64, of file: LocalFile, _ info: RemoteVolumeInf
   throw ToolFailure(
     64,
     "expected whole blocks of \(block) bytes, got \(byteCount) bytes in \(file.path); "
-      + "pad it with: truncate -s \((byteCount / block + 1) * block) \(file.path)")
+      + "pad a copy of it: truncate -s \((byteCount / block + 1) * block) COPY")
 }
 
 /// - Throws: unless the blocks lie inside the volume.

@@ -11,9 +11,9 @@ struct Verify: AsyncParsableCommand {
       Each pass writes every block with the next generation and flushes. Then all blocks are \
       read: each must be whole, in its place and of the last generation. With --read-only only \
       the reading is done, after a restart say: each block must be of generation --generation \
-      or later. A volume that holds something else than zeroes or a pattern is left alone unless \
-      --overwrite is given. JSON tells the seconds of all of it, and the bytes per second that \
-      were written and read in them.
+      or later. All that is to be written is read first: a volume that holds something else than \
+      zeroes or a pattern is left alone, unless --overwrite is given. JSON tells the seconds of \
+      the writing and checking, and the bytes per second that were written and read in them.
       Example: iohost verify fabric+shm:///run/user/1000/unit.sock/disk --passes 2
       """)
 
@@ -51,10 +51,10 @@ struct Verify: AsyncParsableCommand {
       let volume = try await connection.attach(url, access: readOnly ? .readOnly : .readWrite)
       let blocks = try area(of: volume.info)
       let pattern = Pattern(seed: seed)
-      let start = ContinuousClock.now
       let passes = passes ?? 1
+      if !readOnly && !overwrite { try await checkIsFree(volume, blocks) }
+      let start = ContinuousClock.now
       if !readOnly {
-        if !overwrite { try await checkIsFree(volume, blocks) }
         for pass in 0..<passes {
           try await write(pattern, generation + pass, volume, blocks)
         }
@@ -80,20 +80,30 @@ struct Verify: AsyncParsableCommand {
     return 0..<byteCount / UInt64(info.blockByteCount)
   }
 
-  /// Looks at some blocks: where there is data of somebody else's, it is not written over.
+  /// Looks at every block: where there is data of somebody else's, it is not written over.
   private func checkIsFree(_ volume: RemoteVolume, _ blocks: Range<UInt64>) async throws {
-    let step = max(1, blocks.upperBound / 64)
-    for block in stride(from: 0, to: blocks.upperBound, by: Int(clamping: step)) {
-      let bytes = try await volume.read(block: block, count: 1)
-      let isPattern = unsafe bytes.withUnsafeBytes {
-        unsafe $0.loadUnaligned(as: UInt64.self) == Pattern.mark
+    let block = Int(volume.info.blockByteCount)
+    let progress = Progress(
+      "looking ", total: blocks.upperBound * UInt64(block), isQuiet: json)
+    let foreign = Kept<UInt64?>(nil)
+    try await Pieces.forEach(of: blocks, on: volume) { buffer, piece in
+      try await volume.read(block: piece.lowerBound, count: UInt64(piece.count), into: buffer)
+      unsafe buffer.withBytes { bytes in
+        for (index, number) in piece.enumerated() {
+          let part = unsafe UnsafeRawBufferPointer(
+            rebasing: bytes[index * block..<(index + 1) * block])
+          guard unsafe !Pattern.mayBeWritten(part) else { continue }
+          foreign.change { $0 = min($0 ?? .max, number) }
+        }
       }
-      guard isPattern || bytes.allSatisfy({ $0 == 0 }) else {
-        throw ToolFailure(
-          64,
-          "expected an empty volume or one with a pattern, block \(block) holds data; "
-            + "to destroy it, add --overwrite")
-      }
+      progress.add(piece.count * block)
+    }
+    progress.finish()
+    if let number = foreign.value {
+      throw ToolFailure(
+        64,
+        "expected an empty volume or one with a pattern, block \(number) holds data; "
+          + "to destroy it, add --overwrite")
     }
   }
 

@@ -150,6 +150,22 @@ struct FileStoreTests {
     #expect(try left() == ["volume", "volume.fabric"])
   }
 
+  @Test("ST-83: a volume's file is for its user alone, one that was there stays as it was")
+  func mode() throws {
+    let (place, old) = (TemporaryDirectory(), TemporaryDirectory())
+    func mode(_ path: String) throws -> Int? {
+      try FileManager.default.attributesOfItem(atPath: path)[.posixPermissions] as? Int
+    }
+    let before = umask(0)
+    defer { umask(before) }
+    _ = try FileStore.open(path: place.file(), options: .init(byteCountIfMissing: 1 << 20))
+    #expect(try mode(place.file()) == 0o600)
+    try Data(count: 1 << 20).write(to: URL(filePath: old.file()))
+    try FileManager.default.setAttributes([.posixPermissions: 0o640], ofItemAtPath: old.file())
+    _ = try FileStore.open(path: old.file())
+    #expect(try mode(old.file()) == 0o640)
+  }
+
   @Test("ST-59: a volume is the same through symbolic links")
   func links() throws {
     let (place, other) = (TemporaryDirectory(), TemporaryDirectory())

@@ -142,9 +142,18 @@ struct BadInputTests {
     try host(64, "leave --verify out", "copy", place.url("w"), "/dev/null", "--verify")
     try host(66, "No space left", "copy", place.url("w"), "/dev/full")
     try Data(repeating: 7, count: 4096).write(to: URL(filePath: place.file("data")))
-    #expect(
-      try place.host("write", place.url("w"), "--input", place.file("data")).waitForEnd() == 0)
-    try host(64, "add --overwrite", "verify", place.url("w"))
+    try host(
+      64, "at most 255, the volume's last, got 300", "write", place.url("w"), "--block", "300",
+      "--input", place.file("data"))
+    // Wherever the data lie, they are found before anything is written.
+    let write = try place.host(
+      "write", place.url("w"), "--block", "101", "--input", place.file("data"))
+    #expect(write.waitForEnd() == 0)
+    try host(64, "block 101 holds data; to destroy it, add --overwrite", "verify", place.url("w"))
+    let back = place.file("back")
+    let read = try place.host("read", place.url("w"), "--block", "101", "--output", back)
+    #expect(read.waitForEnd() == 0)
+    #expect(try Data(contentsOf: URL(filePath: back)) == Data(repeating: 7, count: 4096))
     _ = unit
   }
 

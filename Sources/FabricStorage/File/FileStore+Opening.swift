@@ -111,7 +111,7 @@ extension FileStore {
     guard byteCount.isMultiple(of: UInt64(block)) else {
       throw .sizeNotWhole(byteCount: byteCount, blockByteCount: block)
     }
-    let number = unsafe fabric_open(path, O_RDWR | O_CREAT | O_EXCL, 0o644)
+    let number = unsafe fabric_open(path, O_RDWR | O_CREAT | O_EXCL, 0o600)
     guard number >= 0 else {
       let error = Errno.current
       // Somebody was quicker, or it is a link that leads nowhere.
