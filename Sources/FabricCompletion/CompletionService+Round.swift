@@ -103,7 +103,8 @@ extension CompletionService {
   }
 
   /// Brings near whom the next completions are for, the next but few first of all: with many queue
-  /// pairs their handlers have left the cache since their last turn.
+  /// pairs their handlers have left the cache since their last turn. Of a handler itself that is its
+  /// first 256 bytes.
   @inline(__always)
   private func prepare(_ served: ServedQueue, _ next: Span<WorkCompletion>) {
     if next.count > 9 {

@@ -33,8 +33,8 @@ public final class Channel: CompletionHandler, @unchecked Sendable {
       refused: (ChannelPeer, String) -> Void)
   }
 
-  // What each message touches comes first and lies together: with many channels, lines of the cache
-  // are what a message costs. What is public is computed: a stored public property costs a check
+  // What each message touches comes first and lies together, within the 256 bytes that the completion
+  // service brings near: with many channels, lines of the cache are what a message costs. What is public is computed: a stored public property costs a check
   // at each use.
   let queuePair: any QueuePair
   /// The handler for calls that count no references; kept alive by `heldHandler`.
@@ -80,8 +80,6 @@ public final class Channel: CompletionHandler, @unchecked Sendable {
   // Life signs.
   var hasSentSinceBeat = false
   var hasHeardSinceBeat = false
-  /// What of this object a message touches, in bytes.
-  static let hotByteCount = 256
 
   var silentBeatCount = 0
   var deadline: MonotonicTime?

@@ -14,6 +14,7 @@ final class RDMAQueuePair: QueuePair, @unchecked Sendable {
   let sendCompletionQueue: RDMACompletionQueue
   let receiveCompletionQueue: RDMACompletionQueue
   let sends: SendRing
+  /// Where sends are put together for the device.
   let list = SendList()
   let receives: ReceiveRing
   let sharedReceives: RDMASharedReceiveQueue?

@@ -25,7 +25,7 @@ final class SendList {
     unsafe requests[index].next = index + 1 < Self.capacity ? requests + index + 1 : nil
   }
 
-  /// Writes request `index` of the list.
+  /// Writes one request of a list.
   ///
   /// - Parameters:
   ///   - extraFlags: beside the request's own.

@@ -82,29 +82,37 @@ struct Verify: AsyncParsableCommand {
 
   /// Looks at every block: where there is data of somebody else's, it is not written over.
   private func checkIsFree(_ volume: RemoteVolume, _ blocks: Range<UInt64>) async throws {
-    let block = Int(volume.info.blockByteCount)
-    let progress = Progress(
-      "looking ", total: blocks.upperBound * UInt64(block), isQuiet: json)
     let foreign = Kept<UInt64?>(nil)
-    try await Pieces.forEach(of: blocks, on: volume) { buffer, piece in
-      try await volume.read(block: piece.lowerBound, count: UInt64(piece.count), into: buffer)
-      unsafe buffer.withBytes { bytes in
-        for (index, number) in piece.enumerated() {
-          let part = unsafe UnsafeRawBufferPointer(
-            rebasing: bytes[index * block..<(index + 1) * block])
-          guard unsafe !Pattern.mayBeWritten(part) else { continue }
-          foreign.change { $0 = min($0 ?? .max, number) }
-        }
-      }
-      progress.add(piece.count * block)
+    try await unsafe forEachBlock(volume, blocks, "looking ") { part, number in
+      if unsafe Pattern.mayBeWritten(part) { return }
+      foreign.change { $0 = min($0 ?? .max, number) }
     }
-    progress.finish()
     if let number = foreign.value {
       throw ToolFailure(
         64,
         "expected an empty volume or one with a pattern, block \(number) holds data; "
           + "to destroy it, add --overwrite")
     }
+  }
+
+  /// Reads all blocks, in no order, and hands each with its number to `look`.
+  private func forEachBlock(
+    _ volume: RemoteVolume, _ blocks: Range<UInt64>, _ title: String,
+    look: @escaping @Sendable (UnsafeRawBufferPointer, UInt64) -> Void
+  ) async throws {
+    let block = Int(volume.info.blockByteCount)
+    let progress = Progress(title, total: blocks.upperBound * UInt64(block), isQuiet: json)
+    try await Pieces.forEach(of: blocks, on: volume) { buffer, piece in
+      try await volume.read(block: piece.lowerBound, count: UInt64(piece.count), into: buffer)
+      unsafe buffer.withBytes { bytes in
+        for (index, number) in piece.enumerated() {
+          unsafe look(
+            UnsafeRawBufferPointer(rebasing: bytes[index * block..<(index + 1) * block]), number)
+        }
+      }
+      progress.add(piece.count * block)
+    }
+    progress.finish()
   }
 
   private func write(
@@ -142,28 +150,16 @@ struct Verify: AsyncParsableCommand {
   private func check(
     _ pattern: Pattern, from generation: UInt64, _ volume: RemoteVolume, _ blocks: Range<UInt64>
   ) async throws -> Outcome {
-    let block = Int(volume.info.blockByteCount)
-    let progress = Progress(
-      "checking", total: blocks.upperBound * UInt64(block), isQuiet: json)
     let outcome = Kept(Outcome())
-    try await Pieces.forEach(of: blocks, on: volume) { buffer, piece in
-      try await volume.read(block: piece.lowerBound, count: UInt64(piece.count), into: buffer)
-      unsafe buffer.withBytes { bytes in
-        for (index, number) in piece.enumerated() {
-          let part = unsafe UnsafeRawBufferPointer(
-            rebasing: bytes[index * block..<(index + 1) * block])
-          switch unsafe pattern.check(part, block: number) {
-          case .valid(let found) where found >= generation: break
-          case .valid(let found):
-            outcome.change { $0.add(number, "is of generation \(found), older than \(generation)") }
-          case .empty: outcome.change { $0.add(number, "was never written") }
-          case .wrong(let words): outcome.change { $0.add(number, words) }
-          }
-        }
+    try await unsafe forEachBlock(volume, blocks, "checking") { part, number in
+      switch unsafe pattern.check(part, block: number) {
+      case .valid(let found) where found >= generation: break
+      case .valid(let found):
+        outcome.change { $0.add(number, "is of generation \(found), older than \(generation)") }
+      case .empty: outcome.change { $0.add(number, "was never written") }
+      case .wrong(let words): outcome.change { $0.add(number, words) }
       }
-      progress.add(piece.count * block)
     }
-    progress.finish()
     return outcome.value
   }
 
