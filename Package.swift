@@ -117,6 +117,15 @@ let package = Package(
       ],
       swiftSettings: ours),
 
+    // Floor 5: what front ends share whose protocol comes over byte streams
+    .target(
+      name: "FabricFrontEnds",
+      dependencies: [
+        "CFabricLinux", "FabricBounded", "FabricCompletion", "FabricPlatform", "FabricStorage",
+        "FabricWire",
+      ],
+      swiftSettings: ours),
+
     // Floor 6: roles
     .target(
       name: "FabricIOUnit",
@@ -281,6 +290,13 @@ let package = Package(
       name: "FabricIOProtocolTests",
       dependencies: [
         "FabricIOProtocol", "FabricStorage", "FabricVerbs", "FabricWire", "TestSupport",
+      ],
+      swiftSettings: ours),
+    .testTarget(
+      name: "FabricFrontEndsTests",
+      dependencies: [
+        "FabricCompletion", "FabricFrontEnds", "FabricPlatform", "FabricStorage", "FabricWire",
+        "TestSupport",
       ],
       swiftSettings: ours),
     .testTarget(

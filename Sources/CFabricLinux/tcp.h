@@ -211,3 +211,8 @@ static inline int fabric_resolve(const char *host, const char *port,
   freeaddrinfo(found);
   return count;
 }
+
+/// A Unix stream socket that never blocks.
+static inline int fabric_unix_stream_socket(void) {
+  return socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+}

@@ -7,7 +7,7 @@ public import CFabricLinux
 public final class StreamSocket: Sendable {
   public let descriptor: Descriptor
 
-  private init(owning descriptor: consuming Descriptor) { self.descriptor = descriptor }
+  init(owning descriptor: consuming Descriptor) { self.descriptor = descriptor }
 
   /// Begins to connect: `connectError` tells how it went once there is room for output.
   public static func connect(to address: InternetAddress) throws(Errno) -> StreamSocket {
@@ -45,9 +45,7 @@ public final class StreamSocket: Sendable {
     }
     let error = Errno.current
     // Errors of the one connection that went before it was taken are not the listener's.
-    if [.tooManyOpenFiles, .tooManyOpenFilesInSystem, .noMemory, .noBufferSpace].contains(error) {
-      throw error
-    }
+    if error.isShortage { throw error }
     return nil
   }
 

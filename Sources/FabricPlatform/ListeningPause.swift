@@ -1,5 +1,3 @@
-public import FabricPlatform
-
 /// A listener's rest when the system has nothing left for another connection: who waits at its
 /// socket would wake it again and again.
 public struct ListeningPause: Sendable {

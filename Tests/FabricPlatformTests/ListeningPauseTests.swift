@@ -1,9 +1,8 @@
-import FabricPlatform
 import Testing
 
-@testable import FabricAdapterParts
+@testable import FabricPlatform
 
-@Suite("Adapter parts: a listener without descriptors")
+@Suite("Platform: a listener without descriptors")
 struct ListeningPauseTests {
   private let start = MonotonicTime(nanoseconds: 1_000_000_000)
 

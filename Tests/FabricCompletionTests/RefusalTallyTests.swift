@@ -1,9 +1,9 @@
 import FabricPlatform
 import Testing
 
-@testable import FabricIOUnit
+@testable import FabricCompletion
 
-@Suite("Unit: what is told of refusals")
+@Suite("Completion service: what is told of refusals")
 struct RefusalTallyTests {
   private func time(_ milliseconds: Int) -> MonotonicTime {
     MonotonicTime(nanoseconds: 1_000_000_000) + .milliseconds(milliseconds)

@@ -1,5 +1,4 @@
-import FabricCompletion
-import FabricPlatform
+public import FabricPlatform
 
 /// What is told of peers that were refused: a line for each of the first few, and of a flood how
 /// many each second. Time is an argument.
@@ -48,28 +47,31 @@ struct RefusalTally {
   }
 }
 
-/// Logs refusals as `RefusalTally` has it. Confined to its service's thread.
-final class RefusalLog: TimedSource {
+/// Logs refusals: a line for each of the first few, and of a flood how many each second. To be added
+/// to its service; confined to that one's first thread.
+public final class RefusalLog: TimedSource {
   private var tally = RefusalTally()
   private let service: CompletionService
   private let log: @Sendable (String) -> Void
 
-  init(_ service: CompletionService, log: @escaping @Sendable (String) -> Void) {
+  /// - Parameter log: told one line each.
+  public init(_ service: CompletionService, log: @escaping @Sendable (String) -> Void) {
     self.service = service
     self.log = log
   }
 
-  func refused(_ words: String) {
+  /// A peer was refused: who and why, in one line.
+  public func refused(_ words: String) {
     let deadline = tally.nextDeadline
     for line in tally.note(words, at: .now) { log(line) }
     if tally.nextDeadline != deadline { service.deadlinesHaveChanged() }
   }
 
-  func progress(at now: MonotonicTime) -> Int {
+  public func progress(at now: MonotonicTime) -> Int {
     guard let line = tally.pass(now) else { return 0 }
     log(line)
     return 1
   }
 
-  var nextDeadline: MonotonicTime? { tally.nextDeadline }
+  public var nextDeadline: MonotonicTime? { tally.nextDeadline }
 }

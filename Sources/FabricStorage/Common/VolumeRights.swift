@@ -1,5 +1,3 @@
-public import FabricStorage
-
 /// Which hosts may use which volumes, and how: what no rule allows is not there for a host. Rules
 /// add up. (IO-17)
 ///

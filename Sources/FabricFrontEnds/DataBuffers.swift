@@ -1,0 +1,153 @@
+import FabricBounded
+import FabricPlatform
+
+/// Memory for data between sockets and stores, on page borders: elements of one size, made when they
+/// are first needed and then kept, and larger single buffers within a budget of bytes.
+///
+/// Taking and giving an element allocates nothing once it was made. Confined to one thread.
+public final class DataBuffers {
+  /// A piece of memory that was taken. Plain data.
+  public struct Buffer: BitwiseCopyable, Sendable {
+    /// First byte.
+    public let address: UInt64
+    /// Bytes that it has room for: at least those asked for.
+    public let byteCount: Int
+    /// Of an element; negative: a larger buffer's size class.
+    fileprivate let number: Int32
+  }
+
+  /// What one user has taken: who has as much as is left for all must wait. Plain data.
+  public struct Holding: BitwiseCopyable, Sendable {
+    fileprivate(set) var elementCount = 0
+    fileprivate(set) var largeByteCount = 0
+    public init() {}
+    /// Whether nothing is held.
+    public var isEmpty: Bool { elementCount == 0 && largeByteCount == 0 }
+  }
+
+  /// Elements that share a mapping.
+  private static let elementsPerChunk = 16
+
+  public let elementByteCount: Int
+  private let free: IndexPool
+  private var chunks: [Mapping?]
+  private let addresses: FixedTable<UInt64>
+  private let largeByteLimit: Int
+  /// Bytes of all large buffers, taken and kept.
+  private var largeByteCount = 0
+  private var takenLargeByteCount = 0
+  /// By size class: each twice as large as the one before, the first twice an element.
+  private var kept: [[Mapping]] = []
+  private var taken: [UInt64: Mapping] = [:]
+  /// Counts what came back, so that who waits can tell whether to look again.
+  public private(set) var givenCount: UInt64 = 0
+
+  /// - Parameters:
+  ///   - elementByteCount: a multiple of the page size.
+  ///   - elementCount: at least 1.
+  ///   - largeByteLimit: of all larger buffers together.
+  public init(elementByteCount: Int, elementCount: Int, largeByteLimit: Int) {
+    precondition(
+      elementByteCount > 0 && elementByteCount.isMultiple(of: pageByteCount) && elementCount > 0,
+      "elements of whole pages")
+    self.elementByteCount = elementByteCount
+    self.largeByteLimit = largeByteLimit
+    free = IndexPool(capacity: elementCount)
+    let chunkCount = (elementCount + Self.elementsPerChunk - 1) / Self.elementsPerChunk
+    chunks = Array(repeating: nil, count: chunkCount)
+    addresses = FixedTable(repeating: 0, count: elementCount)
+    var size = elementByteCount * 2
+    while size <= largeByteLimit {
+      kept.append([])
+      size *= 2
+    }
+  }
+
+  /// The most bytes that one buffer can have.
+  public var maximumByteCount: Int { elementByteCount << kept.count }
+
+  /// Elements that nobody has.
+  public var freeElementCount: Int { free.count }
+
+  /// A buffer of at least `byteCount` bytes, which hold anything. Nil when there is none now, this
+  /// user has its share, or the system has no memory: to be asked again when something was given.
+  ///
+  /// - Parameters:
+  ///   - byteCount: 1 to `maximumByteCount`; traps outside.
+  ///   - holding: the user's.
+  public func take(_ byteCount: Int, for holding: inout Holding) -> Buffer? {
+    precondition(byteCount > 0 && byteCount <= maximumByteCount, "a buffer that can be had")
+    if byteCount > elementByteCount { return takeLarge(byteCount, for: &holding) }
+    guard holding.elementCount < free.count, let number = free.take() else { return nil }
+    if addresses[number] == 0, !makeChunk(of: number) {
+      free.give(number)
+      return nil
+    }
+    holding.elementCount &+= 1
+    return Buffer(
+      address: addresses[number], byteCount: elementByteCount,
+      number: Int32(truncatingIfNeeded: number))
+  }
+
+  /// Gives a buffer back that `holding` has.
+  public func give(_ buffer: Buffer, of holding: inout Holding) {
+    givenCount &+= 1
+    guard buffer.number < 0 else {
+      holding.elementCount &-= 1
+      free.give(Int(buffer.number))
+      return
+    }
+    guard let mapping = taken.removeValue(forKey: buffer.address) else {
+      preconditionFailure("not a taken buffer")
+    }
+    holding.largeByteCount -= buffer.byteCount
+    takenLargeByteCount -= buffer.byteCount
+    kept[Int(-1 - buffer.number)].append(mapping)
+  }
+
+  private func makeChunk(of number: Int) -> Bool {
+    let index = number / Self.elementsPerChunk
+    guard
+      let mapping = try? Mapping.anonymous(byteCount: Self.elementsPerChunk * elementByteCount)
+    else { return false }
+    chunks[index] = mapping
+    let first = index * Self.elementsPerChunk
+    for element in first..<min(first + Self.elementsPerChunk, addresses.count) {
+      addresses[element] = mapping.address + UInt64((element - first) * elementByteCount)
+    }
+    return true
+  }
+
+  private func takeLarge(_ byteCount: Int, for holding: inout Holding) -> Buffer? {
+    var sizeClass = 0
+    while elementByteCount << (sizeClass + 1) < byteCount { sizeClass += 1 }
+    let size = elementByteCount << (sizeClass + 1)
+    let left = largeByteLimit - takenLargeByteCount
+    // One may always have a first one, the rest only what leaves as much for others.
+    guard size <= left, holding.largeByteCount == 0 || holding.largeByteCount <= left - size else {
+      return nil
+    }
+    let mapping: Mapping
+    if let old = kept[sizeClass].popLast() {
+      mapping = old
+    } else {
+      releaseKept(leaving: largeByteLimit - size)
+      guard let new = try? Mapping.anonymous(byteCount: size) else { return nil }
+      largeByteCount += size
+      mapping = new
+    }
+    taken[mapping.address] = mapping
+    takenLargeByteCount += size
+    holding.largeByteCount += size
+    return Buffer(address: mapping.address, byteCount: size, number: Int32(-1 - sizeClass))
+  }
+
+  /// Gives kept buffers back to the system until all have at most `limit` bytes.
+  private func releaseKept(leaving limit: Int) {
+    for sizeClass in kept.indices.reversed() {
+      while largeByteCount > limit, let mapping = kept[sizeClass].popLast() {
+        largeByteCount -= mapping.byteCount
+      }
+    }
+  }
+}
