@@ -109,6 +109,20 @@ let package = Package(
       name: "FabricIOProtocol", dependencies: ["FabricStorage", "FabricVerbs", "FabricWire"],
       swiftSettings: ours),
 
+    // Floor 5: front ends
+    .target(
+      name: "FabricNVMe",
+      dependencies: ["FabricCompletion", "FabricPlatform", "FabricStorage", "FabricWire"],
+      swiftSettings: ours),
+
+    .target(
+      name: "FabricNVMeTCP",
+      dependencies: [
+        "FabricBounded", "FabricCompletion", "FabricFrontEnds", "FabricNVMe", "FabricPlatform",
+        "FabricStorage", "FabricWire",
+      ],
+      swiftSettings: ours),
+
     // Floor 5: keys, the only module that uses a library of cryptography
     .target(
       name: "FabricAuthentication",
@@ -297,6 +311,17 @@ let package = Package(
       dependencies: [
         "FabricCompletion", "FabricFrontEnds", "FabricPlatform", "FabricStorage", "FabricWire",
         "TestSupport",
+      ],
+      swiftSettings: ours),
+    .testTarget(
+      name: "FabricNVMeTests",
+      dependencies: ["FabricNVMe", "FabricPlatform", "FabricStorage", "FabricWire"],
+      swiftSettings: ours),
+    .testTarget(
+      name: "FabricNVMeTCPTests",
+      dependencies: [
+        "FabricCompletion", "FabricFrontEnds", "FabricNVMe", "FabricNVMeTCP", "FabricPlatform",
+        "FabricStorage", "FabricWire", "TestSupport",
       ],
       swiftSettings: ours),
     .testTarget(

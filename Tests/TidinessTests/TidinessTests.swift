@@ -63,7 +63,8 @@ struct TidinessTests {
     "FabricAdapterParts": 2.5, "FabricIWARP": 2.5, "FabricSharedMemory": 3, "FabricSimulated": 3,
     "FabricTCP": 3, "FabricRDMA": 3,
     "FabricMessaging": 4, "FabricStorage": 4,
-    "FabricIOProtocol": 5, "FabricAuthentication": 5, "FabricFrontEnds": 5,
+    "FabricIOProtocol": 5, "FabricAuthentication": 5, "FabricFrontEnds": 5, "FabricNVMe": 5,
+    "FabricNVMeTCP": 5.5,
     "FabricIOUnit": 6, "FabricHostDriver": 6, "FabricCommandLine": 6,
     "iounit": 7, "iohost": 7, "fabperf": 7, "PingPong": 7, "RPing": 7,
   ]
@@ -127,7 +128,7 @@ struct TidinessTests {
   }
 
   private func clauses(in text: String) -> Set<String> {
-    Set(text.matches(of: /\b(?:MS|IO|ST|SM|CS|IW)-[0-9]+\b/).map { String($0.output) })
+    Set(text.matches(of: /\b(?:MS|IO|ST|SM|CS|IW|NV|NT)-[0-9]+\b/).map { String($0.output) })
   }
 
   /// A page defines a clause where a line begins with its number in bold.
@@ -137,7 +138,7 @@ struct TidinessTests {
       atPath: root.appending(path: "Specs").path) where page.hasSuffix(".md")
     {
       for line in try text("Specs/\(page)").split(separator: "\n") {
-        guard let match = line.prefixMatch(of: /- \*\*((?:MS|IO|ST|SM|CS|IW)-[0-9]+)\*\*/) else {
+        guard let match = line.prefixMatch(of: /- \*\*((?:MS|IO|ST|SM|CS|IW|NV|NT)-[0-9]+)\*\*/) else {
           continue
         }
         let isNew = defined.insert(String(match.output.1)).inserted

@@ -1,0 +1,84 @@
+import FabricBounded
+import FabricFrontEnds
+import FabricNVMe
+import FabricPlatform
+import FabricStorage
+import FabricWire
+
+/// Commands that the controller carries out by itself.
+extension QueueConnection {
+  func performAdmin(_ number: Int) {
+    let command = slots[number].command
+    let data = slots[number].buffer.map { buffer in
+      unsafe WireView(
+        UnsafeRawPointer(bitPattern: UInt(buffer.address))!,
+        byteCount: Int(slots[number].io.byteCount))
+    }
+    guard phase == .connected else {
+      guard let data else { return finish(number, .dataLengthInvalid) }
+      return connect(number, data)
+    }
+    guard let controller else { return finish(number, .internalError) }
+    guard isAdmin else { return performOnIOQueue(number) }
+    switch controller.perform(command, data: data, at: .now) {
+    case .done(let status, let result): finish(number, status, result: result)
+    case .data(let bytes): answer(number, with: bytes)
+    case .held: heldSlots[command.identifier] = number
+    }
+    // A shorter time-out may have been set.
+    target.deadlinesMayHaveChanged()
+  }
+
+  /// Of Fabrics commands an I/O queue takes Disconnect. (NVMe over Fabrics 1.1, section 3.6)
+  private func performOnIOQueue(_ number: Int) {
+    switch slots[number].command.fabricsType {
+    case Opcode.Fabrics.disconnect:
+      guard slots[number].command.dword10 & 0xFFFF == 0 else {
+        return finish(number, .connectIncompatibleFormat)
+      }
+      finish(number, .success)
+      stream.close()
+    case Opcode.Fabrics.connect: finish(number, .commandSequenceError)
+    case Opcode.Fabrics.propertyGet, Opcode.Fabrics.propertySet: finish(number, .invalidField)
+    default: finish(number, .invalidOpcode)
+    }
+  }
+
+  private func connect(_ number: Int, _ data: WireView) {
+    let command = slots[number].command
+    do throws(NVMSubsystem.Refusal) {
+      let queue = try target.subsystem.connect(
+        command, data: data, link: self, reachedAt: stream.ownAddress.map(DiscoveryEntry.Host.init),
+        at: .now)
+      forget(number)
+      become(queue)
+      countHead()
+      respond(command.identifier, .success, result: UInt64(queue.controller.number))
+      if queue.number == 0, queue.controller.kind == .io {
+        frontEnd.log("\(queue.controller.host.name) (\(stream.peer)): connected")
+      }
+      target.deadlinesMayHaveChanged()
+    } catch {
+      frontEnd.log("refused \(stream.peer): \(error.words)")
+      finish(number, error.status, result: error.result)
+      // Nothing else may come from it.
+      stream.close()
+    }
+  }
+
+  /// Sends what the host has asked for, as much as it has room for.
+  private func answer(_ number: Int, with bytes: [UInt8]) {
+    let form = slots[number].command.data.form
+    guard form == .transport else { return finish(number, .descriptorTypeInvalid) }
+    let count = min(bytes.count, Int(slots[number].io.byteCount))
+    if count > 0 { sendCopy(number, of: bytes.prefix(count)) }
+    finish(number, .success)
+  }
+
+  func answer(_ identifier: UInt16, _ status: Status, result: UInt64) {
+    guard let number = heldSlots.removeValue(forKey: identifier), phase == .connected else {
+      return
+    }
+    finish(number, status, result: result)
+  }
+}
