@@ -21,7 +21,7 @@ struct IOUnitTool: ParsableCommand {
     subcommands: [Serve.self, Key.self])
 
   static func main() {
-    var command = commandFromArguments(repeatable: ["--volume", "--listen", "--allow"])
+    var command = commandFromArguments(repeatable: ["--volume", "--listen", "--nbd", "--allow"])
     do { try command.run() } catch { end(because: error) }
   }
 }
@@ -63,7 +63,19 @@ struct Serve: ParsableCommand {
         theirs (iohost discover --fabrics).
         """,
       valueName: Self.listenSynopsis))
-  var listen: [String]
+  var listen: [String] = []
+
+  @Option(
+    name: .long,
+    help: ArgumentHelp(
+      "Where to serve NBD clients; may be given several times, with or without --listen.",
+      discussion: """
+        Such as 127.0.0.1:10809, [::1]:10809 or unix:/run/user/1000/nbd.sock; port 0 lets the system \
+        choose one. A volume's name is the export's; the empty name is that of the only volume. NBD \
+        has no keys: an address that other machines can reach takes --insecure.
+        """,
+      valueName: Self.nbdSynopsis))
+  var nbd: [String] = []
 
   @Option(
     name: .long,
@@ -79,10 +91,12 @@ struct Serve: ParsableCommand {
   @Option(
     name: .long,
     help: ArgumentHelp(
-      "What a host may use, with --keys; may be given several times.",
+      "What a host may use, with --keys, or NBD clients; may be given several times.",
       discussion: """
-        * stands for every host, or every volume; :ro lets it read only. Several add up, and what \
-        none allows is not there for a host. Without --allow every host with a key may use all.
+        * stands for every host with a key, or every volume; :ro lets it read only. Several add up, \
+        and what none allows is not there for a host. Without --allow every host with a key may use \
+        all. NBD clients are the host "nbd", which * does not stand for: once there is any --allow \
+        they may use what is allowed to that name.
         """,
       valueName: AllowArgument.synopsis))
   var allow: [AllowArgument] = []
@@ -90,8 +104,8 @@ struct Serve: ParsableCommand {
   @Flag(
     name: .long,
     help: """
-      Listens at addresses that other machines can reach also without --keys: whoever gets there \
-      reads and writes the volumes.
+      Listens at addresses that other machines can reach also without --keys, and for NBD: whoever \
+      gets there reads and writes the volumes.
       """)
   var insecure = false
 
@@ -117,18 +131,54 @@ struct Serve: ParsableCommand {
 
   func run() throws {
     let signals = Signals(takesHangUp: keys != nil)
-    let (server, keyring) = try start()
+    let (serving, keyring) = try start()
     // Hosts are served also when nobody reads this.
     try? Output.write(
       "ready: \(volume.count) volume\(volume.count == 1 ? "" : "s") at "
-        + server.addresses.map { "\($0)" }.joined(separator: ", ") + "\n", to: 1)
+        + serving.places.joined(separator: ", ") + "\n", to: 1)
     while signals.wait() == SIGHUP, let keyring { readKeysAgain(into: keyring) }
     Output.error("stopping")
-    server.stop()
+    serving.stop()
   }
 
-  private func start() throws(ToolFailure) -> (IOUnitServer, ReplaceableKeyring?) {
+  private func start() throws(ToolFailure) -> (Serving, ReplaceableKeyring?) {
     let addresses = try parseAddresses()
+    let nbdAddresses = try parseNBDAddresses()
+    try checkArguments(addresses)
+    var options = IOUnitServer.Options()
+    let keys = try readKeys()
+    let keyring = keys.map { ReplaceableKeyring($0) }
+    options.keys = keyring
+    let rights = try readRights(keys)
+    options.rights = rights.hosts
+    try checkMemory()
+    let carrier = try Carrier(adapters: try adapters(for: addresses))
+    var opened: [Volume] = []
+    var serving = Serving(carrier)
+    do throws(ToolFailure) {
+      let layer = CommonLayer()
+      for argument in volume { opened.append(try open(argument, on: carrier, for: layer)) }
+      if let fabric = carrier.fabric {
+        serving.add(try listen(at: addresses, layer, fabric, options))
+      }
+      if !nbdAddresses.isEmpty {
+        serving.add(try serveNBD(at: nbdAddresses, layer, carrier, rights.nbd))
+      }
+      return (serving, keyring)
+    } catch {
+      serving.stop()
+      // Files that were made for nothing would stand in the way, or be taken for volumes.
+      for volume in opened { volume.file?.removeIfNew() }
+      throw error
+    }
+  }
+
+  /// What is wrong with the arguments whatever the machine is like.
+  private func checkArguments(_ addresses: [FabricAddress]) throws(ToolFailure) {
+    guard !listen.isEmpty || !nbd.isEmpty else {
+      throw ToolFailure(
+        64, "expected --listen \(Self.listenSynopsis) or --nbd \(Self.nbdSynopsis); add one")
+    }
     guard !volume.isEmpty else {
       throw ToolFailure(64, "expected at least one volume; add --volume NAME=PATH,size=1GiB")
     }
@@ -145,32 +195,17 @@ struct Serve: ParsableCommand {
     }
     for argument in volume { try argument.check() }
     try checkTwice()
-    var options = IOUnitServer.Options()
-    let keys = try readKeys()
-    let keyring = keys.map { ReplaceableKeyring($0) }
-    options.keys = keyring
-    options.rights = try readRights(keys)
-    try checkMemory()
-    let fabric: UnitFabric
+  }
+
+  private func adapters(for addresses: [FabricAddress]) throws(ToolFailure) -> [any Adapter] {
+    let choice = FabricChoice(
+      isDirect: direct, checksums: tcp.checksums, listensBeyondLoopback: reachesOthers, log: log)
+    let first = FabricChoice.names.compactMap { name in addresses.first { $0.fabric == name } }
     do {
-      let choice = FabricChoice(
-        isDirect: direct, checksums: tcp.checksums, listensBeyondLoopback: reachesOthers, log: log)
-      let first = FabricChoice.names.compactMap { name in addresses.first { $0.fabric == name } }
-      fabric = try UnitFabric(
-        try first.map { try choice.adapter(for: $0.fabric, at: $0, isListening: true) })
+      return try first.map { try choice.adapter(for: $0.fabric, at: $0, isListening: true) }
     } catch let failure as ToolFailure {
       throw failure
     } catch { throw ToolFailure(71, "\(error)") }
-    var opened: [Volume] = []
-    do throws(ToolFailure) {
-      let layer = CommonLayer()
-      for argument in volume { opened.append(try open(argument, on: fabric, for: layer)) }
-      return (try listen(at: addresses, layer, fabric, options), keyring)
-    } catch {
-      // Files that were made for nothing would stand in the way, or be taken for volumes.
-      for volume in opened { volume.file?.removeIfNew() }
-      throw error
-    }
   }
 
   /// No two volumes may have one name, or lie in one file.
@@ -207,11 +242,11 @@ struct Serve: ParsableCommand {
   }
 
   private func open(
-    _ argument: VolumeArgument, on fabric: UnitFabric, for layer: CommonLayer
+    _ argument: VolumeArgument, on carrier: Carrier, for layer: CommonLayer
   ) throws(ToolFailure) -> Volume {
     let volume: Volume
     do throws(StoreError) {
-      volume = try argument.open(on: fabric)
+      volume = try argument.open(on: carrier.fabric)
     } catch {
       if case .sizeNotWhole = error { throw ToolFailure(64, "\(error)") }
       if case .memoryRefused = error { throw ToolFailure(71, "\(error)") }
@@ -239,7 +274,7 @@ struct Serve: ParsableCommand {
   }
 
   /// Where what happens is told; nowhere with `--quiet`.
-  private var log: @Sendable (String) -> Void {
+  var log: @Sendable (String) -> Void {
     if quiet { return { _ in } }
     return { Output.error($0) }
   }

@@ -1,7 +1,7 @@
 import ArgumentParser
 import FabricAuthentication
 import FabricCommandLine
-import FabricIOUnit
+import FabricNBD
 import FabricStorage
 
 /// What a host may do with a volume, as it is written on the command line. A host's name may hold
@@ -56,14 +56,12 @@ extension Serve {
     }
   }
 
-  /// What `--allow` says; nil without any. Names that nobody has are mistakes.
-  func readRights(_ keys: Keyring?) throws(ToolFailure) -> VolumeRights? {
-    if allow.isEmpty { return nil }
-    guard let keys else {
-      throw ToolFailure(
-        64,
-        "expected --keys FILE beside --allow: without keys a host may call itself what it likes")
-    }
+  /// What `--allow` says, for hosts and for NBD clients; nil: everything. Names that nobody has are
+  /// mistakes.
+  func readRights(
+    _ keys: Keyring?
+  ) throws(ToolFailure) -> (hosts: VolumeRights?, nbd: VolumeRights?) {
+    if allow.isEmpty { return (nil, nil) }
     var rules: [VolumeRights.Rule] = []
     for argument in allow {
       guard let rule = argument.rule else {
@@ -72,12 +70,7 @@ extension Serve {
           "expected --allow \(AllowArgument.synopsis), where * stands for all, got "
             + "\"\(argument.text)\"")
       }
-      if let host = rule.host, !keys.names.contains(host) {
-        throw ToolFailure(
-          64,
-          "--allow \(argument.text): expected a host with a key, which are "
-            + "\(keys.names.joined(separator: ", ")), got \"\(host)\"")
-      }
+      if nbd.isEmpty || rule.host != NBDServer.hostName { try check(rule, argument.text, keys) }
       if let name = rule.volume, !volume.contains(where: { $0.name == name }) {
         let names = volume.map { $0.name }.joined(separator: ", ")
         throw ToolFailure(
@@ -85,7 +78,32 @@ extension Serve {
       }
       rules.append(rule)
     }
-    return VolumeRights(rules)
+    let ofClients = rules.filter { $0.host == NBDServer.hostName }
+    if !nbd.isEmpty, ofClients.isEmpty {
+      throw ToolFailure(
+        64,
+        "expected --allow \(NBDServer.hostName)=VOLUME[:ro|:rw] with --nbd and other --allow: NBD "
+          + "clients have no keys; add one, or leave --nbd out")
+    }
+    // Rules of NBD's alone say nothing of hosts.
+    let areOfHosts = nbd.isEmpty || ofClients.count < rules.count
+    return (areOfHosts ? VolumeRights(rules) : nil, nbd.isEmpty ? nil : VolumeRights(ofClients))
+  }
+
+  private func check(
+    _ rule: VolumeRights.Rule, _ text: String, _ keys: Keyring?
+  ) throws(ToolFailure) {
+    guard let keys else {
+      throw ToolFailure(
+        64,
+        "expected --keys FILE beside --allow: without keys a host may call itself what it likes")
+    }
+    if let host = rule.host, !keys.names.contains(host) {
+      throw ToolFailure(
+        64,
+        "--allow \(text): expected a host with a key, which are "
+          + "\(keys.names.joined(separator: ", ")), got \"\(host)\"")
+    }
   }
 }
 
