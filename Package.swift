@@ -26,6 +26,7 @@ let package = Package(
     .library(name: "FabricRDMA", targets: ["FabricRDMA"]),
     .library(name: "FabricHostDriver", targets: ["FabricHostDriver"]),
     .library(name: "FabricIOUnit", targets: ["FabricIOUnit"]),
+    .library(name: "FabricNBD", targets: ["FabricNBD"]),
     .library(name: "FabricStorage", targets: ["FabricStorage"]),
     .library(name: "FabricVerbs", targets: ["FabricVerbs"]),
     .library(name: "FabricAuthentication", targets: ["FabricAuthentication"]),
@@ -142,6 +143,13 @@ let package = Package(
 
     // Floor 6: roles
     .target(
+      name: "FabricNBD",
+      dependencies: [
+        "FabricBounded", "FabricCompletion", "FabricFrontEnds", "FabricStorage", "FabricWire",
+      ],
+      swiftSettings: ours),
+
+    .target(
       name: "FabricIOUnit",
       dependencies: [
         "FabricBounded", "FabricCompletion", "FabricIOProtocol", "FabricMessaging",
@@ -188,9 +196,9 @@ let package = Package(
     .executableTarget(
       name: "iounit",
       dependencies: [
-        "FabricAuthentication", "FabricCommandLine", "FabricIOUnit", "FabricMessaging",
-        "FabricPlatform",
-        "FabricStorage", "FabricVerbs",
+        "FabricAuthentication", "FabricCommandLine", "FabricCompletion", "FabricFrontEnds",
+        "FabricIOUnit", "FabricMessaging", "FabricNBD", "FabricNVMe", "FabricNVMeTCP",
+        "FabricPlatform", "FabricStorage", "FabricVerbs",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       swiftSettings: ours),

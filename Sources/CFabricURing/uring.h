@@ -16,6 +16,10 @@ static const unsigned fabric_uring_disabled = IORING_SETUP_R_DISABLED;
 
 static const int fabric_rwf_dsync = RWF_DSYNC;
 static const int fabric_punch_hole = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+/// lseek(2) SEEK_DATA and SEEK_HOLE, which move a position that nobody uses; -1 with errno set.
+static inline int64_t fabric_next_data(int fd, int64_t offset) { return lseek(fd, offset, SEEK_DATA); }
+static inline int64_t fabric_next_hole(int fd, int64_t offset) { return lseek(fd, offset, SEEK_HOLE); }
+
 static const int fabric_zero_range = FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE;
 
 /// io_uring_queue_init(3); 0 or a negated errno.

@@ -47,7 +47,9 @@ extension ServedStream {
   /// - Returns: whether anything came, and whether that was all, as far as can be told.
   private func receive() -> (received: Bool, isAll: Bool) {
     let kept = leftoverByteCount
-    let room = StreamServer.inputByteCount
+    // The handler makes something of half the room, so that there is some left.
+    let room = min(StreamServer.inputByteCount, 2 * StreamServer.inputByteCount &- kept)
+    precondition(room > 0, "the handler is given what is here first")
     let placed = placementByteCount
     let result: StreamSocket.Transfer
     if placed > 0 {
@@ -118,7 +120,11 @@ extension ServedStream {
       start &+= consumed
       if consumed < left, placementByteCount == 0, !isResting, neededByteCount == 1 {
         // The handler looked at all of it: it needs more.
-        neededByteCount = left &- consumed &+ 1
+        let needed = left &- consumed &+ 1
+        guard needed <= StreamServer.inputByteCount else {
+          return end(.failed("a message is longer than any may be"))
+        }
+        neededByteCount = needed
       }
     }
     if state == .open, start < count { setAside(start, count &- start) }

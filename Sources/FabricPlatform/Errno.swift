@@ -18,6 +18,7 @@ public struct Errno: Error, Hashable, Sendable, CustomStringConvertible {
 
   public static let notPermitted = Errno(rawValue: EPERM)
   public static let noSuchFileOrDirectory = Errno(rawValue: ENOENT)
+  public static let noSuchDeviceOrAddress = Errno(rawValue: ENXIO)
   public static let notDirectory = Errno(rawValue: ENOTDIR)
   public static let interrupted = Errno(rawValue: EINTR)
   public static let ioError = Errno(rawValue: EIO)

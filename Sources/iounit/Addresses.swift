@@ -1,4 +1,5 @@
 import FabricCommandLine
+import FabricFrontEnds
 import FabricPlatform
 import FabricVerbs
 
@@ -64,6 +65,32 @@ extension Serve {
           + "comes, add --insecure")
     }
     return FabricAddress(fabric: fabric, endpoint: found.count == 1 ? "\(found[0])" : place)
+  }
+
+  /// The TCP addresses that text stands for, of a protocol whose hosts prove no keys.
+  ///
+  /// - Parameters:
+  ///   - option: that gave it.
+  ///   - form: of the option's values, with examples.
+  func keylessAddresses(
+    _ text: String, option: String, protocolName: String, form: String
+  ) throws(ToolFailure) -> [StreamAddress] {
+    do throws(InternetAddress.Malformed) {
+      _ = try InternetAddress.split(text)
+    } catch {
+      throw ToolFailure(64, "expected \(option) \(form), got \"\(text)\": \(error)")
+    }
+    let found: [InternetAddress]
+    do throws(InternetAddress.Malformed) {
+      found = try InternetAddress.resolve(text)
+    } catch { throw ToolFailure(69, "\(option) \(text): \(error)") }
+    guard found.allSatisfy(\.isLoopback) || insecure else {
+      throw ToolFailure(
+        64,
+        "expected \(option) with an address that only this machine reaches, got \(text): "
+          + "\(protocolName) has no keys; to serve whoever comes, add --insecure")
+    }
+    return found.map { .internet($0) }
   }
 
   /// Whether the unit may listen where other machines can reach it.

@@ -3,6 +3,7 @@ import FabricCommandLine
 import FabricAuthentication
 import FabricIOUnit
 import FabricMessaging
+import FabricNVMe
 import FabricPlatform
 import FabricStorage
 import FabricVerbs
@@ -21,7 +22,8 @@ struct IOUnitTool: ParsableCommand {
     subcommands: [Serve.self, Key.self])
 
   static func main() {
-    var command = commandFromArguments(repeatable: ["--volume", "--listen", "--allow"])
+    var command = commandFromArguments(
+      repeatable: ["--volume", "--listen", "--nbd", "--nvme-tcp", "--allow"])
     do { try command.run() } catch { end(because: error) }
   }
 }
@@ -63,7 +65,36 @@ struct Serve: ParsableCommand {
         theirs (iohost discover --fabrics).
         """,
       valueName: Self.listenSynopsis))
-  var listen: [String]
+  var listen: [String] = []
+
+  @Option(
+    name: .long,
+    help: ArgumentHelp(
+      "Where to serve NBD clients; may be given several times, with or without --listen.",
+      discussion: """
+        Such as 127.0.0.1:10809, [::1]:10809 or unix:/run/user/1000/nbd.sock; port 0 lets the system \
+        choose one. A volume's name is the export's; the empty name is that of the only volume. NBD \
+        has no keys: an address that other machines can reach takes --insecure.
+        """,
+      valueName: Self.nbdSynopsis))
+  var nbd: [String] = []
+
+  @Option(
+    name: .long,
+    help: ArgumentHelp(
+      "Where to serve NVMe/TCP hosts; may be given several times, with or without --listen.",
+      discussion: """
+        Such as 127.0.0.1:4420; the usual port of discovery is 8009. Port 0 lets the system choose \
+        one. The volumes are namespaces 1, 2, ... in the order given. NVMe hosts prove no keys here: \
+        an address that other machines can reach takes --insecure.
+        """,
+      valueName: Self.nvmeSynopsis))
+  var nvmeTcp: [String] = []
+
+  @Option(
+    name: .long,
+    help: "The name of the NVM subsystem that hosts connect to: nqn., year-month, domain and more.")
+  var nqn = NVMSubsystem.Options().name
 
   @Option(
     name: .long,
@@ -79,10 +110,12 @@ struct Serve: ParsableCommand {
   @Option(
     name: .long,
     help: ArgumentHelp(
-      "What a host may use, with --keys; may be given several times.",
+      "What a host may use, with --keys, or who has none; may be given several times.",
       discussion: """
-        * stands for every host, or every volume; :ro lets it read only. Several add up, and what \
-        none allows is not there for a host. Without --allow every host with a key may use all.
+        * stands for every host with a key, or every volume; :ro lets it read only. Several add up, \
+        and what none allows is not there for a host. Without --allow every host with a key may use \
+        all. NBD clients are the host "nbd", which * does not stand for: once there is any --allow \
+        they may use what is allowed to that name. So it is with NVMe hosts, by their NQNs.
         """,
       valueName: AllowArgument.synopsis))
   var allow: [AllowArgument] = []
@@ -90,8 +123,8 @@ struct Serve: ParsableCommand {
   @Flag(
     name: .long,
     help: """
-      Listens at addresses that other machines can reach also without --keys: whoever gets there \
-      reads and writes the volumes.
+      Listens at addresses that other machines can reach also without --keys, and for NBD and NVMe: \
+      whoever gets there reads and writes the volumes.
       """)
   var insecure = false
 
@@ -117,18 +150,61 @@ struct Serve: ParsableCommand {
 
   func run() throws {
     let signals = Signals(takesHangUp: keys != nil)
-    let (server, keyring) = try start()
+    let (serving, keyring) = try start()
     // Hosts are served also when nobody reads this.
     try? Output.write(
       "ready: \(volume.count) volume\(volume.count == 1 ? "" : "s") at "
-        + server.addresses.map { "\($0)" }.joined(separator: ", ") + "\n", to: 1)
+        + serving.places.joined(separator: ", ") + "\n", to: 1)
     while signals.wait() == SIGHUP, let keyring { readKeysAgain(into: keyring) }
     Output.error("stopping")
-    server.stop()
+    serving.stop()
   }
 
-  private func start() throws(ToolFailure) -> (IOUnitServer, ReplaceableKeyring?) {
+  private func start() throws(ToolFailure) -> (Serving, ReplaceableKeyring?) {
     let addresses = try parseAddresses()
+    let nbdAddresses = try parseNBDAddresses()
+    let nvmeAddresses = try parseNVMeAddresses()
+    try checkArguments(addresses)
+    var options = IOUnitServer.Options()
+    let keys = try readKeys()
+    let keyring = keys.map { ReplaceableKeyring($0) }
+    options.keys = keyring
+    let rights = try readRights(keys)
+    options.rights = rights.hosts
+    try checkMemory()
+    let carrier = try Carrier(adapters: try adapters(for: addresses))
+    var opened: [Volume] = []
+    var serving = Serving(carrier)
+    do throws(ToolFailure) {
+      let layer = CommonLayer()
+      for argument in volume { opened.append(try open(argument, on: carrier, for: layer)) }
+      if let fabric = carrier.fabric {
+        serving.add(try listen(at: addresses, layer, fabric, options))
+      }
+      if !nbdAddresses.isEmpty {
+        serving.add(try serveNBD(at: nbdAddresses, layer, carrier, rights.nbd))
+      }
+      if !nvmeAddresses.isEmpty {
+        serving.add(try serveNVMe(opened, at: nvmeAddresses, layer, carrier, rights.nvme))
+      }
+      return (serving, keyring)
+    } catch {
+      serving.stop()
+      // Files that were made for nothing would stand in the way, or be taken for volumes.
+      for volume in opened { volume.file?.removeIfNew() }
+      throw error
+    }
+  }
+
+  /// What is wrong with the arguments whatever the machine is like.
+  private func checkArguments(_ addresses: [FabricAddress]) throws(ToolFailure) {
+    guard !listen.isEmpty || !nbd.isEmpty || !nvmeTcp.isEmpty else {
+      throw ToolFailure(
+        64,
+        "expected --listen \(Self.listenSynopsis), --nbd \(Self.nbdSynopsis) or --nvme-tcp "
+          + "\(Self.nvmeSynopsis); add one")
+    }
+    if let fault = QualifiedName.fault(in: nqn) { throw ToolFailure(64, "--nqn: \(fault)") }
     guard !volume.isEmpty else {
       throw ToolFailure(64, "expected at least one volume; add --volume NAME=PATH,size=1GiB")
     }
@@ -145,32 +221,17 @@ struct Serve: ParsableCommand {
     }
     for argument in volume { try argument.check() }
     try checkTwice()
-    var options = IOUnitServer.Options()
-    let keys = try readKeys()
-    let keyring = keys.map { ReplaceableKeyring($0) }
-    options.keys = keyring
-    options.rights = try readRights(keys)
-    try checkMemory()
-    let fabric: UnitFabric
+  }
+
+  private func adapters(for addresses: [FabricAddress]) throws(ToolFailure) -> [any Adapter] {
+    let choice = FabricChoice(
+      isDirect: direct, checksums: tcp.checksums, listensBeyondLoopback: reachesOthers, log: log)
+    let first = FabricChoice.names.compactMap { name in addresses.first { $0.fabric == name } }
     do {
-      let choice = FabricChoice(
-        isDirect: direct, checksums: tcp.checksums, listensBeyondLoopback: reachesOthers, log: log)
-      let first = FabricChoice.names.compactMap { name in addresses.first { $0.fabric == name } }
-      fabric = try UnitFabric(
-        try first.map { try choice.adapter(for: $0.fabric, at: $0, isListening: true) })
+      return try first.map { try choice.adapter(for: $0.fabric, at: $0, isListening: true) }
     } catch let failure as ToolFailure {
       throw failure
     } catch { throw ToolFailure(71, "\(error)") }
-    var opened: [Volume] = []
-    do throws(ToolFailure) {
-      let layer = CommonLayer()
-      for argument in volume { opened.append(try open(argument, on: fabric, for: layer)) }
-      return (try listen(at: addresses, layer, fabric, options), keyring)
-    } catch {
-      // Files that were made for nothing would stand in the way, or be taken for volumes.
-      for volume in opened { volume.file?.removeIfNew() }
-      throw error
-    }
   }
 
   /// No two volumes may have one name, or lie in one file.
@@ -207,11 +268,11 @@ struct Serve: ParsableCommand {
   }
 
   private func open(
-    _ argument: VolumeArgument, on fabric: UnitFabric, for layer: CommonLayer
+    _ argument: VolumeArgument, on carrier: Carrier, for layer: CommonLayer
   ) throws(ToolFailure) -> Volume {
     let volume: Volume
     do throws(StoreError) {
-      volume = try argument.open(on: fabric)
+      volume = try argument.open(on: carrier.fabric)
     } catch {
       if case .sizeNotWhole = error { throw ToolFailure(64, "\(error)") }
       if case .memoryRefused = error { throw ToolFailure(71, "\(error)") }
@@ -239,7 +300,7 @@ struct Serve: ParsableCommand {
   }
 
   /// Where what happens is told; nowhere with `--quiet`.
-  private var log: @Sendable (String) -> Void {
+  var log: @Sendable (String) -> Void {
     if quiet { return { _ in } }
     return { Output.error($0) }
   }

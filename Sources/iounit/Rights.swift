@@ -1,7 +1,7 @@
 import ArgumentParser
 import FabricAuthentication
 import FabricCommandLine
-import FabricIOUnit
+import FabricNBD
 import FabricStorage
 
 /// What a host may do with a volume, as it is written on the command line. A host's name may hold
@@ -56,14 +56,16 @@ extension Serve {
     }
   }
 
-  /// What `--allow` says; nil without any. Names that nobody has are mistakes.
-  func readRights(_ keys: Keyring?) throws(ToolFailure) -> VolumeRights? {
-    if allow.isEmpty { return nil }
-    guard let keys else {
-      throw ToolFailure(
-        64,
-        "expected --keys FILE beside --allow: without keys a host may call itself what it likes")
-    }
+  /// What may be done by hosts with keys, by NBD clients, and by NVMe hosts; nil: everything.
+  struct Rights {
+    var hosts: VolumeRights?
+    var nbd: VolumeRights?
+    var nvme: VolumeRights?
+  }
+
+  /// What `--allow` says. Names that nobody has are mistakes.
+  func readRights(_ keys: Keyring?) throws(ToolFailure) -> Rights {
+    if allow.isEmpty { return Rights() }
     var rules: [VolumeRights.Rule] = []
     for argument in allow {
       guard let rule = argument.rule else {
@@ -72,12 +74,7 @@ extension Serve {
           "expected --allow \(AllowArgument.synopsis), where * stands for all, got "
             + "\"\(argument.text)\"")
       }
-      if let host = rule.host, !keys.names.contains(host) {
-        throw ToolFailure(
-          64,
-          "--allow \(argument.text): expected a host with a key, which are "
-            + "\(keys.names.joined(separator: ", ")), got \"\(host)\"")
-      }
+      if !isOfKeyless(rule) { try check(rule, argument.text, keys) }
       if let name = rule.volume, !volume.contains(where: { $0.name == name }) {
         let names = volume.map { $0.name }.joined(separator: ", ")
         throw ToolFailure(
@@ -85,7 +82,53 @@ extension Serve {
       }
       rules.append(rule)
     }
-    return VolumeRights(rules)
+    let ofClients = rules.filter { $0.host == NBDServer.hostName }
+    if !nbd.isEmpty, ofClients.isEmpty {
+      throw ToolFailure(
+        64,
+        "expected --allow \(NBDServer.hostName)=VOLUME[:ro|:rw] with --nbd and other --allow: NBD "
+          + "clients have no keys; add one, or leave --nbd out")
+    }
+    let ofNames = rules.filter { $0.host.map(Self.isQualified) ?? false }
+    if !nvmeTcp.isEmpty, ofNames.isEmpty {
+      throw ToolFailure(
+        64,
+        "expected --allow NQN=VOLUME[:ro|:rw] with --nvme-tcp and other --allow: NVMe hosts have no "
+          + "keys; add one, or leave --nvme-tcp out")
+    }
+    // Rules of those alone who have no keys say nothing of hosts that have.
+    let areOfHosts = rules.contains { rule in
+      !isOfKeyless(rule) || rule.host.map { keys?.names.contains($0) ?? false } ?? false
+    }
+    return Rights(
+      hosts: areOfHosts ? VolumeRights(rules) : nil,
+      nbd: nbd.isEmpty ? nil : VolumeRights(ofClients),
+      nvme: nvmeTcp.isEmpty ? nil : VolumeRights(ofNames))
+  }
+
+  private static func isQualified(_ host: String) -> Bool { host.hasPrefix("nqn.") }
+
+  /// Whether it names somebody who is served without a key.
+  private func isOfKeyless(_ rule: VolumeRights.Rule) -> Bool {
+    guard let host = rule.host else { return false }
+    return !nbd.isEmpty && host == NBDServer.hostName
+      || !nvmeTcp.isEmpty && Self.isQualified(host)
+  }
+
+  private func check(
+    _ rule: VolumeRights.Rule, _ text: String, _ keys: Keyring?
+  ) throws(ToolFailure) {
+    guard let keys else {
+      throw ToolFailure(
+        64,
+        "expected --keys FILE beside --allow: without keys a host may call itself what it likes")
+    }
+    if let host = rule.host, !keys.names.contains(host) {
+      throw ToolFailure(
+        64,
+        "--allow \(text): expected a host with a key, which are "
+          + "\(keys.names.joined(separator: ", ")), got \"\(host)\"")
+    }
   }
 }
 

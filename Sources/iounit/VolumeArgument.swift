@@ -88,12 +88,19 @@ struct VolumeArgument: ExpressibleByArgument {
   }
 
   /// Opens what the volume is kept on.
-  func open(on fabric: UnitFabric) throws(StoreError) -> Volume {
+  ///
+  /// - Parameter fabric: whose memory a memory volume is to lie in; nil: there is none.
+  func open(on fabric: UnitFabric?) throws(StoreError) -> Volume {
     if isMemory, let byteCount {
-      return volume(
-        over: try fabric.makeMemoryStore(
-          byteCount: byteCount, blockByteCount: blockByteCount ?? 4096, isReadOnly: isReadOnly),
-        identifier: nil)
+      let block = blockByteCount ?? 4096
+      let store =
+        if let fabric {
+          try fabric.makeMemoryStore(
+            byteCount: byteCount, blockByteCount: block, isReadOnly: isReadOnly)
+        } else {
+          try MemoryStore(byteCount: byteCount, blockByteCount: block, isReadOnly: isReadOnly)
+        }
+      return volume(over: store, identifier: nil)
     }
     let store = try FileStore.open(
       path: path,

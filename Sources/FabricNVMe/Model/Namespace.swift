@@ -7,7 +7,9 @@ public struct Namespace: Sendable {
   public let volume: Volume
 
   /// log2 of a block's bytes.
-  public var blockShift: UInt8 { UInt8(truncatingIfNeeded: volume.blockByteCount.trailingZeroBitCount) }
+  public var blockShift: UInt8 {
+    UInt8(truncatingIfNeeded: volume.blockByteCount.trailingZeroBitCount)
+  }
 
   /// The volume's identity as NGUID and UUID: the same bytes, so that all of a volume's paths are known
   /// to be of one namespace.

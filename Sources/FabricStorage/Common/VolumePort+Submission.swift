@@ -61,7 +61,10 @@ extension VolumePort {
   /// The one place where requests are checked; stores trust what comes from here. (ST-30, ST-31)
   private func validate(_ request: BlockRequest) -> BlockStatus {
     let isFlush = request.operation == .flush
-    guard request.flags.subtracting(.forceUnitAccess).isEmpty else { return .invalidField }
+    let isZeroing = request.operation == .writeZeroes
+    let allowed: BlockFlags =
+      isZeroing ? [.forceUnitAccess, .keepSpace, .onlyIfFast] : .forceUnitAccess
+    guard request.flags.subtracting(allowed).isEmpty else { return .invalidField }
     if request.flags.contains(.forceUnitAccess) {
       switch request.operation {
       case .read, .write, .writeZeroes: break

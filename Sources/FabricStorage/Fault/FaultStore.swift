@@ -22,6 +22,8 @@ public final class FaultStore: Store {
   public var hasUncorrectableBlocks: Bool { base.hasUncorrectableBlocks }
   public var accessDescription: String { "\(base.accessDescription), with faults" }
 
+  public func extent(of blocks: Range<UInt64>) -> BlockExtent { base.extent(of: blocks) }
+
   public func makeQueue(depth: Int) throws(StoreError) -> any StoreQueue {
     try FaultStoreQueue(store: self, base: base.makeQueue(depth: depth))
   }

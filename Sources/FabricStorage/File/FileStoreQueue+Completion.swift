@@ -70,6 +70,7 @@ extension FileStoreQueue {
     }
     // Deallocation is advice: who cannot follow it has still done no harm.
     if operation == .deallocate { return end(index, .success) }
+    if slots[index].request.flags.contains(.onlyIfFast) { return end(index, .unsupported) }
     slots[index].phase = .zeroFill
     enter(index)
   }

@@ -107,6 +107,10 @@ final class FileStoreQueue: StoreQueue {
       slots[index].phase = .sync
       enter(index)
     case .writeZeroes, .deallocate:
+      // Zeroing in place a device may do by writing.
+      if store.isDevice, request.flags.isSuperset(of: [.keepSpace, .onlyIfFast]) {
+        return end(index, .unsupported)
+      }
       slots[index].phase = .allocate
       enter(index)
     case .writeUncorrectable:
@@ -144,14 +148,20 @@ final class FileStoreQueue: StoreQueue {
         byteCount: UInt32(min(slot.limit &- slot.done, UInt64(store.zeroes.byteCount))),
         offset: offset, isDurable: false)
     case .allocate:
-      // A device zeroes a range without being told how; a file gives its space back.
-      let zeroes = store.isDevice && request.operation == .writeZeroes
       ring.allocate(
-        tag: UInt32(index), mode: zeroes ? fabric_zero_range : fabric_punch_hole,
+        tag: UInt32(index), mode: zeroesInPlace(request) ? fabric_zero_range : fabric_punch_hole,
         offset: offset, byteCount: slot.limit)
     case .sync:
       ring.syncData(tag: UInt32(index))
     }
+  }
+
+  /// A device zeroes a range without being told how, except that what is to be fast it must punch; a
+  /// file gives its space back unless it is to keep it.
+  private func zeroesInPlace(_ request: BlockRequest) -> Bool {
+    guard request.operation == .writeZeroes else { return false }
+    if request.flags.contains(.keepSpace) { return true }
+    return store.isDevice && !request.flags.contains(.onlyIfFast)
   }
 
   private func enterTransfer(_ index: Int, _ slot: FileSlot, offset: UInt64) {

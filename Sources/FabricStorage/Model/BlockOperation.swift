@@ -44,4 +44,9 @@ public struct BlockFlags: OptionSet, BitwiseCopyable, Sendable {
   /// The request completes only once its blocks survive a loss of power. Allowed with `write` and
   /// `writeZeroes`; without effect on `read`.
   public static let forceUnitAccess = BlockFlags(rawValue: 1)
+  /// The blocks' space is kept: later writes to them find room. Allowed with `writeZeroes`.
+  public static let keepSpace = BlockFlags(rawValue: 2)
+  /// Ends with `unsupported` where the store would have to write the zeroes one by one. Allowed with
+  /// `writeZeroes`.
+  public static let onlyIfFast = BlockFlags(rawValue: 4)
 }

@@ -10,6 +10,19 @@ public struct DirectMemory: Equatable, Sendable {
   }
 }
 
+/// Blocks in a row that a store keeps alike.
+public struct BlockExtent: Equatable, Sendable {
+  /// At least 1.
+  public let blockCount: UInt64
+  /// Whether they have space of their own. Those without read as zeroes.
+  public let isAllocated: Bool
+
+  public init(blockCount: UInt64, isAllocated: Bool) {
+    self.blockCount = blockCount
+    self.isAllocated = isAllocated
+  }
+}
+
 /// Where a volume's blocks are kept.
 ///
 /// Thread rule: every member may be used on any thread; the queues that it makes may not.
@@ -28,10 +41,22 @@ public protocol Store: AnyObject, Sendable {
   /// One line about what the blocks are kept on and how it is reached.
   var accessDescription: String { get }
 
+  /// How the first of some blocks are kept, and how many behind them likewise; a system call or two.
+  /// By default all have space.
+  ///
+  /// - Parameter blocks: not empty, inside the store.
+  func extent(of blocks: Range<UInt64>) -> BlockExtent
+
   /// A new way to submit requests, for one thread.
   ///
   /// - Parameter depth: the most requests that may be in flight; 1 to 32768.
   func makeQueue(depth: Int) throws(StoreError) -> any StoreQueue
+}
+
+extension Store {
+  public func extent(of blocks: Range<UInt64>) -> BlockExtent {
+    BlockExtent(blockCount: UInt64(blocks.count), isAllocated: true)
+  }
 }
 
 /// A bounded way to submit requests to a store and reap their ends.
