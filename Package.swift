@@ -178,8 +178,10 @@ let package = Package(
     .executableTarget(
       name: "fabperf",
       dependencies: [
-        "FabricCommandLine", "FabricCompletion", "FabricHostDriver", "FabricMessaging",
-        "FabricPlatform", "FabricRDMA", "FabricSharedMemory", "FabricStorage", "FabricTCP",
+        "CFabricLinux", "FabricCommandLine", "FabricCompletion", "FabricHostDriver",
+        "FabricMessaging",
+        "FabricNVMe", "FabricNVMeTCP", "FabricPlatform", "FabricRDMA", "FabricSharedMemory",
+        "FabricStorage", "FabricTCP",
         "FabricVerbs", "FabricWire",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "Histogram", package: "hdrhistogram-swift"),

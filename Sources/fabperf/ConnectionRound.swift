@@ -44,16 +44,22 @@ final class ServingUnit {
   /// Where it listens: HOST:PORT.
   let endpoint: String
 
-  init(volumeByteCount: Int, checksums: TCPOptions.Checksums) throws {
+  convenience init(volumeByteCount: Int, checksums: TCPOptions.Checksums) throws {
+    try self.init(
+      arguments: [
+        "--listen", "tcp:127.0.0.1:0", "--volume", "memory=memory,size=\(volumeByteCount)",
+        "--checksums", checksums.rawValue,
+      ], isBound: false)
+  }
+
+  /// - Parameter arguments: of `iounit serve`; one address of this machine, and what to serve.
+  init(arguments: [String], isBound: Bool = true) throws {
     let folder = URL(fileURLWithPath: "/proc/self/exe").resolvingSymlinksInPath()
       .deletingLastPathComponent().path
     var text = ""
     process = try OtherProgram(
       name: "\(folder)/iounit",
-      arguments: [
-        "serve", "--listen", "tcp:127.0.0.1:0", "--volume",
-        "memory=memory,size=\(volumeByteCount)", "--checksums", checksums.rawValue, "--quiet",
-      ], processor: 1, isBound: false
+      arguments: ["serve"] + arguments + ["--quiet"], processor: 1, isBound: isBound
     ).start(until: {
       text = $0
       return text.hasSuffix("\n")

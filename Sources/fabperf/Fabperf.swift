@@ -16,7 +16,7 @@ struct Fabperf: ParsableCommand {
     version: "fabperf \(Release.version)",
     subcommands: [
       Latency.self, Rate.self, Bandwidth.self, GateCost.self, PoolCost.self, Connections.self,
-      Compare.self, Peer.self,
+      NVMeReads.self, Compare.self, Peer.self,
     ])
 
   static func main() {

@@ -127,8 +127,11 @@ struct TidinessTests {
     }
   }
 
+  /// A clause's number, of whichever page.
+  private static var clause: Regex<Substring> { /\b(?:MS|IO|ST|SM|CS|IW|NV|NT)-[0-9]+\b/ }
+
   private func clauses(in text: String) -> Set<String> {
-    Set(text.matches(of: /\b(?:MS|IO|ST|SM|CS|IW|NV|NT)-[0-9]+\b/).map { String($0.output) })
+    Set(text.matches(of: Self.clause).map { String($0.output) })
   }
 
   /// A page defines a clause where a line begins with its number in bold.
@@ -138,11 +141,11 @@ struct TidinessTests {
       atPath: root.appending(path: "Specs").path) where page.hasSuffix(".md")
     {
       for line in try text("Specs/\(page)").split(separator: "\n") {
-        guard let match = line.prefixMatch(of: /- \*\*((?:MS|IO|ST|SM|CS|IW|NV|NT)-[0-9]+)\*\*/) else {
-          continue
-        }
-        let isNew = defined.insert(String(match.output.1)).inserted
-        #expect(isNew, "\(match.output.1) is defined twice")
+        guard line.hasPrefix("- **"), let match = line.dropFirst(4).prefixMatch(of: Self.clause),
+          line[match.range.upperBound...].hasPrefix("**")
+        else { continue }
+        let isNew = defined.insert(String(match.output)).inserted
+        #expect(isNew, "\(match.output) is defined twice")
       }
     }
     return defined
