@@ -193,6 +193,10 @@ let package = Package(
       name: "PingPong", dependencies: ["FabricMessaging", "FabricSharedMemory", "FabricVerbs"],
       path: "Samples/PingPong", swiftSettings: ours),
     .executableTarget(
+      name: "BlockEcho",
+      dependencies: ["FabricCompletion", "FabricFrontEnds", "FabricStorage", "FabricWire"],
+      path: "Samples/BlockEcho", swiftSettings: ours),
+    .executableTarget(
       name: "RPing", dependencies: ["FabricTCP", "FabricVerbs"], path: "Samples/RPing",
       swiftSettings: ours),
     .executableTarget(
@@ -297,7 +301,8 @@ let package = Package(
       name: "ToolTests",
       dependencies: [
         "FabricCompletion", "FabricHostDriver", "FabricPlatform", "FabricRDMA",
-        "FabricSharedMemory", "FabricStorage", "FabricTCP", "FabricVerbs", "PingPong", "RPing",
+        "FabricNVMe", "FabricSharedMemory", "FabricStorage", "FabricTCP", "FabricVerbs",
+        "BlockEcho", "PingPong", "RPing",
         "TestSupport", "fabperf", "iohost", "iounit",
       ],
       swiftSettings: ours),
@@ -330,8 +335,8 @@ let package = Package(
     .testTarget(
       name: "FabricNVMeTCPTests",
       dependencies: [
-        "FabricCompletion", "FabricFrontEnds", "FabricNVMe", "FabricNVMeTCP", "FabricPlatform",
-        "FabricStorage", "FabricWire", "TestSupport",
+        "CAllocationCounter", "FabricCompletion", "FabricFrontEnds", "FabricNVMe",
+        "FabricNVMeTCP", "FabricPlatform", "FabricStorage", "FabricWire", "TestSupport",
       ],
       swiftSettings: ours),
     .testTarget(
@@ -351,9 +356,9 @@ if Context.environment["FABRIC_FUZZ"] != nil {
     .executableTarget(
       name: "Fuzz",
       dependencies: [
-        "CFuzzer", "FabricCompletion", "FabricIOProtocol", "FabricIWARP", "FabricMessaging",
-        "FabricPlatform", "FabricSharedMemory", "FabricSimulated", "FabricTCP", "FabricVerbs",
-        "FabricWire",
+        "CFuzzer", "FabricCompletion", "FabricFrontEnds", "FabricIOProtocol", "FabricIWARP",
+        "FabricMessaging", "FabricNVMe", "FabricNVMeTCP", "FabricPlatform", "FabricSharedMemory",
+        "FabricSimulated", "FabricStorage", "FabricTCP", "FabricVerbs", "FabricWire",
       ],
       path: "Tests/Fuzz", exclude: ["CFuzzer", "Corpus"], swiftSettings: ours),
   ]

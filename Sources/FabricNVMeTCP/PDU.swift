@@ -25,6 +25,9 @@ public enum PDU {
     public static let last = Flags(rawValue: 4)
     /// Data that is its command's good end as well: no response follows.
     public static let success = Flags(rawValue: 8)
+    /// Both: a list of them would be made for each command.
+    static let lastAndSuccess = Flags(rawValue: 12)
+    static let none = Flags(rawValue: 0)
   }
 
   /// Of every PDU.

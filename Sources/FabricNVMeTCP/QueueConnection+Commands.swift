@@ -39,7 +39,7 @@ extension QueueConnection {
 
   private func prepareIO(_ number: Int) -> Status {
     let command = slots[number].command
-    guard Opcode.IO.all.contains(command.opcode) else { return .invalidOpcode }
+    guard Opcode.IO.isSupported(command.opcode) else { return .invalidOpcode }
     guard let way = way(to: command.namespace) else { return .invalidNamespace }
     let (status, io) = Controller.translate(command, blockShift: way.namespace.blockShift)
     slots[number].io = io

@@ -1,6 +1,6 @@
 import CFabricLinux
 
-/// CRC-32C (Castagnoli), the checksum of iWARP, iSCSI and NVMe/TCP. (RFC 3720 appendix B.4)
+/// CRC-32C (Castagnoli), the checksum of iWARP and of storage protocols. (RFC 3720 appendix B.4)
 ///
 /// By the processor's own instruction where it has one.
 public struct Checksum: Sendable {

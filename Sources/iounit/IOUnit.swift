@@ -35,7 +35,8 @@ struct Serve: ParsableCommand {
       Prints a line that begins with "ready" once hosts can connect. SIGINT and SIGTERM end it in \
       order. With --keys SIGHUP has it read the keys again: hosts that connect from then on prove \
       one of the new, those that are connected stay, and where the file is bad the old keys do. \
-      Without, SIGHUP (its terminal was closed) ends it too, unless it was started with nohup.
+      Without, SIGHUP (its terminal was closed) ends it too, unless it was started with nohup. SIGUSR1 \
+      has it look at the volumes' files: one that has grown is served with all its blocks.
 
       Example: iounit serve --volume disk=/var/lib/disk.img,size=10GiB \
       --listen shm:/run/user/1000/unit.sock --listen tcp:127.0.0.1:4420
@@ -150,17 +151,32 @@ struct Serve: ParsableCommand {
 
   func run() throws {
     let signals = Signals(takesHangUp: keys != nil)
-    let (serving, keyring) = try start()
+    let (serving, layer, keyring) = try start()
     // Hosts are served also when nobody reads this.
     try? Output.write(
       "ready: \(volume.count) volume\(volume.count == 1 ? "" : "s") at "
         + serving.places.joined(separator: ", ") + "\n", to: 1)
-    while signals.wait() == SIGHUP, let keyring { readKeysAgain(into: keyring) }
+    wait: while true {
+      switch signals.wait() {
+      case SIGUSR1: growVolumes(of: layer)
+      case SIGHUP:
+        guard let keyring else { break wait }
+        readKeysAgain(into: keyring)
+      default: break wait
+      }
+    }
     Output.error("stopping")
     serving.stop()
   }
 
-  private func start() throws(ToolFailure) -> (Serving, ReplaceableKeyring?) {
+  /// Says which volumes have become larger.
+  private func growVolumes(of layer: CommonLayer) {
+    let grown = layer.growVolumes()
+    for volume in grown { log("\(volume.name): \(ByteSize.describe(volume.byteCount)) now") }
+    if grown.isEmpty { log("no volume is larger than before") }
+  }
+
+  private func start() throws(ToolFailure) -> (Serving, CommonLayer, ReplaceableKeyring?) {
     let addresses = try parseAddresses()
     let nbdAddresses = try parseNBDAddresses()
     let nvmeAddresses = try parseNVMeAddresses()
@@ -175,8 +191,8 @@ struct Serve: ParsableCommand {
     let carrier = try Carrier(adapters: try adapters(for: addresses))
     var opened: [Volume] = []
     var serving = Serving(carrier)
+    let layer = CommonLayer()
     do throws(ToolFailure) {
-      let layer = CommonLayer()
       for argument in volume { opened.append(try open(argument, on: carrier, for: layer)) }
       if let fabric = carrier.fabric {
         serving.add(try listen(at: addresses, layer, fabric, options))
@@ -187,7 +203,7 @@ struct Serve: ParsableCommand {
       if !nvmeAddresses.isEmpty {
         serving.add(try serveNVMe(opened, at: nvmeAddresses, layer, carrier, rights.nvme))
       }
-      return (serving, keyring)
+      return (serving, layer, keyring)
     } catch {
       serving.stop()
       // Files that were made for nothing would stand in the way, or be taken for volumes.
@@ -329,7 +345,7 @@ extension Volume {
   fileprivate var file: FileStore? { ((store as? FaultStore)?.base ?? store) as? FileStore }
 }
 
-/// SIGINT, SIGTERM and SIGHUP, taken one at a time by the main thread.
+/// SIGINT, SIGTERM, SIGUSR1 and SIGHUP, taken one at a time by the main thread.
 struct Signals {
   private var set = sigset_t()
 
@@ -341,6 +357,7 @@ struct Signals {
     unsafe sigemptyset(&set)
     unsafe sigaddset(&set, SIGINT)
     unsafe sigaddset(&set, SIGTERM)
+    unsafe sigaddset(&set, SIGUSR1)
     // Under `nohup` the terminal's end is to be ignored; blocked, it would be taken all the same.
     var action = sigaction()
     unsafe sigaction(SIGHUP, nil, &action)

@@ -187,6 +187,9 @@ struct ControllerTests {
     #expect(log.number(0, 4) == 2 && log.number(4, 4) == 3 && log.number(8, 4) == 0)
     #expect(link.answers.map(\.identifier) == [1, 2])
     _ = bench.perform(controller, bench.log(4, byteCount: 4096))
+    bench.subsystem.changed(volume)
+    #expect(bench.perform(controller, bench.admin(request, identifier: 8)).result == 0x04_0002)
+    #expect(bench.perform(controller, bench.log(4, byteCount: 8)).bytes.number(0, 8) == 3)
     // It goes, and comes again under its number, while nobody waits.
     bench.subsystem.remove(volume)
     #expect(bench.perform(controller, bench.identify(0, namespace: 3)).bytes.allSatisfy { $0 == 0 })

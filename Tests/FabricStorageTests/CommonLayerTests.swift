@@ -8,10 +8,12 @@ final class TestSubsystem: Subsystem {
   let name: String
   let added = Mutex<[String]>([])
   let removed = Mutex<[String]>([])
+  let grown = Mutex<[String]>([])
 
   init(_ name: String) { self.name = name }
 
   func volumeAdded(_ volume: Volume) { added.withLock { $0.append(volume.name) } }
+  func volumeGrown(_ volume: Volume) { grown.withLock { $0.append(volume.name) } }
   func volumeRemoved(_ volume: Volume) { removed.withLock { $0.append(volume.name) } }
 }
 

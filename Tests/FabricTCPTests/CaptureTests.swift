@@ -10,35 +10,18 @@ import Testing
 /// What a foreign reader of iWARP makes of a real run.
 @Suite("TCP adapter: capture", .serialized)
 struct CaptureTests {
-  static let dumpcap = "/usr/bin/dumpcap"
-  static let tshark = "/usr/bin/tshark"
-  static let canCapture =
-    FileManager.default.isExecutableFile(atPath: dumpcap)
-    && FileManager.default.isExecutableFile(atPath: tshark) && CallingUser.id == 0
-
   /// IW-1, IW-3, IW-10, IW-11, IW-20, IW-21
   @Test(
     "tshark dissects every frame of a real run, finds none malformed and all checksums good",
-    .enabled(if: canCapture, "tshark is not installed, or this is not root, who may capture"),
+    .enabled(if: PacketCapture.isPossible, "\(PacketCapture.whyNot)"),
     .timeLimit(.minutes(10)))
   func everyFrame() throws {
     let endpoint = try FreePort.endpoint()
-    let port = try InternetAddress.split(endpoint).port
-    let file = FileManager.default.temporaryDirectory.appending(path: "fabric-capture-\(port).pcap")
-    defer { try? FileManager.default.removeItem(at: file) }
-    let capture = Process()
-    capture.executableURL = URL(filePath: Self.dumpcap)
-    capture.arguments = ["-q", "-P", "-i", "lo", "-f", "tcp port \(port)", "-w", file.path()]
-    capture.standardOutput = FileHandle.nullDevice
-    capture.standardError = FileHandle.nullDevice
-    try capture.run()
-    // It inherits the signals that this thread blocks, and those that would end it in order are
-    // among them. What it has captured is in the file without that.
-    defer { kill(capture.processIdentifier, SIGKILL) }
-    try waitForTheBeginning(of: file, endpoint)
+    let capture = try PacketCapture(port: try InternetAddress.split(endpoint).port) {
+      _ = try? StreamSocket.connect(to: InternetAddress.resolve(endpoint)[0])
+    }
     try run(endpoint)
-    try waitForTheEnd(of: file)
-    let text = try dissect(file, port)
+    let text = try capture.dissect("iwarp_mpa,iwarp_ddp_rdmap", until: "Terminate (0x7)")
     #expect(!text.contains("Malformed") && !text.contains("Bad CRC"), "\(text.suffix(4000))")
     func count(_ words: String) -> Int { text.ranges(of: words).count }
     #expect(count("(Good CRC32)") == count("DDP header") && count("DDP header") > 12)
@@ -118,44 +101,5 @@ struct CaptureTests {
     // An invalidated key opens nothing, and the terminate says so.
     peer.send(peer.fpdu(RawPeer.tagged(key: keys[0], offset: server.memory.address, [1])))
     #expect(try peer.terminateCause { server.poll() } == TerminateCause.DDP.invalidKey)
-  }
-
-  /// Until an attempt to connect is in the file behind its header (24 bytes), which is written once
-  /// the interface is listened at.
-  private func waitForTheBeginning(of file: URL, _ endpoint: String) throws {
-    func byteCount() -> Int {
-      let values = try? FileManager.default.attributesOfItem(atPath: file.path())
-      return values?[.size] as? Int ?? 0
-    }
-    try RawPeer.wait("the capture begins") { byteCount() >= 24 }
-    _ = try? StreamSocket.connect(to: InternetAddress.resolve(endpoint)[0])
-    try RawPeer.wait("an attempt to connect is captured") { byteCount() > 24 }
-  }
-
-  /// Until the last message of the run is in the file.
-  private func waitForTheEnd(of file: URL) throws {
-    try RawPeer.wait("the last message is captured") {
-      try tsharkOutput(["-r", file.path()]).contains("Terminate")
-    }
-  }
-
-  private func dissect(_ file: URL, _ port: UInt16) throws -> String {
-    try tsharkOutput(["-r", file.path(), "-V", "-O", "iwarp_mpa,iwarp_ddp_rdmap"])
-  }
-
-  /// Over a file: a pipe's end could be inherited by a process that another test starts meanwhile.
-  private func tsharkOutput(_ arguments: [String]) throws -> String {
-    let place = FileManager.default.temporaryDirectory.appending(
-      path: "fabric-tshark-\(UUID().uuidString)")
-    try Data().write(to: place)
-    defer { try? FileManager.default.removeItem(at: place) }
-    let process = Process()
-    process.executableURL = URL(filePath: Self.tshark)
-    process.arguments = arguments
-    process.standardOutput = try FileHandle(forWritingTo: place)
-    process.standardError = FileHandle.nullDevice
-    try process.run()
-    process.waitUntilExit()
-    return String(decoding: try Data(contentsOf: place), as: UTF8.self)
   }
 }

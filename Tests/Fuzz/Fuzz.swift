@@ -16,6 +16,7 @@ struct Fuzz {
     "channel": fuzzChannel,
     "capsules": fuzzCapsules,
     "tcp": fuzzTCP,
+    "nvme": fuzzNVMe,
   ]
 
   static let target: @Sendable (FuzzInput) -> Void = {

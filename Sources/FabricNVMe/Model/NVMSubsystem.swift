@@ -99,6 +99,13 @@ public final class NVMSubsystem {
     tell(of: namespace)
   }
 
+  /// A volume has changed, its size for example.
+  public func changed(_ volume: Volume) {
+    guard let namespace = namespaces.lazy.compactMap({ $0 }).first(where: { $0.volume === volume })
+    else { return }
+    tell(of: namespace)
+  }
+
   private func tell(of namespace: Namespace) {
     for controller in controllers.values
     where access(of: controller.host.name, to: namespace.volume) != nil {

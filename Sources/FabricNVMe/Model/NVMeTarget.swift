@@ -46,6 +46,10 @@ public final class NVMeTarget: Subsystem, TimedSource, @unchecked Sendable {
     service.execute { [self] in subsystem.add(volume) }
   }
 
+  public func volumeGrown(_ volume: Volume) {
+    service.execute { [self] in subsystem.changed(volume) }
+  }
+
   public func volumeRemoved(_ volume: Volume) {
     service.execute { [self] in subsystem.remove(volume) }
   }

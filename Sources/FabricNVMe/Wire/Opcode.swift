@@ -46,5 +46,14 @@ public enum Opcode {
     public static let modifying = [
       write, writeUncorrectable, writeZeroes, datasetManagement,
     ]
+
+    /// A bit for each of `all`.
+    private static let mask = all.reduce(0 as UInt64) { $0 | 1 << UInt64($1) }
+
+    /// Whether it is one of `all`; for each command, so without looking through these.
+    @inline(__always)
+    public static func isSupported(_ opcode: UInt8) -> Bool {
+      opcode < 64 && mask &>> UInt64(opcode) & 1 == 1
+    }
   }
 }

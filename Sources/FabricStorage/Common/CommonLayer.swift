@@ -54,6 +54,18 @@ public final class CommonLayer: Sendable {
     for subsystem in try result.get() { subsystem.volumeRemoved(volume) }
   }
 
+  /// Looks which volumes have become larger, and tells every subsystem of each. (ST-86)
+  ///
+  /// - Returns: those, by name.
+  public func growVolumes() -> [Volume] {
+    let grown = volumes.filter { $0.store.grow() }
+    let subsystems = state.withLock { $0.registrations.values.map(\.subsystem) }
+    for volume in grown {
+      for subsystem in subsystems { subsystem.volumeGrown(volume) }
+    }
+    return grown
+  }
+
   /// Takes a subsystem in. It is kept alive until it is deregistered.
   ///
   /// - Throws: `.duplicateSubsystem`.

@@ -6,6 +6,8 @@ public protocol Subsystem: AnyObject, Sendable {
   var name: String { get }
   /// A volume can be served from now on.
   func volumeAdded(_ volume: Volume)
+  /// A volume has more blocks than before.
+  func volumeGrown(_ volume: Volume)
   /// A volume is gone; no port of this subsystem was open on it.
   func volumeRemoved(_ volume: Volume)
   /// The thread of `port` should poll it soon, so that it can close. A subsystem whose threads
@@ -15,6 +17,7 @@ public protocol Subsystem: AnyObject, Sendable {
 
 extension Subsystem {
   public func volumeAdded(_ volume: Volume) {}
+  public func volumeGrown(_ volume: Volume) {}
   public func volumeRemoved(_ volume: Volume) {}
   public func portNeedsPoll(_ port: VolumePort) {}
 }

@@ -84,9 +84,16 @@ extension VolumePort {
       return .invalidField
     }
     guard request.block < blockCount, blocks <= blockCount &- request.block else {
-      return .lbaOutOfRange
+      return isInGrownStore(request) ? .success : .lbaOutOfRange
     }
     return .success
+  }
+
+  /// Looks again at how many blocks there are. (ST-86)
+  private func isInGrownStore(_ request: BlockRequest) -> Bool {
+    blockCount = store.blockCount
+    return request.block < blockCount
+      && UInt64(request.blockCount) <= blockCount &- request.block
   }
 
   /// Makes the calling thread the owner when there is none. False when the port was closed first.

@@ -9,7 +9,7 @@ import Synchronization
 /// `resume` belong to the thread that uses the port first. `close` may be called on any thread.
 public final class VolumePort: @unchecked Sendable {
   public let volume: Volume
-  private let store: any Store
+  let store: any Store
   public let access: VolumeAccess
   /// The most requests in flight.
   public let depth: Int
@@ -59,7 +59,8 @@ public final class VolumePort: @unchecked Sendable {
   var quiescingCount = 0
   var isReporting = false
   let blockByteCount: UInt64
-  let blockCount: UInt64
+  /// As far as this port knows: the store may have grown.
+  var blockCount: UInt64
   let mayWrite: Bool
   private let directBase: UInt64?
   /// A `Stage`; also what `close` sleeps on.

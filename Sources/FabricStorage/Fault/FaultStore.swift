@@ -22,6 +22,8 @@ public final class FaultStore: Store {
   public var hasUncorrectableBlocks: Bool { base.hasUncorrectableBlocks }
   public var accessDescription: String { "\(base.accessDescription), with faults" }
 
+  public func grow() -> Bool { base.grow() }
+
   public func extent(of blocks: Range<UInt64>) -> BlockExtent { base.extent(of: blocks) }
 
   public func makeQueue(depth: Int) throws(StoreError) -> any StoreQueue {

@@ -99,7 +99,7 @@ extension FileStore {
     }
     let descriptor = Descriptor(owning: number)
     try lock(descriptor, opened, patience: options.lockPatience)
-    opened.byteCount = try size(descriptor, opened)
+    opened.byteCount = try size(descriptor, path: path, isDevice: opened.isDevice)
     return try finish(&opened, descriptor, options)
   }
 
@@ -175,23 +175,23 @@ extension FileStore {
     }
   }
 
-  private static func size(
-    _ descriptor: borrowing Descriptor, _ opened: OpenedFile
+  static func size(
+    _ descriptor: borrowing Descriptor, path: String, isDevice: Bool
   ) throws(StoreError) -> UInt64 {
     var byteCount: UInt64 = 0
-    if opened.isDevice {
+    if isDevice {
       let result = unsafe fabric_block_device_size(descriptor.rawValue, &byteCount)
       guard result == 0 else {
-        throw .systemCall(name: "BLKGETSIZE64", path: opened.path, reason: .current)
+        throw .systemCall(name: "BLKGETSIZE64", path: path, reason: .current)
       }
     } else {
       var info = stat()
       guard unsafe fstat(descriptor.rawValue, &info) == 0 else {
-        throw .systemCall(name: "fstat", path: opened.path, reason: .current)
+        throw .systemCall(name: "fstat", path: path, reason: .current)
       }
       byteCount = UInt64(info.st_size)
     }
-    guard byteCount > 0 else { throw .empty(path: opened.path) }
+    guard byteCount > 0 else { throw .empty(path: path) }
     return byteCount
   }
 

@@ -1,6 +1,7 @@
 import CFabricLinux
 import CFabricURing
 import FabricPlatform
+import Synchronization
 
 /// A store over a regular file or block device, reached through io_uring; past the page cache where
 /// the file system allows it.
@@ -11,7 +12,6 @@ import FabricPlatform
 public final class FileStore: Store {
   public let path: String
   public let blockByteCount: UInt32
-  public let blockCount: UInt64
   public let isReadOnly: Bool
   public let accessDescription: String
   /// The volume's identity, kept in the sibling file.
@@ -29,13 +29,14 @@ public final class FileStore: Store {
   /// What `writeZeroes` writes where the file system cannot punch.
   let zeroes: Mapping
   private let descriptor: Descriptor
+  private let currentBlockCount: Atomic<UInt64>
   private let metadataPath: String
   private let hasNewMetadata: Bool
 
   init(opened: borrowing OpenedFile, descriptor: consuming Descriptor) throws(StoreError) {
     path = opened.path
     blockByteCount = opened.metadata.blockByteCount
-    blockCount = opened.byteCount / UInt64(blockByteCount)
+    currentBlockCount = Atomic(opened.byteCount / UInt64(blockByteCount))
     isReadOnly = opened.isReadOnly
     identifier = opened.metadata.identifier
     isDirect = opened.isDirect
@@ -60,6 +61,8 @@ public final class FileStore: Store {
     _ = fabric_unlock_whole_file(descriptor.rawValue)
   }
 
+  /// Relaxed: whoever tells others that there are more synchronises with them by telling.
+  public var blockCount: UInt64 { currentBlockCount.load(ordering: .relaxed) }
   public var directMemory: DirectMemory? { nil }
   public var hasUncorrectableBlocks: Bool { !marks.isEmpty }
   var fileNumber: CInt { descriptor.rawValue }
@@ -67,6 +70,15 @@ public final class FileStore: Store {
   public func makeQueue(depth: Int) throws(StoreError) -> any StoreQueue {
     guard queueDepths.contains(depth) else { throw .depthNotSupported(depth) }
     return try FileStoreQueue(store: self, depth: depth)
+  }
+
+  /// Looks at the file's or the device's size. Two threads may do so at once.
+  public func grow() -> Bool {
+    guard let byteCount = try? Self.size(descriptor, path: path, isDevice: isDevice) else {
+      return false
+    }
+    let found = byteCount / UInt64(blockByteCount)
+    return currentBlockCount.max(found, ordering: .relaxed).oldValue < found
   }
 
   /// Takes back what opening made, for a volume that is not to be served after all: the file, its

@@ -30,7 +30,7 @@ public struct BlockExtent: Equatable, Sendable {
 public protocol Store: AnyObject, Sendable {
   /// 512 or 4096.
   var blockByteCount: UInt32 { get }
-  /// How many blocks there are; never changes.
+  /// How many blocks there are; never becomes less.
   var blockCount: UInt64 { get }
   var isReadOnly: Bool { get }
   /// The blocks themselves, for a store that keeps them in memory: a fabric may read and write them
@@ -40,6 +40,12 @@ public protocol Store: AnyObject, Sendable {
   var hasUncorrectableBlocks: Bool { get }
   /// One line about what the blocks are kept on and how it is reached.
   var accessDescription: String { get }
+
+  /// Looks whether what the blocks are kept on has become larger, and from then on has so many blocks,
+  /// as far as they are whole. By default nothing grows. Some system calls.
+  ///
+  /// - Returns: whether there are more blocks than before.
+  func grow() -> Bool
 
   /// How the first of some blocks are kept, and how many behind them likewise; a system call or two.
   /// By default all have space.
@@ -54,6 +60,8 @@ public protocol Store: AnyObject, Sendable {
 }
 
 extension Store {
+  public func grow() -> Bool { false }
+
   public func extent(of blocks: Range<UInt64>) -> BlockExtent {
     BlockExtent(blockCount: UInt64(blocks.count), isAllocated: true)
   }

@@ -1,0 +1,77 @@
+import CAllocationCounter
+import FabricCompletion
+import FabricNVMe
+import FabricNVMeTCP
+import FabricPlatform
+import FabricStorage
+import FabricWire
+import Foundation
+import Synchronization
+import TestSupport
+import Testing
+
+@Suite("NVMe/TCP: hot path", .serialized)
+struct HotPathTests {
+  /// What may come by chance, and a job to count with, whatever the number of commands.
+  private static let slack: UInt64 = 50
+
+  /// Allocations of the unit's thread until now.
+  private func allocations(_ unit: TCPUnit) -> UInt64 {
+    let count = Mutex<UInt64?>(nil)
+    let place = UncheckedPlace(count: count)
+    unit.service.execute { place.set(fabric_allocation_count()) }
+    while true {
+      if let found = place.value { return found }
+      SystemThread.yield()
+    }
+  }
+
+  private final class UncheckedPlace: Sendable {
+    private let count: Mutex<UInt64?>
+    init(count: consuming Mutex<UInt64?>) { self.count = count }
+    func set(_ value: UInt64) { count.withLock { $0 = value } }
+    var value: UInt64? { count.withLock { $0 } }
+  }
+
+  /// So many commands, the same 32 at once each time.
+  private func load(_ host: TCPHost, _ opcode: UInt8, count: Int) throws {
+    let form: DataPointer =
+      opcode == Opcode.IO.read ? .transport(byteCount: 4096) : .inCapsule(byteCount: 4096)
+    let data = opcode == Opcode.IO.read ? [] : pattern(4096)
+    var bytes: [UInt8] = []
+    for number in 0..<32 {
+      bytes += host.capsule(
+        host.io(opcode, block: UInt64(number * 3), identifier: UInt16(number), data: form),
+        data: data)
+    }
+    let each = opcode == Opcode.IO.read ? 24 + 4096 : 24
+    for _ in 0..<count / 32 {
+      try host.client.send(bytes)
+      _ = try host.client.receive(32 * each)
+    }
+  }
+
+  @Test("a command allocates nothing (NT-8)", arguments: [true, false])
+  func nothingIsAllocated(isFile: Bool) throws {
+    let folder = FileManager.default.temporaryDirectory.appending(
+      path: "nvme-hot-\(UUID().uuidString.prefix(8))")
+    try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+    defer { try? FileManager.default.removeItem(at: folder) }
+    let store: any Store =
+      isFile
+      ? try FileStore.open(
+        path: folder.appending(path: "disk.img").path,
+        options: FileStore.Options(byteCountIfMissing: 16 << 20))
+      : try MemoryStore(byteCount: 16 << 20)
+    let unit = try TCPUnit([("disk", store)])
+    let host = try HostPair(unit, countsHead: false).io
+    for opcode in [Opcode.IO.write, Opcode.IO.read] {
+      // Everything that is made once.
+      try load(host, opcode, count: 1600)
+      let before = allocations(unit)
+      try load(host, opcode, count: 6400)
+      let made = allocations(unit) - before
+      #expect(made <= Self.slack, "\(made) allocations in 6400 commands of \(opcode)")
+    }
+  }
+}

@@ -1,0 +1,93 @@
+import FabricNVMe
+import FabricPlatform
+import Foundation
+import TestSupport
+import Testing
+
+@Suite("NVMe/TCP by the tools, in processes of their own", .serialized, .timeLimit(.minutes(3)))
+struct NVMeToolTests {
+  private let place: Place
+
+  init() throws { place = try Place() }
+
+  @Test("iounit serves NVMe/TCP with a fabric, with NBD, and alone, and says where")
+  func serves() throws {
+    for others in [[], ["--nbd", "127.0.0.1:0"], ["--listen", "tcp:127.0.0.1:0"]] as [[String]] {
+      let unit = try Tool(
+        "iounit",
+        ["serve", "--volume", "m=memory,size=1MiB", "--nvme-tcp", "127.0.0.1:0"] + others)
+      #expect(unit.waits(for: "ready: 1 volume at "), "\(unit.errors)")
+      #expect(unit.output[0].contains("nvme+tcp://127.0.0.1:"))
+      unit.signal(SIGTERM)
+      #expect(unit.waitForEnd() == 0, "\(unit.errors)")
+    }
+  }
+
+  @Test(
+    "what is wrong with the arguments is said in one line",
+    arguments: [
+      (
+        ["--nvme-tcp", "0.0.0.0:0"], 64, "NVMe has no keys; to serve whoever comes, add --insecure"
+      ),
+      (["--nvme-tcp", "somewhere"], 64, "expected --nvme-tcp HOST:PORT, such as 127.0.0.1:4420"),
+      (["--nvme-tcp", "127.0.0.1:1x"], 64, "expected --nvme-tcp HOST:PORT"),
+      (["--nvme-tcp", "127.0.0.1:0", "--nqn", "unit"], 64, "--nqn: expected a name such as"),
+      (
+        ["--nvme-tcp", "127.0.0.1:0", "--nbd", "127.0.0.1:0", "--allow", "nbd=m"], 64,
+        "expected --allow NQN=VOLUME[:ro|:rw] with --nvme-tcp"
+      ),
+      (
+        ["--nvme-tcp", "127.0.0.1:0", "--allow", "nqn.2024-01.org.example:web=x"], 64,
+        "expected one of the volumes m"
+      ),
+      (["--nvme-tcp", "192.0.2.1:4420", "--insecure"], 69, "expected an address of this machine"),
+    ] as [([String], Int32, String)])
+  func badArguments(_ arguments: [String], _ status: Int32, _ words: String) throws {
+    let unit = try Tool("iounit", ["serve", "--volume", "m=memory,size=1MiB"] + arguments)
+    #expect(unit.waitForEnd() == status)
+    #expect(
+      unit.errors.contains { $0.hasPrefix("error: ") && $0.contains(words) }, "\(unit.errors)")
+  }
+
+  @Test("SIGUSR1 has a unit look at its files, of which one has grown (ST-86)")
+  func growth() throws {
+    let path = place.file("disk.img")
+    let unit = try Tool(
+      "iounit",
+      ["serve", "--volume", "disk=\(path),size=1MiB", "--nvme-tcp", "127.0.0.1:0"])
+    #expect(unit.waits(for: "ready: "), "\(unit.errors)")
+    unit.signal(SIGUSR1)
+    #expect(unit.waits(for: "no volume is larger than before"))
+    let resized = unsafe truncate(path, 3 << 20)
+    #expect(resized == 0)
+    unit.signal(SIGUSR1)
+    #expect(unit.waits(for: "disk: 3MiB now"))
+    unit.signal(SIGTERM)
+    #expect(unit.waitForEnd() == 0)
+  }
+
+  @Test("fabperf nvme reads from a unit of its own, and prints what it saw")
+  func polling() throws {
+    let tool = try Tool("fabperf", ["nvme", "--seconds", "0.2", "--depth", "8", "--json"])
+    #expect(tool.waitForEnd() == 0, "\(tool.errors)")
+    let object =
+      try JSONSerialization.jsonObject(
+        with: Data(tool.output.joined(separator: "\n").utf8)) as? [String: Any]
+    #expect((object?["readsPerSecond"] as? Double ?? 0) > 100)
+    let wrong = try Tool("fabperf", ["nvme", "--size", "5000"])
+    #expect(wrong.waitForEnd() == 64)
+  }
+
+  @Test("a front end of the sample's own is added without a change to anything below")
+  func blockEcho() throws {
+    let path = "/tmp/fabric-echo-\(UUID().uuidString.prefix(8)).sock"
+    let sample = try Tool("BlockEcho", [path])
+    #expect(sample.waits(for: "ready: unix:\(path)"), "\(sample.errors)")
+    let client = try PlainClient(path: path)
+    for seed in 0..<3 as Range<UInt8> {
+      let block = (0..<4096).map { UInt8(truncatingIfNeeded: $0) &* 3 &+ seed }
+      try client.sendPieces(block + block)
+      #expect(try client.receive(8192) == block + block)
+    }
+  }
+}
