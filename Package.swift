@@ -285,6 +285,9 @@ let package = Package(
       name: "VerbsCount", dependencies: ["CPlainLoop", "FabricRDMA", "FabricVerbs"],
       path: "Tests/VerbsCount", exclude: ["CPlainLoop", "StubDevice"], swiftSettings: ours),
     .executableTarget(
+      name: "VerbsPing", dependencies: ["FabricPlatform", "FabricRDMA", "FabricVerbs"],
+      path: "Tests/VerbsPing", swiftSettings: ours),
+    .executableTarget(
       name: "ContractPeer",
       dependencies: [
         "FabricPlatform", "FabricRDMA", "FabricSharedMemory", "FabricTCP", "FabricVerbs",

@@ -41,7 +41,7 @@ at_once() {
   echo "count: $1 at once: ours $ours, a plain C loop $plain instructions a message"
   [ "$ours" -le "$2" ] || { echo "count: failed: expected at most $2" >&2; failed=1; }
 }
-at_once 1 650
-at_once 16 300
+at_once 1 560
+at_once 16 235
 [ "$failed" = 0 ] && echo "count verbs: passed"
 exit "$failed"

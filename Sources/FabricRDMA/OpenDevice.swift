@@ -16,6 +16,9 @@ final class OpenDevice: @unchecked Sendable {
   /// The kernel's own, `siw`. It has flushed all that it ever will when a queue pair has entered the error
   /// state; requests that came to it behind that are heard of no more.
   let isSoftwareIWARP: Bool
+  /// Says of a request whose memory is not registered no more than of those behind it, which it
+  /// flushes: the kernel's devices, RoCE and iWARP.
+  let flushesRequestsAtFault: Bool
   /// The first one; librdmacm finds it by the address, too.
   let port: UInt8 = 1
   let maximumCompletionCount: Int
@@ -90,6 +93,7 @@ final class OpenDevice: @unchecked Sendable {
     let result = unsafe ibv_query_device(context, &attributes)
     guard result == 0 else { throw .system(Errno(rawValue: result), doing: "asking \(name)") }
     isSoftwareIWARP = attributes.vendor_id == Self.softwareIWARPVendor
+    flushesRequestsAtFault = isSoftwareIWARP || attributes.vendor_id == Self.softwareRoCEVendor
     if isSoftwareIWARP { unsafe Self.coverForbiddenPlace(context) }
     maximumCompletionCount = min(Self.completionLimit, Int(attributes.max_cqe))
     maximumRequestCount = Int(attributes.max_qp_wr)
@@ -107,6 +111,7 @@ final class OpenDevice: @unchecked Sendable {
   }
 
   private static let softwareIWARPVendor: UInt32 = 0x62_6d74
+  private static let softwareRoCEVendor: UInt32 = 0xff_ffff
 
   /// Queues are mapped at offsets that the kernel counts up from 0, one behind the other. libsiw takes the
   /// offset 0x90000 for a failure (`SIW_INVAL_UOBJ_KEY`): as soon as a process has so many

@@ -86,30 +86,40 @@ final class RDMACompletionQueue: CompletionQueue, @unchecked Sendable {
     if hasChanges.load(ordering: .acquiring) { refresh() }
     // What the device has told until then lies in its queue and comes first.
     let isLate = hasLate.load(ordering: .acquiring)
-    var isEmpty = false
     var count = 0
-    // Mostly the next one is of the same queue pair.
-    var number: UInt32 = 0
-    var member: UncountedReference<RDMAQueuePair>?
     while count < completions.count {
       let room = min(completions.count &- count, Self.batchCount)
-      let taken = unsafe ibv_poll_cq(handle, CInt(truncatingIfNeeded: room), batch)
-      isEmpty = taken < room
-      guard taken > 0 else { break }
-      for index in 0..<Int(taken) {
-        let place = unsafe batch + index
-        if unsafe member == nil || place.pointee.qp_num != number {
-          number = unsafe place.pointee.qp_num
-          unsafe member = members.find(number)
+      let taken = unsafe Int(ibv_poll_cq(handle, CInt(truncatingIfNeeded: room), batch))
+      if taken > 0 {
+        unsafe completions.withUnsafeMutableBufferPointer { results in
+          unsafe take(taken, into: results.baseAddress!, &count)
         }
-        // Those of a destroyed queue pair are nobody's.
-        guard let member else { continue }
-        if member.with({ unsafe $0.ended(place, &completions[count]) }) { count &+= 1 }
       }
-      if isEmpty { break }
+      if taken < room {
+        if isLate { takeLate(into: &completions, &count) }
+        break
+      }
     }
-    if isLate && isEmpty { takeLate(into: &completions, &count) }
     return count
+  }
+
+  /// Writes the first of the batch, `taken` of them, as results from number `count` on.
+  @inline(__always)
+  private func take(
+    _ taken: Int, into results: UnsafeMutablePointer<WorkCompletion>, _ count: inout Int
+  ) {
+    var place = unsafe UnsafePointer(batch)
+    let end = unsafe place + taken
+    repeat {
+      if let member = unsafe members.find(place.pointee.qp_num) {
+        unsafe place = member.with {
+          unsafe $0.takeEnds(place, end: end, into: results, &count)
+        }
+      } else {
+        // Those of a destroyed queue pair are nobody's.
+        unsafe place += 1
+      }
+    } while unsafe place != end
   }
 
   /// There is something to flush that the device does not know; from any thread.
@@ -119,6 +129,7 @@ final class RDMACompletionQueue: CompletionQueue, @unchecked Sendable {
     wakeUp.signal()
   }
 
+  @inline(never)
   private func takeLate(into completions: inout MutableSpan<WorkCompletion>, _ count: inout Int) {
     let numbers = late.withLock { late in
       hasLate.store(false, ordering: .relaxed)
@@ -135,6 +146,7 @@ final class RDMACompletionQueue: CompletionQueue, @unchecked Sendable {
     }
   }
 
+  @inline(never)
   private func refresh() {
     let changes = roster.withLock { roster in
       hasChanges.store(false, ordering: .relaxed)

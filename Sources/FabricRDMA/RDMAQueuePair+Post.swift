@@ -12,89 +12,102 @@ extension RDMAQueuePair {
   static let receiveMark: UInt64 = 1 << 63
 
   func postSend(_ requests: Span<SendRequest>) throws(PostError) {
-    guard state == .readyToSend else { return try postUnconnected(requests) }
-    let room = sends.room
-    let admitted = sendCompletionQueue.admission.admit(requests.count)
-    let limit = min(requests.count, room, admitted)
-    var accepted = 0
-    var refusal: PostError.Reason?
-    while accepted < limit && refusal == nil {
-      let wanted = min(SendList.capacity, limit &- accepted)
-      let count = prepare(requests, from: accepted, count: wanted)
-      if count < wanted { refusal = reasonToRefuse(requests[accepted &+ count]) }
-      guard count > 0 else { break }
-      sends.advance(count)
-      let taken = unsafe list.post(count, to: handle)
-      if taken < count {
-        sends.takeBack(count &- taken)
-        refusal = .queueFull
-      }
-      accepted &+= taken
-    }
-    if accepted == requests.count { return }
-    sendCompletionQueue.admission.withdraw(admitted &- accepted)
-    throw PostError(
-      acceptedCount: accepted,
-      reason: refusal ?? (accepted == room ? .queueFull : .completionQueueFull))
+    let count = requests.count
+    let admitted = sendCompletionQueue.admission.admit(count)
+    // Mostly there is room for all, one list holds them, and none is refused.
+    guard isReadyToSend, admitted == count, count <= sends.room, 1...SendList.capacity ~= count,
+      prepare(requests, from: 0, count: count) == count
+    else { return try postInParts(requests, admitted: admitted) }
+    let taken = post(count)
+    if taken < count { throw refusal(.queueFull, accepted: taken, admitted: admitted) }
   }
 
-  /// Notes `count` requests and writes them as the list's; fewer when one of them is refused.
+  /// The first requests of these, as far as they can be taken, in as many lists as that needs.
+  @inline(never)
+  private func postInParts(_ requests: Span<SendRequest>, admitted: Int) throws(PostError) {
+    guard isReadyToSend else { return try postUnconnected(requests, admitted: admitted) }
+    let room = sends.room
+    let limit = min(requests.count, room, admitted)
+    var reason: PostError.Reason = limit == room ? .queueFull : .completionQueueFull
+    var accepted = 0
+    while accepted < limit {
+      let wanted = min(SendList.capacity, limit &- accepted)
+      var count = prepare(requests, from: accepted, count: wanted)
+      if count < wanted {
+        reason = reasonToRefuse(requests[accepted &+ count])
+        // Once more, as a list that ends with the last that is good.
+        count = prepare(requests, from: accepted, count: count)
+        guard count > 0 else { break }
+      }
+      let taken = post(count)
+      accepted &+= taken
+      if taken < count { reason = .queueFull }
+      if taken < wanted { break }
+    }
+    if accepted == requests.count { return }
+    throw refusal(reason, accepted: accepted, admitted: admitted)
+  }
+
+  /// Notes `count` requests and writes them as a list; returns how many it can be. Where that is not
+  /// `count` there is no list.
   @inline(__always)
   private func prepare(_ requests: Span<SendRequest>, from start: Int, count: Int) -> Int {
-    let first = sends.next
     let places = sends.places
-    let interval = sends.interval
-    var quiet = unsafe sends.quiet
-    defer { unsafe sends.quiet = quiet }
     return unsafe requests.withUnsafeBufferPointer { requests in
-      for index in 0..<count {
-        let request = unsafe requests.baseAddress! + (start &+ index)
-        let byteCount = unsafe request.pointee.elements.byteCount
-        let isInline = unsafe request.pointee.flags.contains(.inline)
-        let limit = isInline ? maximumInlineByteCount : maximumByteCount
-        let mark = unsafe UInt8(1) &<< request.pointee.opcode.rawValue
-        if byteCount > limit || mark & doubtful != 0 {
-          guard unsafe reasonToRefuse(request.pointee) == nil else { return index }
+      guard count > 0 else { return 0 }
+      var request = unsafe requests.baseAddress! + start
+      var place = unsafe list.end - count
+      var number = sends.next
+      repeat {
+        let kind = unsafe sendKinds[request]
+        guard unsafe request.pointee.elements.byteCount <= kind.maximumByteCount else {
+          return unsafe count &- (list.end - place)
         }
-        let number = first &+ UInt64(index)
-        let elements = unsafe places.note(number, request, byteCount: byteCount)
-        quiet &+= 1
-        // So that the ring never fills with requests of which nothing is heard.
-        let isLoud = unsafe quiet >= interval || request.pointee.flags.contains(.signaled)
-        if isLoud { quiet = 0 }
-        unsafe SendList.set(
-          list.requests + index, request, number: number, extraFlags: isLoud ? .signaled : [],
-          elements: elements)
-      }
+        unsafe places.note(number, request)
+        unsafe SendList.set(place, request, number: number, opcode: kind.opcode)
+        number &+= 1
+        unsafe request += 1
+        unsafe place += 1
+      } while unsafe place != list.end
       return count
     }
   }
 
-  private func reasonToRefuse(_ request: SendRequest) -> PostError.Reason? {
-    let byteCount = request.elements.byteCount
-    if request.flags.contains(.inline) {
-      if request.opcode == .read { return .unsupported }
-      return byteCount > maximumInlineByteCount ? .tooLong : nil
-    }
-    switch request.opcode {
-    case .sendWithImmediate, .writeWithImmediate:
-      if device.isIWARP { return .unsupported }
-    default: break
-    }
-    return byteCount > maximumByteCount ? .tooLong : nil
+  /// Hands the list of `count` requests to the device; returns how many it has taken.
+  @inline(__always)
+  private func post(_ count: Int) -> Int {
+    if sends.isDue(count) { list.askForCompletion() }
+    // Before the device has them, for it may end some at once.
+    sends.advance(count, isHeard: list.endsWithCompletion)
+    let taken = unsafe list.post(count, to: handle)
+    if taken < count { sends.takeBack(count &- taken) }
+    return taken
+  }
+
+  /// Those that were admitted and not accepted are so no more.
+  private func refusal(
+    _ reason: PostError.Reason, accepted: Int, admitted: Int
+  ) -> PostError {
+    sendCompletionQueue.admission.withdraw(admitted &- accepted)
+    return PostError(acceptedCount: accepted, reason: reason)
+  }
+
+  private func reasonToRefuse(_ request: SendRequest) -> PostError.Reason {
+    let kind = sendKinds[request.opcode, isInline: request.flags.contains(.inline)]
+    return kind.isSupported ? .tooLong : .unsupported
   }
 
   /// There is no connection yet, and sends are refused, or no more, and they are flushed.
-  private func postUnconnected(_ requests: Span<SendRequest>) throws(PostError) {
-    guard state == .error else { throw PostError(acceptedCount: 0, reason: .notConnected) }
+  private func postUnconnected(
+    _ requests: Span<SendRequest>, admitted: Int
+  ) throws(PostError) {
+    guard state == .error else { throw refusal(.notConnected, accepted: 0, admitted: admitted) }
     let room = sends.room
-    let admitted = sendCompletionQueue.admission.admit(requests.count)
     let limit = min(requests.count, room, admitted)
     noteLate(requests, count: limit)
     guard limit < requests.count else { return }
-    sendCompletionQueue.admission.withdraw(admitted &- limit)
-    throw PostError(
-      acceptedCount: limit, reason: limit == room ? .queueFull : .completionQueueFull)
+    throw refusal(
+      limit == room ? .queueFull : .completionQueueFull, accepted: limit, admitted: admitted)
   }
 
   /// Requests that come when all is over never reach the device, which may not look at its queues any
@@ -104,11 +117,10 @@ extension RDMAQueuePair {
     unsafe requests.withUnsafeBufferPointer { requests in
       for index in 0..<count {
         let request = unsafe requests.baseAddress! + index
-        let byteCount = unsafe request.pointee.elements.byteCount
-        _ = unsafe sends.places.note(first &+ UInt64(index), request, byteCount: byteCount)
+        unsafe sends.places.note(first &+ UInt64(index), request)
       }
     }
-    sends.advance(count)
+    sends.advance(count, isHeard: true)
     lateSends.begin(at: first)
     sendCompletionQueue.flushLate(self)
   }
@@ -167,17 +179,17 @@ extension Span where Element == ReceiveRequest {
     ) -> CInt
   ) -> Int {
     let count = self.count
-    return unsafe withUnsafeTemporaryAllocation(of: ibv_recv_wr.self, capacity: count) { list in
-      unsafe withUnsafeTemporaryAllocation(of: ibv_sge.self, capacity: 2 * count) { elements in
+    return unsafe withUnsafeBufferPointer { requests in
+      unsafe withUnsafeTemporaryAllocation(of: ibv_recv_wr.self, capacity: count) { list in
         for index in 0..<count {
-          let request = self[index]
-          let place = unsafe elements.baseAddress! + 2 &* index
-          var elementCount = unsafe request.elements.write(to: place)
+          let request = unsafe requests.baseAddress! + index
+          var elementCount = unsafe CInt(truncatingIfNeeded: request.pointee.elements.count)
           // libsiw takes no receive without elements: one of no bytes will do.
           if device.isSoftwareIWARP { elementCount = max(1, elementCount) }
           unsafe (list.baseAddress! + index).initialize(
             to: ibv_recv_wr(
-              wr_id: name(index, request), next: nil, sg_list: place, num_sge: elementCount))
+              wr_id: name(index, request.pointee), next: nil,
+              sg_list: ElementsInPlace.of(request), num_sge: elementCount))
           if index > 0 { unsafe list[index &- 1].next = list.baseAddress! + index }
         }
         var bad: UnsafeMutablePointer<ibv_recv_wr>?
@@ -185,16 +197,5 @@ extension Span where Element == ReceiveRequest {
         return unsafe bad.map { unsafe $0 - list.baseAddress! } ?? 0
       }
     }
-  }
-}
-
-extension ScatterGatherList {
-  /// Writes the elements as the library's, at most two; returns how many.
-  @inline(__always)
-  fileprivate func write(to place: UnsafeMutablePointer<ibv_sge>) -> CInt {
-    unsafe place.initialize(to: first.verbs)
-    guard count == 2 else { return CInt(truncatingIfNeeded: count) }
-    unsafe (place + 1).initialize(to: second.verbs)
-    return 2
   }
 }

@@ -18,10 +18,7 @@ final class RDMAQueuePair: QueuePair, @unchecked Sendable {
   let list = SendList()
   let receives: ReceiveRing
   let sharedReceives: RDMASharedReceiveQueue?
-  let maximumByteCount: Int
-  let maximumInlineByteCount: Int
-  /// A bit for each opcode that is refused here, or with some flags.
-  let doubtful: UInt8
+  let sendKinds: SendKinds
 
   /// The first requests that were posted in the error state, or of which the device tells no more than
   /// what lies in the completion queue already.
@@ -49,7 +46,9 @@ final class RDMAQueuePair: QueuePair, @unchecked Sendable {
       shared = queue as? RDMASharedReceiveQueue
       guard shared != nil else { throw .foreignParts }
     }
-    let sends = SendRing(capacity: attributes.sendCapacity)
+    ElementsInPlace.check()
+    let sends = SendRing(
+      capacity: attributes.sendCapacity, keepsMemory: device.flushesRequestsAtFault)
     let receives = ReceiveRing(capacity: shared == nil ? attributes.receiveCapacity : 1)
     let largest = max(sends.deviceCapacity, receives.capacity)
     guard largest <= device.maximumRequestCount else {
@@ -68,11 +67,7 @@ final class RDMAQueuePair: QueuePair, @unchecked Sendable {
     self.sends = sends
     self.receives = receives
     sharedReceives = shared
-    maximumByteCount = device.maximumMessageByteCount
-    maximumInlineByteCount = device.maximumInlineByteCount
-    let doubtful: [SendOpcode] =
-      device.isIWARP ? [.read, .sendWithImmediate, .writeWithImmediate] : [.read]
-    self.doubtful = doubtful.reduce(0) { $0 | 1 << $1.rawValue }
+    sendKinds = SendKinds(of: device)
     do {
       try initialize()
     } catch {
@@ -148,6 +143,11 @@ final class RDMAQueuePair: QueuePair, @unchecked Sendable {
   // MARK: State
 
   var state: QueuePairState { QueuePairState(rawValue: stateWord.load(ordering: .acquiring))! }
+
+  @inline(__always)
+  var isReadyToSend: Bool {
+    stateWord.load(ordering: .acquiring) == QueuePairState.readyToSend.rawValue
+  }
 
   /// Goes from one state to another; false when it was not in the first.
   func transition(from old: QueuePairState, to new: QueuePairState) -> Bool {

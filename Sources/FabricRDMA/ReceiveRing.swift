@@ -41,10 +41,13 @@ final class ReceiveRing {
     posted.store(posted.load(ordering: .relaxed) &- UInt64(count), ordering: .releasing)
   }
 
-  /// The request's own name; it has ended.
-  func end(_ number: UInt64) -> UInt64 {
-    let id = unsafe ids[Int(truncatingIfNeeded: number) & mask]
-    taken.store(taken.load(ordering: .relaxed) &+ 1, ordering: .releasing)
-    return id
+  /// The own name of request `number`.
+  @inline(__always)
+  func id(_ number: UInt64) -> UInt64 { unsafe ids[Int(truncatingIfNeeded: number) & mask] }
+
+  /// The oldest `count` have ended.
+  @inline(__always)
+  func end(_ count: Int) {
+    taken.store(taken.load(ordering: .relaxed) &+ UInt64(count), ordering: .releasing)
   }
 }

@@ -10,64 +10,65 @@ final class SendList {
   /// Requests that go to the device with one doorbell.
   static let capacity = 16
 
-  let requests: UnsafeMutablePointer<ibv_send_wr>
+  private let requests: UnsafeMutablePointer<ibv_send_wr>
+  /// A list ends here, wherever it begins: so each request is linked to the next for good.
+  let end: UnsafeMutablePointer<ibv_send_wr>
+  /// The first that the device did not take.
+  @exclusivity(unchecked) private var bad: UnsafeMutablePointer<ibv_send_wr>?
 
   init() {
     unsafe requests = .allocate(capacity: Self.capacity)
     unsafe requests.initialize(repeating: ibv_send_wr(), count: Self.capacity)
-    for index in 0..<Self.capacity { chain(index) }
+    for index in 1..<Self.capacity { unsafe requests[index - 1].next = requests + index }
+    unsafe end = unsafe requests + Self.capacity
   }
 
   deinit { unsafe requests.deallocate() }
 
-  /// Links request `index` to the one behind it.
-  private func chain(_ index: Int) {
-    unsafe requests[index].next = index + 1 < Self.capacity ? requests + index + 1 : nil
-  }
-
-  /// Writes one request of a list.
-  ///
-  /// - Parameters:
-  ///   - extraFlags: beside the request's own.
-  ///   - elements: where they lie until the list is posted.
+  /// Writes one request of a list. Its elements stay where they are until the list is posted.
   @inline(__always)
   static func set(
     _ place: UnsafeMutablePointer<ibv_send_wr>, _ request: UnsafePointer<SendRequest>,
-    number: UInt64, extraFlags: SendFlags, elements: UnsafeMutablePointer<ibv_sge>
+    number: UInt64, opcode: ibv_wr_opcode
   ) {
     unsafe place.pointee.wr_id = number
-    unsafe place.pointee.sg_list = unsafe elements
+    unsafe place.pointee.sg_list = ElementsInPlace.of(request)
     unsafe place.pointee.num_sge = CInt(truncatingIfNeeded: request.pointee.elements.count)
-    let opcode = unsafe request.pointee.opcode
-    unsafe place.pointee.opcode = opcode.verbs
-    unsafe place.pointee.send_flags = UInt32(
-      request.pointee.flags.union(extraFlags).rawValue)
-    if opcode == .send { return }
+    unsafe place.pointee.opcode = opcode
+    unsafe place.pointee.send_flags = UInt32(request.pointee.flags.rawValue)
+    // The library looks at what the opcode has of these.
     unsafe place.pointee.imm_data = request.pointee.immediate.bigEndian
-    unsafe place.pointee.wr.rdma.remote_addr = request.pointee.remoteAddress
-    unsafe place.pointee.wr.rdma.rkey = request.pointee.remoteKey.rawValue
+    unsafe place.pointee.wr.rdma = .init(
+      remote_addr: request.pointee.remoteAddress, rkey: request.pointee.remoteKey.rawValue)
   }
 
-  /// Hands the first `count` to the device; returns how many it took.
+  /// Asks for a completion of the last request, whatever its own flags are.
+  @inline(__always)
+  func askForCompletion() { unsafe (end - 1).pointee.send_flags |= IBV_SEND_SIGNALED.rawValue }
+
+  /// Whether a completion tells that all of the list have ended.
+  @inline(__always)
+  var endsWithCompletion: Bool {
+    unsafe (end - 1).pointee.send_flags & IBV_SEND_SIGNALED.rawValue != 0
+  }
+
+  /// Hands the last `count` places to the device; returns how many it took.
   @inline(__always)
   func post(_ count: Int, to queuePair: UnsafeMutablePointer<ibv_qp>) -> Int {
-    let last = unsafe requests + (count &- 1)
-    let behind = unsafe last.pointee.next
-    unsafe last.pointee.next = nil
-    defer { unsafe last.pointee.next = behind }
-    var bad: UnsafeMutablePointer<ibv_send_wr>?
-    guard unsafe ibv_post_send(queuePair, requests, &bad) != 0 else { return count }
+    let first = unsafe end - count
+    guard unsafe ibv_post_send(queuePair, first, &bad) != 0 else { return count }
+    return unsafe tookUpTo(bad, of: first, count)
+  }
+
+  @inline(never)
+  private func tookUpTo(
+    _ bad: UnsafeMutablePointer<ibv_send_wr>?, of first: UnsafeMutablePointer<ibv_send_wr>,
+    _ count: Int
+  ) -> Int {
     // Without a first bad one libsiw has them all, and could not tell the kernel: the connection is
     // about to end.
     guard let bad = unsafe bad else { return count }
-    return unsafe bad - requests
-  }
-}
-
-extension SendOpcode {
-  /// A digit for each, in the order of the raw values.
-  @inline(__always)
-  fileprivate var verbs: ibv_wr_opcode {
-    ibv_wr_opcode(rawValue: (0x4_1032 &>> (UInt32(rawValue) &* 4)) & 0xF)
+    unsafe self.bad = nil
+    return unsafe bad - first
   }
 }

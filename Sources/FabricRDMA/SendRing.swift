@@ -1,4 +1,3 @@
-import CFabricVerbs
 import FabricVerbs
 import Synchronization
 
@@ -10,83 +9,69 @@ import Synchronization
 final class SendRing {
   struct Entry: BitwiseCopyable {
     var id: UInt64
-    var byteCount: UInt32
     var opcode: SendOpcode
     var flags: SendFlags
-    var elementCount: UInt8
   }
 
   /// Where requests are remembered, by number.
   @safe
   struct Places: BitwiseCopyable {
     fileprivate let entries: UnsafeMutablePointer<Entry>
-    /// Two for each entry: what the library is shown, and where to look when a request has failed.
-    fileprivate let elements: UnsafeMutablePointer<ibv_sge>
+    /// Where the bytes of each lie; nil where nobody will ask.
+    fileprivate let memories: UnsafeMutablePointer<ScatterGatherList>?
     fileprivate let mask: Int
 
     @inline(__always)
     fileprivate func index(_ number: UInt64) -> Int { Int(truncatingIfNeeded: number) & mask }
 
-    /// Notes request `number` and its elements, of `byteCount` bytes; returns where the library finds
-    /// these.
     @inline(__always)
-    func note(
-      _ number: UInt64, _ request: UnsafePointer<SendRequest>, byteCount: Int
-    ) -> UnsafeMutablePointer<ibv_sge> {
+    func note(_ number: UInt64, _ request: UnsafePointer<SendRequest>) {
       let index = index(number)
-      let count = unsafe request.pointee.elements.count
       unsafe (entries + index).initialize(
         to: Entry(
-          id: request.pointee.id, byteCount: UInt32(truncatingIfNeeded: byteCount),
-          opcode: request.pointee.opcode, flags: request.pointee.flags,
-          elementCount: UInt8(truncatingIfNeeded: count)))
-      let place = unsafe elements + 2 &* index
-      unsafe place.initialize(to: request.pointee.elements.first.verbs)
-      if count > 1 {
-        unsafe (place + 1).initialize(to: request.pointee.elements.second.verbs)
+          id: request.pointee.id, opcode: request.pointee.opcode, flags: request.pointee.flags))
+      if let memories = unsafe memories {
+        unsafe (memories + index).initialize(to: request.pointee.elements)
       }
-      return unsafe place
     }
 
     @inline(__always)
     func entry(_ number: UInt64) -> Entry { unsafe entries[index(number)] }
 
-    /// Where the bytes of request `number` lie, unless they went with it; to find out why it failed.
+    /// Where the bytes of request `number` lie, unless they went with it or nobody was to ask.
     func memory(_ number: UInt64) -> ScatterGatherList {
-      let entry = entry(number)
-      if entry.flags.contains(.inline) || entry.elementCount == 0 { return ScatterGatherList() }
-      let place = unsafe elements + 2 &* index(number)
-      let first = unsafe ScatterGatherElement(place[0])
-      guard entry.elementCount > 1 else { return ScatterGatherList(first) }
-      return unsafe ScatterGatherList(first, ScatterGatherElement(place[1]))
+      guard let memories = unsafe memories, !entry(number).flags.contains(.inline) else {
+        return ScatterGatherList()
+      }
+      return unsafe memories[index(number)]
     }
   }
 
   let capacity: Int
-  /// Every so many requests a completion is asked for, wanted or not, so that the ring never fills
-  /// with requests of which nothing is heard.
-  let interval: Int
+  /// A list with which so many requests would be posted of which nothing is heard ends with a
+  /// completion, wanted or not, so that the ring never fills with such requests.
+  private let interval: Int
   let places: Places
   private let posted = Atomic<UInt64>(0)
   private let retired = Atomic<UInt64>(0)
-  /// Posted behind the last one with a completion: nothing will be heard of these for now. The
-  /// posting thread's.
-  @exclusivity(unchecked) var quiet = 0
+  /// The number behind the last list that ended with a completion: of requests from there on nothing
+  /// may be heard for now. The posting thread's.
+  @exclusivity(unchecked) private var quietStart: UInt64 = 0
 
-  init(capacity: Int) {
+  /// - Parameter keepsMemory: for `Places.memory`.
+  init(capacity: Int, keepsMemory: Bool) {
     self.capacity = capacity
     interval = max(1, capacity / 4)
     var slots = 1
     while slots < capacity + interval { slots *= 2 }
     places = unsafe Places(
-      entries: .allocate(capacity: slots), elements: .allocate(capacity: 2 * slots),
-      mask: slots - 1)
-    unsafe places.elements.initialize(repeating: ibv_sge(), count: 2 * slots)
+      entries: .allocate(capacity: slots),
+      memories: keepsMemory ? .allocate(capacity: slots) : nil, mask: slots - 1)
   }
 
   deinit {
     unsafe places.entries.deallocate()
-    unsafe places.elements.deallocate()
+    unsafe places.memories?.deallocate()
   }
 
   /// Requests that the device must have room for: those of which nothing is heard take none of
@@ -99,9 +84,12 @@ final class SendRing {
     Int(truncatingIfNeeded: posted.load(ordering: .acquiring) &- retired.load(ordering: .acquiring))
   }
 
-  /// Requests that may be posted now.
+  /// Requests that may be posted now. Those of which nothing is heard take no room.
   @inline(__always)
-  var room: Int { unsafe min(capacity, capacity &+ quiet &- count) }
+  var room: Int {
+    let heard = unsafe quietStart &- retired.load(ordering: .acquiring)
+    return min(capacity, capacity &- Int(truncatingIfNeeded: heard))
+  }
 
   /// The number of the next request.
   @inline(__always)
@@ -109,33 +97,34 @@ final class SendRing {
   /// The number of the oldest request that has not ended.
   var oldest: UInt64 { retired.load(ordering: .relaxed) }
 
-  /// `count` noted requests were posted; before the device can end any.
+  /// Whether a completion has to be asked for with the next `count` requests.
   @inline(__always)
-  func advance(_ count: Int) {
-    posted.store(posted.load(ordering: .relaxed) &+ UInt64(count), ordering: .releasing)
+  func isDue(_ count: Int) -> Bool {
+    unsafe Int(truncatingIfNeeded: next &- quietStart) &+ count >= interval
+  }
+
+  /// `count` noted requests are posted; before the device can end any.
+  ///
+  /// - Parameter isHeard: the last of them has a completion.
+  @inline(__always)
+  func advance(_ count: Int, isHeard: Bool) {
+    let next = posted.load(ordering: .relaxed) &+ UInt64(truncatingIfNeeded: count)
+    posted.store(next, ordering: .releasing)
+    if isHeard { unsafe quietStart = next }
   }
 
   /// `count` of those were not taken after all.
   func takeBack(_ count: Int) {
-    posted.store(posted.load(ordering: .relaxed) &- UInt64(count), ordering: .releasing)
+    let next = posted.load(ordering: .relaxed) &- UInt64(count)
+    posted.store(next, ordering: .releasing)
+    unsafe quietStart = min(quietStart, next)
   }
 
-  /// Request `number` has ended, and with it all before; returns how many that are.
+  /// All requests before `number` have ended; returns how many of these are news.
   @inline(__always)
-  func end(_ number: UInt64) -> Int {
+  func end(before number: UInt64) -> Int {
     let before = retired.load(ordering: .relaxed)
-    retired.store(number &+ 1, ordering: .releasing)
-    return Int(truncatingIfNeeded: number &+ 1 &- before)
-  }
-}
-
-extension ScatterGatherElement {
-  @inline(__always)
-  var verbs: ibv_sge { ibv_sge(addr: address, length: byteCount, lkey: localKey.rawValue) }
-
-  fileprivate init(_ element: ibv_sge) {
-    self.init(
-      address: element.addr, byteCount: element.length,
-      localKey: LocalKey(rawValue: element.lkey))
+    retired.store(number, ordering: .releasing)
+    return Int(truncatingIfNeeded: number &- before)
   }
 }

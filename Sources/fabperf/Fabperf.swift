@@ -1,5 +1,6 @@
 import ArgumentParser
 import FabricCommandLine
+import FabricCompletion
 
 /// Measures this machine's channels, each beside the machine's own floor.
 @main
@@ -36,6 +37,13 @@ struct CommonOptions: ParsableArguments {
 
   @Option(help: "Seconds to measure for, after a warm-up of a tenth.")
   var seconds = 2.0
+
+  @Option(
+    help: """
+      The most microseconds that either side looks for work before it sleeps. Programs that never \
+      sleep are compared with at 1000000.
+      """)
+  var spin: UInt32 = 50
 
   @Flag(help: "Shared memory: the sender writes straight into the receiver's buffers.")
   var direct = false
@@ -75,5 +83,13 @@ struct MessageSize: ParsableArguments {
     guard 1...Self.maximum ~= size else {
       throw ValidationError("expected a size of 1 to 496 bytes, got \(size)")
     }
+  }
+}
+
+extension CompletionService {
+  convenience init(spinning microseconds: UInt32) throws {
+    var options = Options()
+    options.spin = .microseconds(Int64(microseconds))
+    try self.init(options)
   }
 }

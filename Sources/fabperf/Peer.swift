@@ -18,11 +18,12 @@ struct Peer: ParsableCommand {
   @Option var ring: Int32 = -1
   @Option var socketFloor: UInt16 = 0
   @Option var size = 64
+  @Option var spin: UInt32 = 50
   @Flag var direct = false
 
   func run() throws {
     ParentProcess.dieWithIt()
-    let service = try CompletionService()
+    let service = try CompletionService(spinning: spin)
     try Processor.bindCallingThread(toAvailable: 1)
     if floor >= 0 {
       try CacheLineFloor(process: parent, descriptor: floor).answer()

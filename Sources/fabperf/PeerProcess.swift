@@ -36,7 +36,7 @@ final class StartedMeasurement {
       Interruption.removes(place)
     }
     if common.fabric == "rdma" { place = Self.deviceAddress() ?? place }
-    service = try CompletionService()
+    service = try CompletionService(spinning: common.spin)
     endpoint = try ChannelEndpoint(
       adapter: try common.choice.adapter(
         for: common.fabric, at: FabricAddress(fabric: common.fabric, endpoint: place),
@@ -51,7 +51,7 @@ final class StartedMeasurement {
     process.arguments =
       [
         "peer", endpoint, "--parent", "\(getpid())", "--fabric", common.fabric, "--checksums",
-        common.tcp.checksums.rawValue,
+        common.tcp.checksums.rawValue, "--spin", "\(common.spin)",
       ] + floor
     if common.direct { process.arguments?.append("--direct") }
     try process.run()
