@@ -301,6 +301,13 @@ let package = Package(
       ],
       swiftSettings: ours),
     .testTarget(
+      name: "FabricNBDTests",
+      dependencies: [
+        "CAllocationCounter", "FabricCompletion", "FabricFrontEnds", "FabricNBD",
+        "FabricPlatform", "FabricStorage", "FabricWire", "TestSupport",
+      ],
+      swiftSettings: ours),
+    .testTarget(
       name: "FabricFrontEndsTests",
       dependencies: [
         "FabricCompletion", "FabricFrontEnds", "FabricPlatform", "FabricStorage", "FabricWire",

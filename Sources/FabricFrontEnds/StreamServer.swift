@@ -1,3 +1,4 @@
+import CFabricLinux
 import FabricBounded
 import FabricCompletion
 import FabricPlatform
@@ -27,6 +28,8 @@ final class StreamServer: ProgressSource, TimedSource {
   let options: FrontEndOptions
   /// Where every stream is received to: behind what it had left, as much again.
   let input: UnsafeMutableRawPointer
+  /// What one system call sends.
+  let vectors: UnsafeMutablePointer<iovec>
   let tokens = FixedTable<UInt64>(repeating: 0, count: OutputQueue.pieceLimit)
   /// Streams with something to be sent.
   var touched: [UncountedReference<ServedStream>] = []
@@ -60,11 +63,15 @@ final class StreamServer: ProgressSource, TimedSource {
     do throws(Errno) {
       poller = try Poller()
     } catch { throw .system("making a descriptor to wait at failed: \(error)") }
+    unsafe vectors = .allocate(capacity: OutputQueue.pieceLimit)
     unsafe input = .allocate(byteCount: 2 * Self.inputByteCount, alignment: 4096)
     refusals = RefusalLog(service, log: options.log)
   }
 
-  deinit { unsafe input.deallocate() }
+  deinit {
+    unsafe input.deallocate()
+    unsafe vectors.deallocate()
+  }
 
   /// Takes memory that may be written and is never sent.
   func scratch(_ byteCount: Int) -> WireBuffer {

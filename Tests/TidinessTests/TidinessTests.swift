@@ -127,7 +127,7 @@ struct TidinessTests {
   }
 
   private func clauses(in text: String) -> Set<String> {
-    Set(text.matches(of: /\b(?:MS|IO|ST|SM|CS|IW)-[0-9]+\b/).map { String($0.output) })
+    Set(text.matches(of: /\b(?:MS|IO|ST|SM|CS|IW|NB)-[0-9]+\b/).map { String($0.output) })
   }
 
   /// A page defines a clause where a line begins with its number in bold.
@@ -137,7 +137,7 @@ struct TidinessTests {
       atPath: root.appending(path: "Specs").path) where page.hasSuffix(".md")
     {
       for line in try text("Specs/\(page)").split(separator: "\n") {
-        guard let match = line.prefixMatch(of: /- \*\*((?:MS|IO|ST|SM|CS|IW)-[0-9]+)\*\*/) else {
+        guard let match = line.prefixMatch(of: /- \*\*((?:MS|IO|ST|SM|CS|IW|NB)-[0-9]+)\*\*/) else {
           continue
         }
         let isNew = defined.insert(String(match.output.1)).inserted
