@@ -16,6 +16,8 @@ struct Fuzz {
     "channel": fuzzChannel,
     "capsules": fuzzCapsules,
     "tcp": fuzzTCP,
+    "nbd-options": fuzzNBDOptions,
+    "nbd-requests": fuzzNBDRequests,
   ]
 
   static let target: @Sendable (FuzzInput) -> Void = {
