@@ -21,7 +21,7 @@ struct ConnectionTests {
     return (try FileStore.open(path: path, options: options), path)
   }
 
-  @Test("NB-30: writes and reads of all kinds, in one go and cut anywhere")
+  @Test("NB-25, NB-30: writes and reads of all kinds, in one go and cut anywhere")
   func simple() throws {
     let server = try TestServer()
     let client = try server.session()

@@ -183,7 +183,7 @@ struct HandshakeTests {
       outcome == .transmission(NBDSession(export: book, hasStructuredReplies: true)))
   }
 
-  @Test("NB-12 to NB-14: base:allocation is listed and selected")
+  @Test("NB-12, NB-13, NB-14: base:allocation is listed and selected")
   func contexts() {
     let (list, set) = (NBD.Option.listMetaContext, NBD.Option.setMetaContext)
     let allocation = Array("base:allocation".utf8)
