@@ -332,7 +332,8 @@ if Context.environment["FABRIC_FUZZ"] != nil {
       name: "Fuzz",
       dependencies: [
         "CFuzzer", "FabricCompletion", "FabricIOProtocol", "FabricIWARP", "FabricMessaging",
-        "FabricNBD", "FabricPlatform", "FabricSharedMemory", "FabricSimulated", "FabricTCP", "FabricVerbs",
+        "FabricNBD", "FabricPlatform", "FabricSharedMemory", "FabricSimulated", "FabricTCP",
+        "FabricVerbs",
         "FabricWire",
       ],
       path: "Tests/Fuzz", exclude: ["CFuzzer", "Corpus"], swiftSettings: ours),
