@@ -325,6 +325,13 @@ let package = Package(
       ],
       swiftSettings: ours),
     .testTarget(
+      name: "FabricNBDTests",
+      dependencies: [
+        "CAllocationCounter", "FabricCompletion", "FabricFrontEnds", "FabricNBD",
+        "FabricPlatform", "FabricStorage", "FabricWire", "TestSupport",
+      ],
+      swiftSettings: ours),
+    .testTarget(
       name: "FabricFrontEndsTests",
       dependencies: [
         "FabricCompletion", "FabricFrontEnds", "FabricPlatform", "FabricStorage", "FabricWire",
@@ -360,8 +367,9 @@ if Context.environment["FABRIC_FUZZ"] != nil {
       name: "Fuzz",
       dependencies: [
         "CFuzzer", "FabricCompletion", "FabricFrontEnds", "FabricIOProtocol", "FabricIWARP",
-        "FabricMessaging", "FabricNVMe", "FabricNVMeTCP", "FabricPlatform", "FabricSharedMemory",
-        "FabricSimulated", "FabricStorage", "FabricTCP", "FabricVerbs", "FabricWire",
+        "FabricMessaging", "FabricNBD", "FabricNVMe", "FabricNVMeTCP", "FabricPlatform",
+        "FabricSharedMemory", "FabricSimulated", "FabricStorage", "FabricTCP", "FabricVerbs",
+        "FabricWire",
       ],
       path: "Tests/Fuzz", exclude: ["CFuzzer", "Corpus"], swiftSettings: ours),
   ]

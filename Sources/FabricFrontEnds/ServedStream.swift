@@ -152,13 +152,8 @@ public final class ServedStream {
   @discardableResult
   func flush() -> Bool {
     while !output.isEmpty, state == .open || state == .draining {
-      let result = unsafe withUnsafeTemporaryAllocation(
-        of: iovec.self, capacity: OutputQueue.pieceLimit
-      ) { vectors in
-        let base = vectors.baseAddress!
-        let count = unsafe output.fill(base)
-        return unsafe handle.send(base, count: count)
-      }
+      let count = unsafe output.fill(server.vectors)
+      let result = unsafe handle.send(server.vectors, count: count)
       switch result {
       case .bytes(let count):
         isBlocked = false

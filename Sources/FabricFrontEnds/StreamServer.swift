@@ -1,3 +1,4 @@
+import CFabricLinux
 import FabricBounded
 import FabricCompletion
 import FabricPlatform
@@ -27,6 +28,8 @@ final class StreamServer: ProgressSource, TimedSource {
   let options: FrontEndOptions
   /// Where every stream is received to: behind what it had left, as much again.
   let input: UnsafeMutableRawPointer
+  /// What one system call sends.
+  let vectors: UnsafeMutablePointer<iovec>
   let tokens = FixedTable<UInt64>(repeating: 0, count: OutputQueue.pieceLimit)
   /// Streams with something to be sent.
   var touched: [UncountedReference<ServedStream>] = []
@@ -60,11 +63,15 @@ final class StreamServer: ProgressSource, TimedSource {
     do throws(Errno) {
       poller = try Poller()
     } catch { throw .system("making a descriptor to wait at failed: \(error)") }
+    unsafe vectors = .allocate(capacity: OutputQueue.pieceLimit)
     unsafe input = .allocate(byteCount: 2 * Self.inputByteCount, alignment: 4096)
     refusals = RefusalLog(service, log: options.log)
   }
 
-  deinit { unsafe input.deallocate() }
+  deinit {
+    unsafe input.deallocate()
+    unsafe vectors.deallocate()
+  }
 
   /// Takes memory that may be written and is never sent.
   func scratch(_ byteCount: Int) -> WireBuffer {
@@ -192,27 +199,36 @@ final class StreamServer: ProgressSource, TimedSource {
     var count = 0
     if !active.isEmpty {
       swap(&active, &turns)
-      for reference in turns {
-        reference.with { $0.isActive = false }
+      var index = 0
+      while index < turns.count {
+        turns[index].with { $0.isActive = false }
+        index &+= 1
       }
-      for reference in turns {
-        reference.with { stream in
-          if stream.isBlocked { stream.flush() }
-          let hasDone = stream.hasWork && stream.turn()
-          if hasDone {
-            count &+= 1
-            stream.eagerness = streams.count <= Self.directLimit ? Self.patience : 0
-          } else if stream.eagerness > 0 {
-            stream.eagerness &-= 1
-            stream.mayHaveInput = true
-          }
-          if stream.hasWork { activate(stream) }
-        }
+      index = 0
+      while index < turns.count {
+        if turns[index].with({ giveTurn($0) }) { count &+= 1 }
+        index &+= 1
       }
       turns.removeAll(keepingCapacity: true)
     }
     if !touched.isEmpty { flushTouched() }
     return count
+  }
+
+  /// - Returns: whether the stream had anything.
+  private func giveTurn(_ stream: ServedStream) -> Bool {
+    if stream.isBlocked { stream.flush() }
+    let hasDone = stream.hasWork && stream.turn()
+    if hasDone {
+      stream.eagerness = streams.count <= Self.directLimit ? Self.patience : 0
+    }
+    // Without word from the kernel, for a while.
+    if stream.eagerness > 0 {
+      stream.eagerness &-= 1
+      stream.mayHaveInput = true
+    }
+    if stream.hasWork { activate(stream) }
+    return hasDone
   }
 
   /// While the few streams that there are are asked anyway, or nothing has come for long, the kernel

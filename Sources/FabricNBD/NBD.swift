@@ -91,6 +91,11 @@ enum NBD {
     static let doNotFragment = Self(rawValue: 1 << 2)
     static let onlyOne = Self(rawValue: 1 << 3)
     static let fastZero = Self(rawValue: 1 << 4)
+
+    // What some commands allow; not put together for each request.
+    static let ofReads: Self = [.forceUnitAccess, .doNotFragment]
+    static let ofZeroes: Self = [.forceUnitAccess, .noHole, .fastZero]
+    static let ofStatus: Self = [.forceUnitAccess, .onlyOne]
   }
 
   /// NBD_REPLY_FLAG_DONE

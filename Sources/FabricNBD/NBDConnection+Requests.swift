@@ -9,9 +9,6 @@ extension NBDConnection {
   /// Requests without data go to the store in pieces of at most so many bytes, so that a store that
   /// fills memory does not keep the thread.
   private static let pieceByteLimit: UInt32 = 16 << 20
-  /// Extents in one reply. (proto.md, NBD_REPLY_TYPE_BLOCK_STATUS)
-  private static let extentLimit = 256
-
   /// Takes as many requests as there are whole, from `start` on.
   ///
   /// - Returns: how many bytes were consumed.
@@ -269,23 +266,22 @@ extension NBDConnection {
   private func replyStatus(_ request: NBDRequest) {
     guard let store = port?.volume.store else { return }
     var rest = blocks(request)
-    let limit = request.flags.contains(.onlyOne) ? 1 : Self.extentLimit
-    unsafe withUnsafeTemporaryAllocation(of: BlockExtent.self, capacity: limit) { extents in
-      var count = 0
-      while count < limit, !rest.isEmpty {
-        let extent = store.extent(of: rest)
-        unsafe extents.initializeElement(at: count, to: extent)
-        rest = (rest.lowerBound &+ extent.blockCount)..<rest.upperBound
-        count &+= 1
-      }
-      let bytes = stream.header(byteCount: NBDReply.statusByteCount(count))
-      NBDReply.status(cookie: request.cookie, extentCount: count, into: bytes)
-      for index in 0..<count {
-        let extent = unsafe extents[index]
-        NBDReply.extent(
-          index, byteCount: UInt32(truncatingIfNeeded: extent.blockCount << blockShift),
-          flags: extent.isAllocated ? 0 : NBD.holeThatReadsZero, into: bytes)
-      }
+    let extents = table.extents
+    let limit = request.flags.contains(.onlyOne) ? 1 : extents.count
+    var count = 0
+    while count < limit, !rest.isEmpty {
+      let extent = store.extent(of: rest)
+      extents[count] = NBDConnections.Extent(
+        byteCount: UInt32(truncatingIfNeeded: extent.blockCount << blockShift),
+        flags: extent.isAllocated ? 0 : NBD.holeThatReadsZero)
+      rest = (rest.lowerBound &+ extent.blockCount)..<rest.upperBound
+      count &+= 1
+    }
+    let bytes = stream.header(byteCount: NBDReply.statusByteCount(count))
+    NBDReply.status(cookie: request.cookie, extentCount: count, into: bytes)
+    for index in 0..<count {
+      NBDReply.extent(
+        index, byteCount: extents[index].byteCount, flags: extents[index].flags, into: bytes)
     }
   }
 

@@ -1,7 +1,7 @@
 import FabricWire
 
 /// The server's part of the fixed newstyle handshake: bytes in, bytes out. It has no input or output
-/// of its own; `output` is what to send next. (NB-1 to NB-18)
+/// of its own; `output` is what to send next. (NB-1 to NB-14)
 struct NBDHandshake {
   /// What the server says first. (NB-1)
   static let greeting: [UInt8] = {

@@ -53,9 +53,9 @@ struct NBDRequest: BitwiseCopyable {
   ) -> NBD.CommandFlags {
     switch command {
     case .read:
-      rules.hasStructuredReplies ? [.forceUnitAccess, .doNotFragment] : .forceUnitAccess
-    case .writeZeroes: [.forceUnitAccess, .noHole, .fastZero]
-    case .blockStatus: [.forceUnitAccess, .onlyOne]
+      rules.hasStructuredReplies ? .ofReads : .forceUnitAccess
+    case .writeZeroes: .ofZeroes
+    case .blockStatus: .ofStatus
     case .write, .disconnect, .flush, .trim, .cache: .forceUnitAccess
     }
   }

@@ -1,3 +1,4 @@
+import FabricBounded
 public import FabricCompletion
 public import FabricFrontEnds
 public import FabricStorage
@@ -67,7 +68,15 @@ public final class NBDServer: Sendable {
 
 /// The connections that have an export. Confined to the service's thread.
 final class NBDConnections: @unchecked Sendable {
+  /// Part of a volume in a reply to BLOCK_STATUS.
+  struct Extent: BitwiseCopyable {
+    var byteCount: UInt32 = 0
+    var flags: UInt32 = 0
+  }
+
   let depth: Int
+  /// Room for the most extents that one reply has.
+  let extents = FixedTable(repeating: Extent(), count: 256)
   private var connections: [NBDConnection] = []
 
   init(depth: Int) { self.depth = depth }

@@ -27,7 +27,6 @@ public enum PDU {
     public static let success = Flags(rawValue: 8)
     /// Both: a list of them would be made for each command.
     static let lastAndSuccess = Flags(rawValue: 12)
-    static let none = Flags(rawValue: 0)
   }
 
   /// Of every PDU.

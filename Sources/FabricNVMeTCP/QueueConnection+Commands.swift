@@ -116,7 +116,7 @@ extension QueueConnection {
   }
 
   private func wait(_ number: Int) {
-    waiting.push(number)
+    if slots[number].buffer == nil { waiting.push(number) } else { delayed.push(number) }
     beginWaiting()
   }
 
@@ -127,25 +127,37 @@ extension QueueConnection {
   }
 
   func retry() -> Bool {
-    while phase == .connected, let number = waiting.first {
-      guard goOn(number) else { return false }
-      _ = waiting.pop()
+    for queue in [delayed, waiting] {
+      while phase == .connected, let number = queue.first {
+        guard goOn(number) else {
+          move(number, from: queue)
+          return false
+        }
+        _ = queue.pop()
+      }
     }
     isWaiting = false
     stream.resumeInput()
     return true
   }
 
+  /// One that has found a buffer, and no room in the port, holds up none that needs a buffer.
+  private func move(_ number: Int, from queue: IndexQueue) {
+    guard queue === waiting, slots[number].buffer != nil else { return }
+    _ = waiting.pop()
+    delayed.push(number)
+  }
+
   // MARK: Carrying out
 
-  /// A command whose data, if any, did not come with it.
+  /// A command whose data, if any, did not come with it: behind those that wait for a buffer.
   func begin(_ number: Int) {
     if !waiting.isEmpty || !goOn(number) { wait(number) }
   }
 
-  /// A command whose data has come.
+  /// A command whose data has come, or whose last step has ended.
   func carryOut(_ number: Int) {
-    if !waiting.isEmpty || !goOn(number) { wait(number) }
+    if !goOn(number) { wait(number) }
   }
 
   /// The next step of a command. False when it must wait for a buffer or for room in the port.

@@ -10,7 +10,7 @@ extension QueueConnection {
   func respond(_ identifier: UInt16, _ status: Status, result: UInt64) {
     guard phase != .ended else { return }
     let completion = Completion(identifier, status, result: result, submissionHead: toldHead)
-    header(.response, byteCount: PDU.responseByteCount, flags: .none) { buffer in
+    header(.response, byteCount: PDU.responseByteCount, flags: []) { buffer in
       completion.encode(into: buffer.slice(PDU.commonByteCount, Completion.byteCount))
     }
   }
@@ -21,7 +21,7 @@ extension QueueConnection {
     let transfer = PDU.Transfer(
       command: slots[number].command.identifier, tag: UInt16(truncatingIfNeeded: number), offset: 0,
       byteCount: slots[number].io.byteCount)
-    header(.readyToTransfer, byteCount: PDU.dataByteCount, flags: .none) { transfer.encode(into: $0) }
+    header(.readyToTransfer, byteCount: PDU.dataByteCount, flags: []) { transfer.encode(into: $0) }
   }
 
   /// Queues a command's data by reference, in one PDU.

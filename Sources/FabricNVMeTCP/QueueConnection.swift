@@ -45,6 +45,9 @@ final class QueueConnection: StreamHandler, ControllerLink, PortUser, FrontEndWa
   private(set) var freeSlots = IndexPool(capacity: 1)
   /// Commands that wait for a buffer, oldest first.
   private(set) var waiting = IndexQueue(capacity: 1)
+  /// Commands that have what they need and wait for room in a port. They go first: others may wait for
+  /// their buffers.
+  private(set) var delayed = IndexQueue(capacity: 1)
   /// Whether the front end knows that somebody waits here.
   var isWaiting = false
   /// Requests for events that wait, by the host's names for them.
@@ -124,6 +127,7 @@ final class QueueConnection: StreamHandler, ControllerLink, PortUser, FrontEndWa
     slots = FixedTable(repeating: Slot(), count: depth)
     freeSlots = IndexPool(capacity: depth)
     waiting = IndexQueue(capacity: depth)
+    delayed = IndexQueue(capacity: depth)
     phase = .connected
     stream.isKnown = true
   }

@@ -12,7 +12,7 @@ struct Field {
   private static let sizes = [64, 4096, 65536]
 
   var contests: [Contest] {
-    sharedMemory + tcp + blocks
+    sharedMemory + tcp + blocks + nbd
   }
 
   private var sharedMemory: [Contest] {
@@ -44,6 +44,14 @@ struct Field {
         workload: "tcp randread 4096 depth 32, checksums \(checksums)", unit: .perSecond,
         peer: "nbdkit memory, fio nbd", ours: { try BlockContest(seconds).ours(checksums) },
         theirs: { try BlockContest(seconds).theirs() })
+    }
+  }
+
+  private var nbd: [Contest] {
+    NBDContest.all(seconds).map { contest in
+      Contest(
+        workload: contest.name, unit: .perSecond, peer: "nbdkit memory",
+        ours: { try contest.ours() }, theirs: { try contest.theirs() })
     }
   }
 

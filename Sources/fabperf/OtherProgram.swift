@@ -91,4 +91,23 @@ struct OtherProgram {
     }
     throw Failure("nobody listens at port \(port)")
   }
+
+  /// Waits until somebody listens at a Unix socket: as with ports, looked at, not tried.
+  static func waitForSocket(_ path: String) throws {
+    let deadline = MonotonicTime.now + .seconds(10)
+    while MonotonicTime.now < deadline {
+      let text = try String(
+        decoding: FileHandle(forReadingFrom: URL(filePath: "/proc/net/unix")).readDataToEndOfFile(),
+        as: UTF8.self)
+      // The flag of a socket that accepts (__SO_ACCEPTCON) is the fourth field.
+      if text.split(separator: "\n").contains(where: { row in
+        let fields = row.split(separator: " ")
+        return fields.count > 7 && fields[7] == path && fields[3] == "00010000"
+      }) {
+        return
+      }
+      SystemThread.yield()
+    }
+    throw Failure("nobody listens at \(path)")
+  }
 }

@@ -91,6 +91,7 @@ struct StreamTests {
       let client = try PlainClient(place)
       #expect(client.seesEnd())
     }
+    unit.frontEnd.stop()
     #expect(unit.ends.reasons.withLock { $0 } == [.handshakeTimeout, .handshakeTimeout])
   }
 

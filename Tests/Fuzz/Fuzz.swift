@@ -16,6 +16,8 @@ struct Fuzz {
     "channel": fuzzChannel,
     "capsules": fuzzCapsules,
     "tcp": fuzzTCP,
+    "nbd-options": fuzzNBDOptions,
+    "nbd-requests": fuzzNBDRequests,
     "nvme": fuzzNVMe,
   ]
 

@@ -24,11 +24,21 @@ public final class PlainClient: Sendable {
   public func send(_ bytes: [UInt8]) throws {
     var sent = 0
     while sent < bytes.count {
-      switch socket.send(bytes[sent..<min(bytes.count, sent + (1 << 20))]) {
-      case .bytes(let count): sent += count
-      case .wouldBlock: wait(Int16(POLLOUT))
-      case .end, .failed: throw Ended()
-      }
+      let count = try sendOnce(bytes, from: sent)
+      if count == 0 { wait(Int16(POLLOUT)) }
+      sent += count
+    }
+  }
+
+  /// - Returns: how much there was room for.
+  private func sendOnce(_ bytes: [UInt8], from start: Int) throws -> Int {
+    let result = unsafe bytes.withUnsafeBytes { raw in
+      unsafe socket.send(UnsafeRawBufferPointer(rebasing: raw[start...]))
+    }
+    switch result {
+    case .bytes(let count): return count
+    case .wouldBlock: return 0
+    case .end, .failed: throw Ended()
     }
   }
 
@@ -46,9 +56,7 @@ public final class PlainClient: Sendable {
   /// Sends as much as there is room for, and says how much.
   public func sendSome(_ bytes: [UInt8]) -> Int {
     var sent = 0
-    while sent < bytes.count {
-      guard case .bytes(let count) = socket.send(bytes[sent..<min(bytes.count, sent + (1 << 20))])
-      else { return sent }
+    while sent < bytes.count, let count = try? sendOnce(bytes, from: sent), count > 0 {
       sent += count
     }
     return sent
@@ -56,11 +64,14 @@ public final class PlainClient: Sendable {
 
   /// Exactly `count` bytes.
   public func receive(_ count: Int) throws -> [UInt8] {
-    var bytes: [UInt8] = []
-    bytes.reserveCapacity(count)
-    while bytes.count < count {
-      switch socket.receive(into: &bytes, limit: count - bytes.count) {
-      case .bytes: break
+    var bytes = [UInt8](repeating: 0, count: count)
+    var received = 0
+    while received < count {
+      let result = unsafe bytes.withUnsafeMutableBytes { raw in
+        unsafe socket.receive(UnsafeMutableRawBufferPointer(rebasing: raw[received...]))
+      }
+      switch result {
+      case .bytes(let part): received += part
       case .wouldBlock: wait(Int16(POLLIN))
       case .end, .failed: throw Ended()
       }

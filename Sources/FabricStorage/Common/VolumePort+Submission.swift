@@ -62,8 +62,7 @@ extension VolumePort {
   private func validate(_ request: BlockRequest) -> BlockStatus {
     let isFlush = request.operation == .flush
     let isZeroing = request.operation == .writeZeroes
-    let allowed: BlockFlags =
-      isZeroing ? [.forceUnitAccess, .keepSpace, .onlyIfFast] : .forceUnitAccess
+    let allowed: BlockFlags = isZeroing ? .ofZeroes : .forceUnitAccess
     guard request.flags.subtracting(allowed).isEmpty else { return .invalidField }
     if request.flags.contains(.forceUnitAccess) {
       switch request.operation {

@@ -2,7 +2,7 @@ import CFabricURing
 import FabricPlatform
 
 extension FileStore {
-  /// What the file system says; where it says nothing, all have space. (ST-58)
+  /// What the file system says; where it says nothing, all have space. (ST-84)
   public func extent(of blocks: Range<UInt64>) -> BlockExtent {
     let all = UInt64(blocks.count)
     // What was made unreadable must not be taken for zeroes.

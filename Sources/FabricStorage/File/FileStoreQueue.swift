@@ -108,7 +108,7 @@ final class FileStoreQueue: StoreQueue {
       enter(index)
     case .writeZeroes, .deallocate:
       // Zeroing in place a device may do by writing.
-      if store.isDevice, request.flags.isSuperset(of: [.keepSpace, .onlyIfFast]) {
+      if store.isDevice, request.flags.isSuperset(of: .keptFast) {
         return end(index, .unsupported)
       }
       slots[index].phase = .allocate

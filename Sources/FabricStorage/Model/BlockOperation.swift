@@ -49,4 +49,8 @@ public struct BlockFlags: OptionSet, BitwiseCopyable, Sendable {
   /// Ends with `unsupported` where the store would have to write the zeroes one by one. Allowed with
   /// `writeZeroes`.
   public static let onlyIfFast = BlockFlags(rawValue: 4)
+
+  /// All that `writeZeroes` may have.
+  static let ofZeroes: BlockFlags = [.forceUnitAccess, .keepSpace, .onlyIfFast]
+  static let keptFast: BlockFlags = [.keepSpace, .onlyIfFast]
 }
