@@ -71,12 +71,17 @@ extension CompletionService {
     context.enter()
     defer { context.leave() }
     let isShared = contexts.count > 1
-    for served in queues {
-      guard served.tryClaim(isShared: isShared) else { return false }
-      served.queue.arm()
-      served.giveBack()
+    // By index: an iterator is made anew for each sleep.
+    for index in 0..<queueReferences.count {
+      let isArmed = queueReferences[index].with { served in
+        guard served.tryClaim(isShared: isShared) else { return false }
+        served.queue.arm()
+        served.giveBack()
+        return true
+      }
+      guard isArmed else { return false }
     }
-    for source in sources { source.arm() }
+    for index in 0..<sourceReferences.count { sourceReferences[index].with { $0.source.arm() } }
     return true
   }
 
@@ -84,13 +89,15 @@ extension CompletionService {
     context.enter()
     defer { context.leave() }
     let isShared = contexts.count > 1
-    for served in queues {
-      // Who holds the claim polls the queue; it stays armed, which does no harm.
-      guard served.tryClaim(isShared: isShared) else { continue }
-      served.queue.disarm()
-      served.giveBack()
+    for index in 0..<queueReferences.count {
+      queueReferences[index].with { served in
+        // Who holds the claim polls the queue; it stays armed, which does no harm.
+        guard served.tryClaim(isShared: isShared) else { return }
+        served.queue.disarm()
+        served.giveBack()
+      }
     }
-    for source in sources { source.disarm() }
+    for index in 0..<sourceReferences.count { sourceReferences[index].with { $0.source.disarm() } }
     areTimersDue = true
   }
 
@@ -100,8 +107,8 @@ extension CompletionService {
     defer { context.leave() }
     var limit = deadline
     if let next = timedSources.nextDeadline() { limit = limit.map { min($0, next) } ?? next }
-    for source in sources {
-      guard let next = source.nextDeadline else { continue }
+    for index in 0..<sourceReferences.count {
+      guard let next = sourceReferences[index].with({ $0.source.nextDeadline }) else { continue }
       limit = limit.map { min($0, next) } ?? next
     }
     var longest: Duration?
