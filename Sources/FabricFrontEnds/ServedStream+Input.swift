@@ -9,7 +9,7 @@ extension ServedStream {
   /// Whether there is something that a turn would do.
   var hasWork: Bool {
     switch state {
-    case .open: !isResting && (mayHaveInput || leftoverIsNews)
+    case .open: !isResting && (mayHaveInput || isEager || leftoverIsNews)
     case .ending: mayHaveInput
     case .draining, .closed: false
     }

@@ -46,8 +46,9 @@ public final class ServedStream {
   var mayHaveInput = true
   /// Whether the peer has ended its direction, or the connection failed: a receive will tell.
   var endIsNear = false
-  /// Looks at the socket that need no word of the kernel's.
+  /// Looks at the socket that need no word of the kernel's, and whether the next turn is one.
   var eagerness = 0
+  var isEager = false
   private var handlerRests = false
   private var outputIsFull = false
 

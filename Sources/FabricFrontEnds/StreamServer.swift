@@ -17,7 +17,9 @@ final class StreamServer: ProgressSource, TimedSource {
   /// With so many streams each is asked without word from the kernel.
   private static let directLimit = 2
   /// Fruitless looks after which a stream waits for the kernel's word.
-  private static let patience = 1000
+  private static let fullPatience = 1000
+  /// So often the service sleeps before it is tried again whether such looks find anything.
+  private static let sleepsBetweenTrials = 64
   /// After so many silent answers the kernel is asked less often.
   private static let restlessAskCount = 64
   /// Tags of listeners begin here.
@@ -45,6 +47,16 @@ final class StreamServer: ProgressSource, TimedSource {
   private var turns: [UncountedReference<ServedStream>] = []
   private var roundCount: UInt32 = 0
   private var mustAsk = true
+  /// The service is about to sleep: the kernel will tell.
+  private var isArmed = false
+  /// Of a stream that has brought something: looks without word from the kernel. None while they find
+  /// nothing before the service sleeps, as where it does not spin.
+  private var patience = StreamServer.fullPatience
+  /// Looks of that kind that found something since the service slept, and times it slept.
+  private var guessHitCount = 0
+  private var sleepCount = 0
+  /// Something was received that the kernel will still tell of.
+  private var hasStaleEdges = false
   /// Times in a row that the kernel was asked and had nothing.
   private var silentAskCount = 0
   private var scratchMemory = FixedTable<UInt64>(repeating: 0, count: 512)
@@ -195,7 +207,7 @@ final class StreamServer: ProgressSource, TimedSource {
 
   func progress() -> Int {
     roundCount &+= 1
-    if mustAsk || isTimeToAsk { ask() }
+    if mustAsk || (!isArmed && isTimeToAsk) { ask() }
     var count = 0
     if !active.isEmpty {
       swap(&active, &turns)
@@ -218,15 +230,18 @@ final class StreamServer: ProgressSource, TimedSource {
   /// - Returns: whether the stream had anything.
   private func giveTurn(_ stream: ServedStream) -> Bool {
     if stream.isBlocked { stream.flush() }
+    let isGuess = !stream.mayHaveInput
     let hasDone = stream.hasWork && stream.turn()
     if hasDone {
-      stream.eagerness = streams.count <= Self.directLimit ? Self.patience : 0
+      if isGuess {
+        guessHitCount &+= 1
+        hasStaleEdges = true
+      }
+      stream.eagerness = streams.count <= Self.directLimit ? patience : 0
     }
     // Without word from the kernel, for a while.
-    if stream.eagerness > 0 {
-      stream.eagerness &-= 1
-      stream.mayHaveInput = true
-    }
+    stream.isEager = stream.eagerness > 0 && !isArmed
+    if stream.isEager { stream.eagerness &-= 1 }
     if stream.hasWork { activate(stream) }
     return hasDone
   }
@@ -235,7 +250,8 @@ final class StreamServer: ProgressSource, TimedSource {
   /// is asked now and then.
   private var isTimeToAsk: Bool {
     if silentAskCount >= Self.restlessAskCount { return roundCount & 15 == 0 }
-    return streams.count > Self.directLimit || active.isEmpty || roundCount & 31 == 0
+    if streams.count > Self.directLimit { return true }
+    return roundCount & (active.isEmpty ? 3 : 31) == 0
   }
 
   /// Sends what was queued, each stream's with one system call.
@@ -255,6 +271,7 @@ final class StreamServer: ProgressSource, TimedSource {
   /// Asks the kernel which sockets have something.
   private func ask() {
     mustAsk = false
+    hasStaleEdges = false
     silentAskCount &+= 1
     poller.takeEdges(prepare: { _ in }) { tag, hasEnded in
       silentAskCount = 0
@@ -292,8 +309,26 @@ final class StreamServer: ProgressSource, TimedSource {
   // MARK: Sleep
 
   var descriptor: CInt? { poller.descriptor.rawValue }
-  func arm() { ask() }
-  func disarm() { mustAsk = true }
+
+  func arm() {
+    isArmed = true
+    // They would wake the service for nothing.
+    if hasStaleEdges { ask() }
+    var index = 0
+    while index < active.count {
+      active[index].with { $0.isEager = false }
+      index &+= 1
+    }
+    sleepCount &+= 1
+    let isTrial = sleepCount % Self.sleepsBetweenTrials == 0
+    patience = guessHitCount > 0 || isTrial ? Self.fullPatience : 0
+    guessHitCount = 0
+  }
+
+  func disarm() {
+    isArmed = false
+    mustAsk = true
+  }
 
   // MARK: Time
 
@@ -330,39 +365,5 @@ final class StreamServer: ProgressSource, TimedSource {
       count += 1
     }
     return count
-  }
-}
-
-/// Numbers with deadlines that were added in the deadlines' order.
-struct DeadlineQueue {
-  private var entries: [(number: UInt32, deadline: MonotonicTime)] = []
-  private var start = 0
-
-  var first: MonotonicTime? { start < entries.count ? entries[start].deadline : nil }
-  var numbers: some Sequence<UInt32> { entries[start...].lazy.map(\.number) }
-
-  mutating func add(_ number: UInt32, at deadline: MonotonicTime) {
-    entries.append((number, deadline))
-  }
-
-  /// Takes the next whose time has come.
-  mutating func next(at now: MonotonicTime) -> UInt32? {
-    guard let first, first <= now else { return nil }
-    return takeFirst()
-  }
-
-  /// Forgets those at the front that `isSettled`.
-  mutating func prune(_ isSettled: (UInt32) -> Bool) {
-    while start < entries.count, isSettled(entries[start].number) { _ = takeFirst() }
-  }
-
-  private mutating func takeFirst() -> UInt32 {
-    let number = entries[start].number
-    start += 1
-    if start * 2 > entries.count {
-      entries.removeFirst(start)
-      start = 0
-    }
-    return number
   }
 }
