@@ -16,9 +16,11 @@ final class TCPUnit {
   let server: NVMeTCPServer
   let name = NVMSubsystem.Options().name
 
-  /// - Parameter stores: served as volumes of these names, in order.
+  /// - Parameters:
+  ///   - stores: served as volumes of these names, in order.
+  ///   - spin: how long the unit looks for work before it sleeps.
   init(
-    _ stores: [(name: String, store: any Store)]? = nil,
+    _ stores: [(name: String, store: any Store)]? = nil, spin: Duration = .microseconds(50),
     _ change: (inout FrontEndOptions) -> Void = { _ in }
   ) throws {
     let stores = try stores ?? [("disk", try MemoryStore(byteCount: 16 << 20))]
@@ -26,6 +28,7 @@ final class TCPUnit {
     for volume in volumes { try layer.add(volume) }
     var options = CompletionService.Options()
     options.threadCount = 1
+    options.spin = spin
     service = try CompletionService(options)
     target = try NVMeTarget(options: .init(), layer: layer, service: service, volumes: volumes)
     var frontEnd = FrontEndOptions()

@@ -65,7 +65,7 @@ struct BadInputTests {
     try host(64, "without --overwrite", "verify", "URL", "--read-only", "--overwrite")
     try unit(64, "got -1", "--listen", "shm:/u", "--volume", "m=memory,size=1MiB", "--depth", "-1")
     try host(64, "got 70", "info", "URL", "--host-name", String(repeating: "h", count: 70))
-    try unit(64, "expected --listen shm:PATH|tcp:HOST:PORT|rdma:HOST:PORT or --nbd")
+    try unit(64, "expected --listen shm:PATH|tcp:HOST:PORT|rdma:HOST:PORT, --nbd")
     expect(
       try Tool("fabperf", ["rate", "--size", "0"]), 64, "got 0; see fabperf rate", #_sourceLocation)
   }
