@@ -166,12 +166,15 @@ public final class FrontEnd: Subsystem, @unchecked Sendable {
     hasNews = true
     guard !isRetrying else { return }
     isRetrying = true
-    hasNews = false
-    // Each once, those that wait on going to the end: who was served first waits last.
-    for _ in 0..<waiters.count {
-      guard !waiters.isEmpty else { break }
-      let waiter = waiters.removeFirst()
-      if !waiter.retry() { waiters.append(waiter) }
+    // Once more for what those who went on have given back; what is left is for the next flush.
+    for _ in 0..<2 where hasNews {
+      hasNews = false
+      // Each once, those that wait on going to the end: who was served first waits last.
+      for _ in 0..<waiters.count {
+        guard !waiters.isEmpty else { break }
+        let waiter = waiters.removeFirst()
+        if !waiter.retry() { waiters.append(waiter) }
+      }
     }
     isRetrying = false
   }

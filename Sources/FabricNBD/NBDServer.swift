@@ -21,12 +21,15 @@ public final class NBDServer: Sendable {
   ///   - service: has threads of its own and outlives this object.
   ///   - addresses: where to listen, at least one.
   ///   - depth: requests in flight on one connection, 1 to 1024.
+  ///   - options: with at least 32 MiB for larger buffers.
   /// - Throws: `FrontEndError`; nothing is left behind.
   public init(
     layer: CommonLayer, service: CompletionService, addresses: [StreamAddress], depth: Int = 128,
     options: FrontEndOptions = .init()
   ) throws(FrontEndError) {
     precondition((1...1024).contains(depth), "a depth of 1 to 1024")
+    precondition(
+      options.largeBufferByteLimit >= Int(NBD.maximumPayloadByteCount), "room for one request")
     let table = NBDConnections(depth: depth)
     frontEnd = try FrontEnd(
       name: "nbd \(addresses.first.map { "\($0)" } ?? "")", layer: layer, service: service,
