@@ -73,7 +73,7 @@ struct HotPathTests {
       let before = allocations(unit)
       try load(host, opcode, count: Self.commandCount)
       let made = allocations(unit) - before
-      #expect(made <= Self.slack, "\(made) allocations in \(Self.commandCount) commands of \(opcode)")
+      #expect(made <= Self.slack, "\(made) in \(Self.commandCount) commands of \(opcode)")
     }
   }
 }
