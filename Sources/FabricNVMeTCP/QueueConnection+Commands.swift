@@ -41,7 +41,7 @@ extension QueueConnection {
     let command = slots[number].command
     guard Opcode.IO.isSupported(command.opcode) else { return .invalidOpcode }
     guard let way = way(to: command.namespace) else { return .invalidNamespace }
-    let (status, io) = Controller.translate(command, blockShift: way.namespace.blockShift)
+    let (status, io) = Controller.translate(command, blockShift: way.with { $0.blockShift })
     slots[number].io = io
     guard status == .success else { return status }
     guard io.byteCount <= UInt32(target.subsystem.options.maximumTransferByteCount) else {
@@ -79,23 +79,18 @@ extension QueueConnection {
 
   /// The way to a namespace; made when it is first used. Nil: there is none for this host.
   @inline(__always)
-  private func way(to number: UInt32) -> VolumeWay? {
-    let index = Int(number) &- 1
-    if index >= 0, index < ways.count, let way = ways[index] { return way }
-    return newWay(to: number)
+  private func way(to number: UInt32) -> UncountedReference<VolumeWay>? {
+    knownWay(to: number) ?? newWay(to: number)
   }
 
-  private func newWay(to number: UInt32) -> VolumeWay? {
+  private func newWay(to number: UInt32) -> UncountedReference<VolumeWay>? {
     guard let controller, let namespace = controller.namespace(number),
       let access = controller.access(to: namespace.volume),
       let port = try? frontEnd.port(on: namespace.volume, access: access)
     else { return nil }
-    let way = VolumeWay(
-      namespace: namespace, port: port,
-      client: port.attach(self, account: controller.account(of: namespace)))
-    while ways.count < Int(number) { ways.append(nil) }
-    ways[Int(number) - 1] = way
-    return way
+    let client = port.attach(self, account: controller.account(of: namespace))
+    return add(
+      VolumeWay(port: port, client: client, blockShift: namespace.blockShift), to: number)
   }
 
   // MARK: Buffers
@@ -195,8 +190,10 @@ extension QueueConnection {
     }
     let isRead = slots[number].io.direction == .toHost
     if isRead, !usesDataDigest,
-      let address = way.port.directAddress(
-        block: slots[number].io.request.block, blockCount: slots[number].io.request.blockCount)
+      let address = way.with({ way in
+        way.port.directAddress(
+          block: slots[number].io.request.block, blockCount: slots[number].io.request.blockCount)
+      })
     {
       sendData(number, address: address, byteCount: Int(slots[number].io.byteCount), token: nil)
       finishRead(number)
@@ -207,8 +204,16 @@ extension QueueConnection {
     if let buffer = slots[number].buffer, request.operation.movesData {
       request.address = buffer.address
     }
+    return submit(request, number, over: way)
+  }
+
+  @inline(__always)
+  private func submit(
+    _ request: BlockRequest, _ number: Int, over way: UncountedReference<VolumeWay>
+  ) -> Bool {
+    var request = request
     request.tag = UInt64(number)
-    return way.port.submit(request, for: way.client)
+    return way.with { $0.port.submit(request, for: $0.client) }
   }
 
   /// Deallocates the next range that is not empty.
@@ -223,9 +228,8 @@ extension QueueConnection {
       byteCount: Int(slots[number].io.byteCount))
     let count = Controller.rangeCount(slots[number].command)
     while Int(slots[number].doneCount) < count {
-      if var request = Controller.range(Int(slots[number].doneCount), of: data) {
-        request.tag = UInt64(number)
-        return way.port.submit(request, for: way.client)
+      if let request = Controller.range(Int(slots[number].doneCount), of: data) {
+        return submit(request, number, over: way)
       }
       slots[number].doneCount += 1
     }
@@ -247,12 +251,12 @@ extension QueueConnection {
     }
     slots[number].io.byteCount = UInt32(Controller.verifyByteCount)
     guard takeBuffer(number), let buffer = slots[number].buffer else { return false }
-    let shift = UInt32(way.namespace.blockShift)
+    let shift = UInt32(way.with { $0.blockShift })
     let count = min(left, UInt32(Controller.verifyByteCount) >> shift)
     let request = BlockRequest(
       .read, block: whole.block &+ UInt64(slots[number].doneCount), blockCount: count,
-      address: buffer.address, byteCount: count << shift, tag: UInt64(number))
-    return way.port.submit(request, for: way.client)
+      address: buffer.address, byteCount: count << shift)
+    return submit(request, number, over: way)
   }
 
   // MARK: Ends
@@ -267,7 +271,7 @@ extension QueueConnection {
     guard phase == .connected else { return }
     guard completion.status == .success else {
       if completion.status == .mediaReadError || completion.status == .mediaWriteError {
-        controller?.counters.mediaErrors &+= 1
+        counters.mediaErrors &+= 1
       }
       return finish(number, Status(completion.status))
     }
@@ -293,7 +297,7 @@ extension QueueConnection {
 
   private func verifiedBlockCount(_ number: Int, _ completion: BlockCompletion) -> UInt32 {
     guard let way = way(to: slots[number].command.namespace) else { return .max }
-    return completion.transferredByteCount >> UInt32(way.namespace.blockShift)
+    return completion.transferredByteCount >> UInt32(way.with { $0.blockShift })
   }
 
   /// A read's data is queued: says that it has ended, where the data does not say so.
@@ -334,11 +338,10 @@ extension QueueConnection {
   /// For the health log.
   @inline(__always)
   private func count(_ number: Int) {
-    guard let controller else { return }
     let units = UInt64(slots[number].io.byteCount >> 9)
     switch slots[number].io.request.operation {
-    case .read: controller.counters.countRead(units: units)
-    case .write: controller.counters.countWrite(units: units)
+    case .read: counters.countRead(units: units)
+    case .write: counters.countWrite(units: units)
     default: break
     }
   }

@@ -31,13 +31,13 @@ final class QueueConnection: StreamHandler, ControllerLink, PortUser, FrontEndWa
 
   // What was agreed on.
   private(set) var usesHeaderDigest = false
-  var usesDataDigest = false
+  private(set) var usesDataDigest = false
   /// What the host wants data to begin at a multiple of.
   private(set) var hostAlignment = 4
 
   // The queue.
   var controller: Controller?
-  var queueNumber: UInt16 = 0
+  private(set) var queueNumber: UInt16 = 0
   private var tellsHead = true
   private var head: UInt16 = 0
   private(set) var depth = 1
@@ -53,8 +53,11 @@ final class QueueConnection: StreamHandler, ControllerLink, PortUser, FrontEndWa
   /// Requests for events that wait, by the host's names for them.
   var heldSlots: [UInt16: Int] = [:]
   var holding = DataBuffers.Holding()
-  /// By the namespace's number less one: the ways to the volumes that this connection has used.
-  var ways: [VolumeWay?] = []
+  /// By the namespace's number less one: the ways to the volumes that this connection has used, and the
+  /// same without counting references.
+  private(set) var ways: [VolumeWay?] = []
+  private var wayReferences: [UncountedReference<VolumeWay>?] = []
+  var counters = IOCounters()
   /// Ways that have not let go yet.
   private var pendingWayCount = 0
 
@@ -100,6 +103,26 @@ final class QueueConnection: StreamHandler, ControllerLink, PortUser, FrontEndWa
   /// Bytes of data that a capsule may carry.
   var capsuleByteCount: Int {
     isAdmin ? Self.adminCapsuleByteCount : target.subsystem.options.inCapsuleByteCount
+  }
+
+  // MARK: Ways
+
+  /// The way to a namespace, if there is one already.
+  @inline(__always)
+  func knownWay(to number: UInt32) -> UncountedReference<VolumeWay>? {
+    let index = Int(number) &- 1
+    return index >= 0 && index < wayReferences.count ? wayReferences[index] : nil
+  }
+
+  func add(_ way: VolumeWay, to number: UInt32) -> UncountedReference<VolumeWay> {
+    while ways.count < Int(number) {
+      ways.append(nil)
+      wayReferences.append(nil)
+    }
+    let reference = UncountedReference(way)
+    ways[Int(number) - 1] = way
+    wayReferences[Int(number) - 1] = reference
+    return reference
   }
 
   // MARK: Life
@@ -184,14 +207,21 @@ final class QueueConnection: StreamHandler, ControllerLink, PortUser, FrontEndWa
       slots[index].buffer = nil
       frontEnd.buffers.give(buffer, of: &holding)
     }
+    wayReferences = []
     ways = []
     frontEnd.somethingCameFree()
   }
 }
 
 /// A connection's way to a volume.
-struct VolumeWay {
-  let namespace: Namespace
+final class VolumeWay {
   let port: ServedPort
   let client: PortClient
+  let blockShift: UInt8
+
+  init(port: ServedPort, client: PortClient, blockShift: UInt8) {
+    self.port = port
+    self.client = client
+    self.blockShift = blockShift
+  }
 }

@@ -94,11 +94,12 @@ struct ControllerTests {
   @Test("log pages give what is asked for and no more than there is (NV-14)")
   func logs() throws {
     let bench = try Bench()
-    let controller = try bench.controller()
+    let link = RecordingLink()
+    let controller = try bench.controller(link: link)
     #expect(
       bench.perform(controller, bench.log(1, byteCount: 64)).bytes
         == [UInt8](repeating: 0, count: 64))
-    controller.counters.readUnits = 1001
+    link.counters.readUnits = 1001
     let health = bench.perform(controller, bench.log(2, byteCount: 512)).bytes
     #expect(health.count == 512 && health[3] == 100 && health.number(32, 8) == 2)
     #expect(bench.perform(controller, bench.log(2, byteCount: 512, offset: 508)).bytes.count == 512)

@@ -8,6 +8,7 @@ import Testing
 final class RecordingLink: ControllerLink {
   var answers: [(identifier: UInt16, status: Status, result: UInt64)] = []
   var hasEnded = false
+  var counters = IOCounters()
 
   func answer(_ identifier: UInt16, _ status: Status, result: UInt64) {
     answers.append((identifier, status, result))

@@ -5,6 +5,7 @@ import FabricNVMeTCP
 import FabricPlatform
 import FabricStorage
 import FabricWire
+import Glibc
 
 /// NVMe/TCP with a host that does as the input says, over real sockets. Offset 0: bits 0 the rest are
 /// bytes in place of ICReq, 1 bytes behind it, 2 PDUs of the admin queue, else of an I/O queue, 3 header
@@ -120,7 +121,13 @@ private final class FuzzedHost {
     usesHeaderDigest = headers
     usesDataDigest = data
     do { socket = try StreamSocket.connect(to: address) } catch { fatalError("\(error)") }
-    while socket.connectError != nil || socket.send([UInt8]()) != .bytes(0) {}
+    wait(POLLOUT)
+  }
+
+  /// Until the socket has what is asked for, at most a second.
+  private func wait(_ events: Int32) {
+    var look = pollfd(fd: socket.number, events: Int16(events), revents: 0)
+    _ = unsafe poll(&look, 1, 1000)
   }
 
   // An orderly end would leave the port in use for a minute.
@@ -135,6 +142,7 @@ private final class FuzzedHost {
       case .bytes(let count): left = left.dropFirst(count)
       case .wouldBlock:
         // What the unit answers makes room.
+        wait(POLLIN | POLLOUT)
         var thrownAway: [UInt8] = []
         _ = socket.receive(into: &thrownAway, limit: 1 << 16)
         require(MonotonicTime.now < limit, "the unit reads nothing any more")
@@ -149,7 +157,9 @@ private final class FuzzedHost {
     while bytes.count < count {
       switch socket.receive(into: &bytes, limit: count - bytes.count) {
       case .bytes: break
-      case .wouldBlock: require(MonotonicTime.now < limit, "an honest host got no answer")
+      case .wouldBlock:
+        require(MonotonicTime.now < limit, "an honest host got no answer")
+        wait(POLLIN)
       case .end, .failed: fatalError("an honest host was hung up on")
       }
     }
@@ -164,7 +174,9 @@ private final class FuzzedHost {
       var bytes: [UInt8] = []
       switch socket.receive(into: &bytes, limit: 1 << 16) {
       case .bytes: break
-      case .wouldBlock: require(MonotonicTime.now < limit, "a connection outlives its host")
+      case .wouldBlock:
+        require(MonotonicTime.now < limit, "a connection outlives its host")
+        wait(POLLIN)
       case .end, .failed: return
       }
     }

@@ -50,7 +50,8 @@ public final class Controller {
   private var accounts: [UInt32: VolumeClient] = [:]
 
   // Statistics, for the SMART log.
-  public var counters = IOCounters()
+  /// Of connections that are gone.
+  private var pastCounters = IOCounters()
   let begin: MonotonicTime
 
   init(
@@ -76,11 +77,17 @@ public final class Controller {
   /// A queue's connection has gone; with the admin queue's the whole controller goes.
   public func disconnected(_ queue: UInt16, _ link: any ControllerLink) {
     guard let known = links[queue], known === link else { return }
+    pastCounters.add(link.counters)
     links[queue] = nil
     if queue == 0 { end() }
   }
 
   var adminLink: (any ControllerLink)? { links[0] }
+
+  /// What was done over all connections.
+  var counters: IOCounters {
+    links.values.reduce(into: pastCounters) { $0.add($1.counters) }
+  }
 
   /// Ends all connections and forgets the controller.
   public func end() {
@@ -149,7 +156,7 @@ public final class Controller {
   public var namespaces: [Namespace] { kind == .io ? subsystem.namespaces(for: host.name) : [] }
 }
 
-/// What a controller has done, for its SMART log.
+/// What was done for a host, for its controller's SMART log.
 public struct IOCounters: Sendable {
   public var readCommands: UInt64 = 0
   public var writeCommands: UInt64 = 0
@@ -159,6 +166,14 @@ public struct IOCounters: Sendable {
   public var mediaErrors: UInt64 = 0
 
   public init() {}
+
+  mutating func add(_ other: IOCounters) {
+    readCommands &+= other.readCommands
+    writeCommands &+= other.writeCommands
+    readUnits &+= other.readUnits
+    writeUnits &+= other.writeUnits
+    mediaErrors &+= other.mediaErrors
+  }
 
   /// - Parameter units: of 512 bytes.
   @inline(__always)

@@ -13,6 +13,8 @@ public enum AdminOutcome: Equatable, Sendable {
 
 /// A queue's way to its host, as the controller uses it. Class-bound: a connection is one.
 public protocol ControllerLink: AnyObject {
+  /// What was done over it.
+  var counters: IOCounters { get }
   /// Answers a command that was held.
   func answer(_ identifier: UInt16, _ status: Status, result: UInt64)
   /// Ends the connection: its controller is no more.
