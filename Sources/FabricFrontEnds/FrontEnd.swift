@@ -1,7 +1,6 @@
 public import FabricCompletion
 import FabricPlatform
 public import FabricStorage
-import Synchronization
 
 /// Who cannot go on for want of a buffer or of room in a port.
 public protocol FrontEndWaiter: AnyObject {
@@ -115,10 +114,8 @@ public final class FrontEnd: Subsystem, @unchecked Sendable {
 
   /// Runs `body` on the service's thread and returns what it returns.
   private func onThread<Value: Sendable>(_ body: @escaping () -> Value) -> Value {
-    let place = Handover<Value>()
     let job = UncheckedJob(body: body)
-    service.execute { place.put(job.body()) }
-    return place.take()
+    return service.result(of: { job.body() })
   }
 
   private struct UncheckedJob<Value>: @unchecked Sendable {
@@ -188,21 +185,4 @@ public final class FrontEnd: Subsystem, @unchecked Sendable {
 
   /// For the log: one line.
   public func log(_ words: String) { options.log(words) }
-}
-
-/// A value that one thread hands to another, which waits for it.
-private final class Handover<Value: Sendable>: Sendable {
-  private let value = Mutex<Value?>(nil)
-  private let isThere = Atomic<UInt32>(0)
-
-  func put(_ value: Value) {
-    self.value.withLock { $0 = value }
-    isThere.store(1, ordering: .releasing)
-    Futex.wake(isThere)
-  }
-
-  func take() -> Value {
-    while isThere.load(ordering: .acquiring) == 0 { Futex.wait(isThere, while: 0) }
-    return value.withLock { $0! }
-  }
 }

@@ -3,7 +3,6 @@ public import FabricMessaging
 import FabricPlatform
 public import FabricStorage
 public import FabricVerbs
-import Synchronization
 
 /// Serves the volumes of a common layer to hosts, at one or several addresses. The protocol is in
 /// `Specs/IOProtocol.md`.
@@ -149,32 +148,11 @@ public final class IOUnitServer: Subsystem, @unchecked Sendable {
   /// Runs `body` on the unit's thread and returns what it returns.
   private func onThread<Value: Sendable>(_ body: @escaping @Sendable (UnitShard) -> Value) -> Value
   {
-    let place = Handover<Value>()
     let shard = UnsafeShard(shard: shard)
-    fabric.service.execute {
-      place.put(body(shard.shard))
-    }
-    return place.take()
+    return fabric.service.result(of: { body(shard.shard) })
   }
 
   private struct UnsafeShard: @unchecked Sendable {
     let shard: UnitShard
-  }
-}
-
-/// A value that one thread hands to another, which waits for it.
-private final class Handover<Value: Sendable>: Sendable {
-  private let value = Mutex<Value?>(nil)
-  private let isThere = Atomic<UInt32>(0)
-
-  func put(_ value: Value) {
-    self.value.withLock { $0 = value }
-    isThere.store(1, ordering: .releasing)
-    Futex.wake(isThere)
-  }
-
-  func take() -> Value {
-    while isThere.load(ordering: .acquiring) == 0 { Futex.wait(isThere, while: 0) }
-    return value.withLock { $0! }
   }
 }

@@ -6,7 +6,6 @@ import FabricPlatform
 import FabricStorage
 import FabricWire
 import Foundation
-import Synchronization
 import TestSupport
 import Testing
 
@@ -18,20 +17,7 @@ struct HotPathTests {
 
   /// Allocations of the unit's thread until now.
   private func allocations(_ unit: TCPUnit) -> UInt64 {
-    let count = Mutex<UInt64?>(nil)
-    let place = UncheckedPlace(count: count)
-    unit.service.execute { place.set(fabric_allocation_count()) }
-    while true {
-      if let found = place.value { return found }
-      SystemThread.yield()
-    }
-  }
-
-  private final class UncheckedPlace: Sendable {
-    private let count: Mutex<UInt64?>
-    init(count: consuming Mutex<UInt64?>) { self.count = count }
-    func set(_ value: UInt64) { count.withLock { $0 = value } }
-    var value: UInt64? { count.withLock { $0 } }
+    unit.service.result(of: { fabric_allocation_count() })
   }
 
   /// So many commands, the same 32 at once each time.
