@@ -21,6 +21,7 @@ extension ServedStream {
   func turn() -> Bool {
     if state == .ending { return discard() }
     var hasDone = false
+    isYielding = false
     if leftoverIsNews, !isResting {
       leftoverIsNews = false
       if leftoverByteCount >= neededByteCount {
@@ -32,7 +33,7 @@ extension ServedStream {
       }
     }
     var turns = 0
-    while turns < Self.receivesInTurn, state == .open, !isResting {
+    while turns < Self.receivesInTurn, state == .open, !isResting, !isYielding {
       turns &+= 1
       let (received, isAll) = receive()
       guard received else { break }
@@ -111,14 +112,16 @@ extension ServedStream {
         continue
       }
       let left = count &- start
-      if isResting || left < neededByteCount { break }
+      if isResting || isYielding || left < neededByteCount { break }
       neededByteCount = 1
       let view = unsafe WireView(input + start, byteCount: left)
       let consumed = handler?.stream(self, received: view) ?? left
       guard state == .open else { return }
       precondition(consumed >= 0 && consumed <= left, "more was consumed than had come")
       start &+= consumed
-      if consumed < left, placementByteCount == 0, !isResting, neededByteCount == 1 {
+      if consumed < left, placementByteCount == 0, !isResting, !isYielding,
+        neededByteCount == 1
+      {
         // The handler looked at all of it: it needs more.
         let needed = left &- consumed &+ 1
         guard needed <= StreamServer.inputByteCount else {

@@ -40,6 +40,8 @@ public final class ServedStream {
   var leftoverByteCount = 0
   /// Whether the handler is to look at them though nothing has come.
   var leftoverIsNews = false
+  /// Whether the handler wants no more in this turn.
+  var isYielding = false
   var placementAddress: UInt64 = 0
   var placementByteCount = 0
   /// Whether the socket may have something.
@@ -92,8 +94,8 @@ public final class ServedStream {
   /// take what is queued for it. The rest comes again when that is over.
   public var isResting: Bool { handlerRests || outputIsFull || state != .open }
 
-  /// Gives the handler no input until `resumeInput`; what is being placed goes on. To be said when
-  /// something is short, so that what the peer sends waits in the socket and then at the peer.
+  /// Gives the handler no input until `resumeInput`. To be said when something is short, so that what
+  /// the peer sends waits in the socket and then at the peer.
   public func pauseInput() { handlerRests = true }
 
   /// Gives the handler input again, from the round under way or the next one on; what it had not
@@ -101,6 +103,14 @@ public final class ServedStream {
   public func resumeInput() {
     guard handlerRests else { return }
     handlerRests = false
+    leftoverIsNews = true
+    server.activate(self)
+  }
+
+  /// Lets others have their turn before the handler is given what it has not consumed: for who has
+  /// done much in one call.
+  public func yield() {
+    isYielding = true
     leftoverIsNews = true
     server.activate(self)
   }
@@ -124,7 +134,9 @@ public final class ServedStream {
   public func header(byteCount: Int) -> WireBuffer {
     guard state == .open else { return server.scratch(byteCount) }
     touch()
-    return output.appendCopy(byteCount: byteCount)
+    let room = output.appendCopy(byteCount: byteCount)
+    if output.byteCount > server.options.outputByteLimit { outputIsFull = true }
+    return room
   }
 
   /// Queues data by reference.

@@ -9,12 +9,20 @@ extension NBDConnection {
   /// Requests without data go to the store in pieces of at most so many bytes, so that a store that
   /// fills memory does not keep the thread.
   private static let pieceByteLimit: UInt32 = 16 << 20
+  /// So many looks at a file's map, each of some hundred system calls at most, are made in one turn.
+  private static let statusLimit = 8
+
   /// Takes as many requests as there are whole, from `start` on.
   ///
   /// - Returns: how many bytes were consumed.
   func takeRequests(_ bytes: WireView, from first: Int) -> Int {
     var start = first
+    var statusCount = 0
     while phase == .transmission {
+      if statusCount == Self.statusLimit {
+        stream.yield()
+        return start
+      }
       let left = bytes.byteCount &- start
       if skippedByteCount > 0 {
         let part = min(skippedByteCount, left)
@@ -42,6 +50,7 @@ extension NBDConnection {
       let here = min(left &- NBD.requestByteCount, request.payloadByteCount)
       let payload = bytes.slice(start &+ NBD.requestByteCount, here)
       guard begin(request, payload) else { return start }
+      if request.command == .blockStatus { statusCount += 1 }
       start &+= NBD.requestByteCount
       // What is missing of a payload goes straight to its buffer.
       if here < request.payloadByteCount { return start }

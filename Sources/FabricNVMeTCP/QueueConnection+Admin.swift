@@ -23,7 +23,7 @@ extension QueueConnection {
     switch controller.perform(command, data: data, at: .now) {
     case .done(let status, let result): finish(number, status, result: result)
     case .data(let bytes): answer(number, with: bytes)
-    case .held: heldSlots[command.identifier] = number
+    case .held: heldSlots.append((command.identifier, number))
     }
     // A shorter time-out may have been set.
     target.deadlinesMayHaveChanged()
@@ -70,15 +70,23 @@ extension QueueConnection {
   private func answer(_ number: Int, with bytes: [UInt8]) {
     let form = slots[number].command.data.form
     guard form == .transport else { return finish(number, .descriptorTypeInvalid) }
-    let count = min(bytes.count, Int(slots[number].io.byteCount))
-    if count > 0 { sendCopy(number, of: bytes.prefix(count)) }
+    guard Int(slots[number].io.byteCount) >= bytes.count else {
+      return finish(number, .dataLengthInvalid)
+    }
+    sendCopy(number, of: bytes[...])
     finish(number, .success)
   }
 
   func answer(_ identifier: UInt16, _ status: Status, result: UInt64) {
-    guard let number = heldSlots.removeValue(forKey: identifier), phase == .connected else {
-      return
-    }
-    finish(number, status, result: result)
+    guard let index = heldSlots.firstIndex(where: { $0.identifier == identifier }),
+      phase == .connected
+    else { return }
+    finish(heldSlots.remove(at: index).slot, status, result: result)
+  }
+
+  func forgetHeld() {
+    guard phase == .connected else { return }
+    for held in heldSlots { forget(held.slot) }
+    heldSlots = []
   }
 }

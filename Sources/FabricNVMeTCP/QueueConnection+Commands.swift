@@ -67,7 +67,8 @@ extension QueueConnection {
     switch data.form {
     case .inCapsule:
       guard needsData || dataByteCount == 0 else { return .dataLengthInvalid }
-      guard needsData else { return .success }
+      let wantsData = slots[number].io.direction == .toHost && slots[number].io.byteCount > 0
+      guard needsData else { return wantsData ? .descriptorTypeInvalid : .success }
       guard data.low == 0 else { return .offsetInvalid }
       return Int(data.byteCount) == dataByteCount ? .success : .dataLengthInvalid
     case .transport: return dataByteCount == 0 ? .success : .descriptorTypeInvalid
@@ -96,16 +97,16 @@ extension QueueConnection {
   // MARK: Buffers
 
   /// Takes a buffer for a command's data. False when there is none now.
-  func takeBuffer(_ number: Int) -> Bool {
+  func takeBuffer(_ number: Int, isOfCapsule: Bool = false) -> Bool {
     if slots[number].buffer != nil { return true }
     let count = max(1, Int(slots[number].io.byteCount))
-    guard let buffer = frontEnd.buffers.take(count, for: &holding) else { return false }
-    slots[number].buffer = buffer
-    return true
+    slots[number].buffer = buffer(byteCount: count, isOfCapsule: isOfCapsule)
+    return slots[number].buffer != nil
   }
 
-  /// Looks at no more input until something comes free.
+  /// Looks at no more input until a capsule's data would find a buffer.
   func rest() {
+    inputRests = true
     stream.pauseInput()
     beginWaiting()
   }
@@ -122,8 +123,13 @@ extension QueueConnection {
   }
 
   func retry() -> Bool {
+    // What frees buffers may come behind the capsule: input does not wait for the commands before it.
+    if inputRests, hasCapsuleBuffer {
+      inputRests = false
+      stream.resumeInput()
+    }
     for queue in [delayed, waiting] {
-      while phase == .connected, let number = queue.first {
+      while phase != .ended, let number = queue.first {
         guard goOn(number) else {
           move(number, from: queue)
           return false
@@ -131,9 +137,8 @@ extension QueueConnection {
         _ = queue.pop()
       }
     }
-    isWaiting = false
-    stream.resumeInput()
-    return true
+    isWaiting = inputRests
+    return !inputRests
   }
 
   /// One that has found a buffer, and no room in the port, holds up none that needs a buffer.
@@ -319,7 +324,7 @@ extension QueueConnection {
   func giveBuffer(_ number: Int) {
     guard let buffer = slots[number].buffer else { return }
     slots[number].buffer = nil
-    frontEnd.buffers.give(buffer, of: &holding)
+    give(buffer)
   }
 
   /// Answers a command, and forgets it.

@@ -45,7 +45,9 @@ extension QueueConnection {
         .invalidHeaderField, information: 2,
         "expected a header of \(expected) bytes, got \(common.headerByteCount)")
     }
-    let isProtected = usesHeaderDigest && phase != .initializing
+    // The host's last words have no digest. (NVMe/TCP 1.0, section 3.6.2.3)
+    let isLast = common.kind == PDU.Kind.hostTerminate.rawValue
+    let isProtected = usesHeaderDigest && phase != .initializing && !isLast
     let needed = expected + (isProtected ? PDU.digestByteCount : 0)
     guard common.byteCount >= UInt32(needed) else {
       throw FatalError(
@@ -145,7 +147,7 @@ extension QueueConnection {
     slots[number] = Slot(command: Command(bytes.slice(PDU.commonByteCount, Command.byteCount)))
     prepare(number, dataByteCount: dataByteCount)
     let isRefused = slots[number].status != .success
-    guard dataByteCount == 0 || isRefused || takeBuffer(number) else {
+    guard dataByteCount == 0 || isRefused || takeBuffer(number, isOfCapsule: true) else {
       // The capsule is taken again, as a whole, when there is one.
       freeSlots.give(number)
       rest()

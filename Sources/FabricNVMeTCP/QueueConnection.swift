@@ -50,8 +50,15 @@ final class QueueConnection: StreamHandler, ControllerLink, PortUser, FrontEndWa
   private(set) var delayed = IndexQueue(capacity: 1)
   /// Whether the front end knows that somebody waits here.
   var isWaiting = false
-  /// Requests for events that wait, by the host's names for them.
-  var heldSlots: [UInt16: Int] = [:]
+  /// Whether a capsule waits for a buffer, and with it all input.
+  var inputRests = false
+  /// Memory for the data of one capsule, for when there is no buffer: what frees buffers may come behind
+  /// the capsule, so that it cannot wait for them.
+  private lazy var ownMemory = CapsuleMemory(
+    byteCount: max(Self.adminCapsuleByteCount, target.subsystem.options.inCapsuleByteCount))
+  private var ownMemoryIsTaken = false
+  /// Requests for events that wait, with the host's names for them, oldest first.
+  var heldSlots: [(identifier: UInt16, slot: Int)] = []
   var holding = DataBuffers.Holding()
   /// By the namespace's number less one: the ways to the volumes that this connection has used, and the
   /// same without counting references.
@@ -84,7 +91,7 @@ final class QueueConnection: StreamHandler, ControllerLink, PortUser, FrontEndWa
   struct Slot: BitwiseCopyable {
     var command: Command
     var io = IOCommand()
-    var buffer: DataBuffers.Buffer?
+    var buffer: CommandBuffer?
     /// Data from the host that is in the buffer.
     var receivedByteCount: UInt32 = 0
     /// Of a command in pieces, how many are done: ranges, or blocks.
@@ -104,6 +111,31 @@ final class QueueConnection: StreamHandler, ControllerLink, PortUser, FrontEndWa
   var capsuleByteCount: Int {
     isAdmin ? Self.adminCapsuleByteCount : target.subsystem.options.inCapsuleByteCount
   }
+
+  // MARK: Buffers
+
+  /// A buffer for a command's data; nil: there is none now.
+  ///
+  /// - Parameter isOfCapsule: the data comes with the command, so that this connection's own may serve.
+  func buffer(byteCount: Int, isOfCapsule: Bool) -> CommandBuffer? {
+    if let lent = frontEnd.buffers.take(byteCount, for: &holding) {
+      return CommandBuffer(address: lent.address, lent: lent)
+    }
+    guard isOfCapsule, !ownMemoryIsTaken else { return nil }
+    ownMemoryIsTaken = true
+    return CommandBuffer(address: ownMemory.address, lent: nil)
+  }
+
+  func give(_ buffer: CommandBuffer) {
+    if let lent = buffer.lent {
+      frontEnd.buffers.give(lent, of: &holding)
+    } else {
+      ownMemoryIsTaken = false
+    }
+  }
+
+  /// Whether a capsule's data would find a buffer.
+  var hasCapsuleBuffer: Bool { !ownMemoryIsTaken }
 
   // MARK: Ways
 
@@ -205,12 +237,30 @@ final class QueueConnection: StreamHandler, ControllerLink, PortUser, FrontEndWa
     for index in 0..<slots.count {
       guard let buffer = slots[index].buffer else { continue }
       slots[index].buffer = nil
-      frontEnd.buffers.give(buffer, of: &holding)
+      give(buffer)
     }
     wayReferences = []
     ways = []
     frontEnd.somethingCameFree()
   }
+}
+
+/// Memory for a command's data.
+struct CommandBuffer: BitwiseCopyable {
+  let address: UInt64
+  /// Nil: the connection's own.
+  let lent: DataBuffers.Buffer?
+}
+
+/// Memory that goes with its object.
+@safe
+final class CapsuleMemory {
+  private let memory: UnsafeMutableRawPointer
+
+  init(byteCount: Int) { unsafe memory = .allocate(byteCount: byteCount, alignment: 4096) }
+  deinit { unsafe memory.deallocate() }
+
+  var address: UInt64 { unsafe UInt64(UInt(bitPattern: memory)) }
 }
 
 /// A connection's way to a volume.

@@ -160,6 +160,8 @@ struct RefusalTests {
       .dataLengthInvalid, host.io(Opcode.IO.read, data: .inCapsule(byteCount: 4096)),
       data: pattern(4096))
     try expect(
+      .descriptorTypeInvalid, host.io(Opcode.IO.read, data: .inCapsule(byteCount: 4096)))
+    try expect(
       .dataLengthInvalid, host.io(Opcode.IO.write, data: .inCapsule(byteCount: 4096)),
       data: pattern(512))
     try expect(

@@ -184,3 +184,79 @@ struct TransferTests {
     #expect(try host.receive().completion.status == .success)
   }
 }
+
+@Suite("NVMe/TCP: many at once")
+struct CrowdedTests {
+  @Test("data that was asked for is taken though a capsule before it finds no buffer (NT-4, NT-9)")
+  func capsuleBehindRequests() throws {
+    let unit = try TCPUnit { $0.bufferCount = 4 }
+    let host = try HostPair(unit).io
+    let large = pattern(64 << 10)
+    var bytes: [UInt8] = []
+    for number in 0..<8 as Range<UInt16> {
+      bytes += host.capsule(
+        host.io(
+          Opcode.IO.write, block: UInt64(number) * 16, count: 16, identifier: number,
+          data: .transport(byteCount: UInt32(large.count))))
+    }
+    for number in 8..<12 as Range<UInt16> {
+      bytes += host.capsule(
+        host.io(
+          Opcode.IO.write, block: 1000 + UInt64(number), identifier: number,
+          data: .inCapsule(byteCount: 4096)), data: pattern(4096))
+    }
+    try host.client.send(bytes)
+    var ended: Set<UInt16> = []
+    while ended.count < 12 {
+      let pdu = try host.receive()
+      guard pdu.kind == .readyToTransfer else {
+        #expect(pdu.completion.status == .success)
+        ended.insert(pdu.completion.identifier)
+        continue
+      }
+      let asked = pdu.transfer
+      try host.client.send(
+        host.hostData(
+          PDU.Transfer(
+            command: asked.command, tag: asked.tag, offset: 0, byteCount: asked.byteCount),
+          large, isLast: true))
+    }
+  }
+
+  @Test("a host that asks and does not read is not answered beyond a bound (NT-9)")
+  func unreadAnswers() throws {
+    let unit = try TCPUnit { $0.outputByteLimit = 1 << 20 }
+    let admin = try HostPair(unit).admin
+    var log = Command(opcode: Opcode.Admin.getLogPage)
+    log.dword10 = 0x02 | 0xFFFF << 16
+    log.data = .transport(byteCount: 256 << 10)
+    // 16 MB of answers, of which the sockets take some.
+    let all = (0..<60).flatMap { _ in admin.capsule(log) }
+    try admin.client.send(all)
+    for _ in 0..<60 {
+      #expect(try admin.receive().data.count == 256 << 10)
+      #expect(try admin.receive().completion.status == .success)
+    }
+  }
+
+  @Test("event requests that a reset gives up make room for others (NV-10, NV-17)")
+  func eventsAfterResets() throws {
+    let unit = try TCPUnit()
+    let admin = try TCPHost(unit)
+    try admin.initialize()
+    _ = try admin.becomeAdmin()
+    var enable = Command(opcode: Opcode.fabrics, namespace: UInt32(Opcode.Fabrics.propertySet))
+    enable.dword11 = 0x14
+    for _ in 0..<40 {
+      for identifier in 0..<4 as Range<UInt16> {
+        try admin.client.send(
+          admin.capsule(
+            Command(opcode: Opcode.Admin.asynchronousEventRequest, identifier: identifier)))
+      }
+      for value in [0, 1] as [UInt32] {
+        enable.dword12 = value
+        #expect(try admin.run(enable).completion.status == .success)
+      }
+    }
+  }
+}

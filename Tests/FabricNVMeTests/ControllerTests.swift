@@ -26,6 +26,28 @@ struct ControllerTests {
     #expect(bench.perform(controller, bench.propertySet(0x1C, 1)).status == .invalidField)
   }
 
+  @Test("a reset and a shutdown take the I/O queues away, and end requests for events (NV-10)")
+  func resets() throws {
+    let bench = try Bench()
+    let (admin, first, second) = (RecordingLink(), RecordingLink(), RecordingLink())
+    let controller = try bench.controller(link: admin)
+    func set(_ value: UInt32) {
+      #expect(bench.perform(controller, bench.propertySet(0x14, value)).status == .success)
+    }
+    _ = try bench.connect(queue: 1, controller: controller.number, link: first)
+    #expect(
+      bench.perform(controller, bench.admin(Opcode.Admin.asynchronousEventRequest)) == .held)
+    set(0)
+    #expect(first.hasEnded && admin.forgottenCount == 1)
+    set(1)
+    _ = try bench.connect(queue: 1, controller: controller.number, link: second)
+    set(0x4001)
+    #expect(second.hasEnded && admin.forgottenCount == 2 && !admin.hasEnded)
+    #expect(throws: NVMSubsystem.Refusal.self) {
+      try bench.connect(queue: 1, controller: controller.number)
+    }
+  }
+
   @Test("nothing is asked of a controller before it is enabled (NV-11)")
   func order() throws {
     let bench = try Bench()
@@ -143,6 +165,14 @@ struct ControllerTests {
     #expect(get(0x81).status == .invalidField && set(0x81, 1).status == .commandSequenceError)
     #expect(set(0x04 | 1 << 31, 300).status == .featureNotSaveable)
     #expect(set(0x7F, 0).status == .invalidField && get(0x7F).status == .invalidField)
+    // As many queues as were granted.
+    #expect(bench.perform(controller, bench.propertySet(0x14, 0)).status == .success)
+    #expect(bench.perform(controller, bench.propertySet(0x14, 1)).status == .success)
+    #expect(set(7, 1 | 1 << 16).result == 1 | 1 << 16)
+    _ = try bench.connect(queue: 2, controller: controller.number)
+    #expect(throws: NVMSubsystem.Refusal.self) {
+      try bench.connect(queue: 3, controller: controller.number)
+    }
     // A reset forgets them.
     #expect(bench.perform(controller, bench.propertySet(0x14, 0)).status == .success)
     #expect(bench.perform(controller, bench.propertySet(0x14, 1)).status == .success)

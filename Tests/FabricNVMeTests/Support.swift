@@ -8,12 +8,14 @@ import Testing
 final class RecordingLink: ControllerLink {
   var answers: [(identifier: UInt16, status: Status, result: UInt64)] = []
   var hasEnded = false
+  var forgottenCount = 0
   var counters = IOCounters()
 
   func answer(_ identifier: UInt16, _ status: Status, result: UInt64) {
     answers.append((identifier, status, result))
   }
 
+  func forgetHeld() { forgottenCount += 1 }
   func end() { hasEnded = true }
 }
 

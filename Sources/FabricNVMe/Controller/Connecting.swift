@@ -158,7 +158,14 @@ extension NVMSubsystem {
       throw invalid(
         .hostIdentifier, "expected the identifier that host \(identity.name) began with")
     }
-    guard controller.isReady, !controller.isConnected(request.queue) else {
+    // As many as it was granted, if it has asked. (Base 1.4, section 5.21.1.7)
+    if let granted = controller.features.grantedQueues, request.queue > granted & 0xFFFF + 1 {
+      throw invalid(
+        .queue, "expected queue 1 to \(granted & 0xFFFF + 1), as granted, got \(request.queue)")
+    }
+    guard controller.isReady, controller.shutdownStatus == 0,
+      !controller.isConnected(request.queue)
+    else {
       throw Refusal(
         status: .commandSequenceError, result: 0,
         words: "queue \(request.queue) of controller \(number) is connected, or it is not enabled")

@@ -93,6 +93,7 @@ extension Controller {
     if value >> 14 & 0x3 != 0 {
       shutdownStatus = 2
       giveUpEvents()
+      endQueues()
     }
   }
 
@@ -101,11 +102,14 @@ extension Controller {
     features = Features()
     giveUpEvents()
     maskedEvents = []
+    // A reset takes the I/O queues away. (Base 1.4, section 7.3.2)
+    endQueues()
   }
 
   private func giveUpEvents() {
     // Requests for events end with the controller, without an answer. (Base 1.4, section 5.2)
     heldEvents.removeAll()
+    adminLink?.forgetHeld()
     pendingEvents.removeAll()
   }
 }

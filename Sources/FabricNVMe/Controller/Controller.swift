@@ -89,6 +89,15 @@ public final class Controller {
     links.values.reduce(into: pastCounters) { $0.add($1.counters) }
   }
 
+  /// Ends the connections of I/O queues.
+  func endQueues() {
+    for (queue, link) in links where queue != 0 {
+      pastCounters.add(link.counters)
+      links[queue] = nil
+      link.end()
+    }
+  }
+
   /// Ends all connections and forgets the controller.
   public func end() {
     guard !hasEnded else { return }

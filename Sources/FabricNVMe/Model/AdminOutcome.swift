@@ -2,7 +2,7 @@
 public enum AdminOutcome: Equatable, Sendable {
   /// It has ended.
   case done(Status, result: UInt64 = 0)
-  /// It ends well, with data for the host: no more than it has asked for.
+  /// It ends well, with all of this data for the host, if that has room for it.
   case data([UInt8])
   /// It ends later, by `ControllerLink.answer`.
   case held
@@ -17,6 +17,8 @@ public protocol ControllerLink: AnyObject {
   var counters: IOCounters { get }
   /// Answers a command that was held.
   func answer(_ identifier: UInt16, _ status: Status, result: UInt64)
-  /// Ends the connection: its controller is no more.
+  /// Commands that were held end without an answer.
+  func forgetHeld()
+  /// Ends the connection: the controller, or this queue of it, is no more.
   func end()
 }

@@ -15,7 +15,7 @@ public final class NVMSubsystem {
     public var queueDepth = 1024
     /// I/O queues of one controller.
     public var queueCount = 64
-    /// Controllers at once.
+    /// Controllers at once, and as many of discovery, which anybody may have.
     public var controllerCount = 512
     /// Bytes that travel in a command's own capsule.
     public var inCapsuleByteCount = 16 << 10
@@ -129,7 +129,9 @@ public final class NVMSubsystem {
   func makeController(for host: HostIdentity, kind: Controller.Kind, at now: MonotonicTime)
     -> Controller?
   {
-    guard controllers.count < options.controllerCount else { return nil }
+    guard controllers.values.count(where: { $0.kind == kind }) < options.controllerCount else {
+      return nil
+    }
     while controllers[nextController] != nil || nextController == 0 || nextController >= 0xFFF0 {
       nextController = nextController >= 0xFFF0 ? 1 : nextController + 1
     }
