@@ -39,9 +39,6 @@ public final class DataBuffers {
   /// By size class: each twice as large as the one before, the first twice an element.
   private var kept: [[Mapping]] = []
   private var taken: [UInt64: Mapping] = [:]
-  /// Counts what came back, so that who waits can tell whether to look again.
-  public private(set) var givenCount: UInt64 = 0
-
   /// - Parameters:
   ///   - elementByteCount: a multiple of the page size.
   ///   - elementCount: at least 1.
@@ -91,7 +88,6 @@ public final class DataBuffers {
 
   /// Gives a buffer back that `holding` has.
   public func give(_ buffer: Buffer, of holding: inout Holding) {
-    givenCount &+= 1
     guard buffer.number < 0 else {
       holding.elementCount &-= 1
       free.give(Int(buffer.number))

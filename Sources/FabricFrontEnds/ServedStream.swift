@@ -152,9 +152,6 @@ public final class ServedStream {
     if output.byteCount > server.options.outputByteLimit { outputIsFull = true }
   }
 
-  /// Bytes queued that the kernel has not taken.
-  public var queuedByteCount: Int { output.byteCount }
-
   private func touch() {
     if isTouched { return }
     isTouched = true

@@ -14,14 +14,6 @@ public enum StreamAddress: Hashable, Sendable, CustomStringConvertible {
     case .local(let path): "unix:\(path)"
     }
   }
-
-  /// Whether only this machine gets there.
-  public var isOfThisMachine: Bool {
-    switch self {
-    case .internet(let address): address.isLoopback
-    case .local: true
-    }
-  }
 }
 
 /// Who is at the other end of a stream.

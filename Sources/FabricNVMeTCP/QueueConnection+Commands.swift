@@ -137,8 +137,8 @@ extension QueueConnection {
         _ = queue.pop()
       }
     }
-    isWaiting = inputRests
-    return !inputRests
+    isWaiting = inputRests || !delayed.isEmpty || !waiting.isEmpty
+    return !isWaiting
   }
 
   /// One that has found a buffer, and no room in the port, holds up none that needs a buffer.

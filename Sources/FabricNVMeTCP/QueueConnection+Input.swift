@@ -46,8 +46,8 @@ extension QueueConnection {
         "expected a header of \(expected) bytes, got \(common.headerByteCount)")
     }
     // The host's last words have no digest. (NVMe/TCP 1.0, section 3.6.2.3)
-    let isLast = common.kind == PDU.Kind.hostTerminate.rawValue
-    let isProtected = usesHeaderDigest && phase != .initializing && !isLast
+    let isFarewell = common.kind == PDU.Kind.hostTerminate.rawValue
+    let isProtected = usesHeaderDigest && phase != .initializing && !isFarewell
     let needed = expected + (isProtected ? PDU.digestByteCount : 0)
     guard common.byteCount >= UInt32(needed) else {
       throw FatalError(

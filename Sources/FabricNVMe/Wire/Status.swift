@@ -19,8 +19,6 @@ public struct Status: RawRepresentable, Hashable, Sendable, BitwiseCopyable {
   public static let dataLengthInvalid = Status(0, 0x0F)
   public static let descriptorTypeInvalid = Status(0, 0x11)
   public static let offsetInvalid = Status(0, 0x16)
-  public static let hostIdentifierInconsistent = Status(0, 0x18)
-  public static let keepAliveInvalid = Status(0, 0x1A)
   public static let writeProtected = Status(0, 0x20)
   public static let transientTransportError = Status(0, 0x22)
   public static let lbaOutOfRange = Status(0, 0x80)
@@ -36,8 +34,6 @@ public struct Status: RawRepresentable, Hashable, Sendable, BitwiseCopyable {
   public static let connectInvalidParameters = Status(1, 0x82)
   public static let connectInvalidHost = Status(1, 0x84)
   public static let connectInvalidQueueType = Status(1, 0x85)
-  /// Of Dataset Management and others: attributes that exclude each other.
-  public static let conflictingAttributes = Status(1, 0x80)
 
   // Of the medium.
   public static let writeFault = Status(2, 0x80)
