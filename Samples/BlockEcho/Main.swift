@@ -19,7 +19,7 @@ enum Main {
     try layer.add(volume)
     var options = CompletionService.Options()
     options.threadCount = 1
-    let frontEnd = try FrontEnd(
+    let frontEnd = try StreamFrontEnd(
       name: "block echo", layer: layer, service: try CompletionService(options),
       addresses: [.local(path: CommandLine.arguments[1])]
     ) { stream, frontEnd in BlockEcho(stream, frontEnd, volume) }

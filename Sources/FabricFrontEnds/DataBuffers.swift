@@ -1,7 +1,43 @@
 import FabricBounded
 import FabricPlatform
 
-/// Memory for data between sockets and stores, on page borders: elements of one size, made when they
+/// Memory that is not registered with anybody, or with a fabric.
+public struct DataMemory {
+  /// First byte, on a page border.
+  public let address: UInt64
+  public let byteCount: Int
+  /// What the source calls it: a fabric's local key, 0 for plain memory.
+  public let key: UInt32
+  /// Keeps it.
+  let owner: AnyObject
+
+  /// - Parameter owner: the memory goes with it.
+  public init(address: UInt64, byteCount: Int, key: UInt32, owner: AnyObject) {
+    self.address = address
+    self.byteCount = byteCount
+    self.key = key
+    self.owner = owner
+  }
+}
+
+/// Where buffers come from. Called on the thread of the buffers.
+public protocol DataMemorySource: Sendable {
+  /// Memory of at least `byteCount` bytes, whole pages; nil: the system has none.
+  func makeMemory(byteCount: Int) -> DataMemory?
+}
+
+/// Memory of this process.
+public struct PlainMemory: DataMemorySource {
+  public init() {}
+
+  public func makeMemory(byteCount: Int) -> DataMemory? {
+    guard let mapping = try? Mapping.anonymous(byteCount: byteCount) else { return nil }
+    return DataMemory(
+      address: mapping.address, byteCount: mapping.byteCount, key: 0, owner: mapping)
+  }
+}
+
+/// Memory for data between connections and stores, on page borders: elements of one size, made when they
 /// are first needed and then kept, and larger single buffers within a budget of bytes.
 ///
 /// Taking and giving an element allocates nothing once it was made. Confined to one thread.
@@ -12,6 +48,8 @@ public final class DataBuffers {
     public let address: UInt64
     /// Bytes that it has room for: at least those asked for.
     public let byteCount: Int
+    /// What its source calls it.
+    public let key: UInt32
     /// Of an element; negative: a larger buffer's size class.
     fileprivate let number: Int32
   }
@@ -30,29 +68,37 @@ public final class DataBuffers {
 
   public let elementByteCount: Int
   private let free: IndexPool
-  private var chunks: [Mapping?]
+  private let source: any DataMemorySource
+  private var chunks: [DataMemory?]
   private let addresses: FixedTable<UInt64>
+  private let keys: FixedTable<UInt32>
   private let largeByteLimit: Int
   /// Bytes of all large buffers, taken and kept.
   private var largeByteCount = 0
   private var takenLargeByteCount = 0
   /// By size class: each twice as large as the one before, the first twice an element.
-  private var kept: [[Mapping]] = []
-  private var taken: [UInt64: Mapping] = [:]
+  private var kept: [[DataMemory]] = []
+  private var taken: [UInt64: DataMemory] = [:]
+
   /// - Parameters:
   ///   - elementByteCount: a multiple of the page size.
   ///   - elementCount: at least 1.
   ///   - largeByteLimit: of all larger buffers together.
-  public init(elementByteCount: Int, elementCount: Int, largeByteLimit: Int) {
+  public init(
+    elementByteCount: Int, elementCount: Int, largeByteLimit: Int,
+    source: any DataMemorySource = PlainMemory()
+  ) {
     precondition(
       elementByteCount > 0 && elementByteCount.isMultiple(of: pageByteCount) && elementCount > 0,
       "elements of whole pages")
     self.elementByteCount = elementByteCount
     self.largeByteLimit = largeByteLimit
+    self.source = source
     free = IndexPool(capacity: elementCount)
     let chunkCount = (elementCount + Self.elementsPerChunk - 1) / Self.elementsPerChunk
     chunks = Array(repeating: nil, count: chunkCount)
     addresses = FixedTable(repeating: 0, count: elementCount)
+    keys = FixedTable(repeating: 0, count: elementCount)
     var size = elementByteCount * 2
     while size <= largeByteLimit {
       kept.append([])
@@ -82,7 +128,7 @@ public final class DataBuffers {
     }
     holding.elementCount &+= 1
     return Buffer(
-      address: addresses[number], byteCount: elementByteCount,
+      address: addresses[number], byteCount: elementByteCount, key: keys[number],
       number: Int32(truncatingIfNeeded: number))
   }
 
@@ -93,23 +139,24 @@ public final class DataBuffers {
       free.give(Int(buffer.number))
       return
     }
-    guard let mapping = taken.removeValue(forKey: buffer.address) else {
+    guard let memory = taken.removeValue(forKey: buffer.address) else {
       preconditionFailure("not a taken buffer")
     }
     holding.largeByteCount -= buffer.byteCount
     takenLargeByteCount -= buffer.byteCount
-    kept[Int(-1 - buffer.number)].append(mapping)
+    kept[Int(-1 - buffer.number)].append(memory)
   }
 
   private func makeChunk(of number: Int) -> Bool {
     let index = number / Self.elementsPerChunk
     guard
-      let mapping = try? Mapping.anonymous(byteCount: Self.elementsPerChunk * elementByteCount)
+      let memory = source.makeMemory(byteCount: Self.elementsPerChunk * elementByteCount)
     else { return false }
-    chunks[index] = mapping
+    chunks[index] = memory
     let first = index * Self.elementsPerChunk
     for element in first..<min(first + Self.elementsPerChunk, addresses.count) {
-      addresses[element] = mapping.address + UInt64((element - first) * elementByteCount)
+      addresses[element] = memory.address + UInt64((element - first) * elementByteCount)
+      keys[element] = memory.key
     }
     return true
   }
@@ -123,26 +170,27 @@ public final class DataBuffers {
     guard size <= left, holding.largeByteCount == 0 || holding.largeByteCount <= left - size else {
       return nil
     }
-    let mapping: Mapping
+    let memory: DataMemory
     if let old = kept[sizeClass].popLast() {
-      mapping = old
+      memory = old
     } else {
       releaseKept(leaving: largeByteLimit - size)
-      guard let new = try? Mapping.anonymous(byteCount: size) else { return nil }
+      guard let new = source.makeMemory(byteCount: size) else { return nil }
       largeByteCount += size
-      mapping = new
+      memory = new
     }
-    taken[mapping.address] = mapping
+    taken[memory.address] = memory
     takenLargeByteCount += size
     holding.largeByteCount += size
-    return Buffer(address: mapping.address, byteCount: size, number: Int32(-1 - sizeClass))
+    return Buffer(
+      address: memory.address, byteCount: size, key: memory.key, number: Int32(-1 - sizeClass))
   }
 
   /// Gives kept buffers back to the system until all have at most `limit` bytes.
   private func releaseKept(leaving limit: Int) {
     for sizeClass in kept.indices.reversed() {
-      while largeByteCount > limit, let mapping = kept[sizeClass].popLast() {
-        largeByteCount -= mapping.byteCount
+      while largeByteCount > limit, let memory = kept[sizeClass].popLast() {
+        largeByteCount -= memory.byteCount
       }
     }
   }

@@ -10,102 +10,81 @@ public protocol FrontEndWaiter: AnyObject {
   func retry() -> Bool
 }
 
-/// What front ends share whose protocol comes over byte streams: listening sockets, streams, ports on
-/// the volumes, buffers, the stay in the common layer. The protocol is the handlers'.
+/// Carries a front end's connections: over byte streams (`StreamFrontEnd`), queue pairs, channels. All
+/// calls come on the service's thread.
+public protocol FrontEndCarrier: AnyObject {
+  /// Sends what is queued at all connections.
+  func flush()
+  /// Takes nobody any more and ends every connection.
+  func endConnections()
+  /// Nothing that a connection had asked for is under way any more.
+  func leaveService()
+}
+
+/// What front ends share, whatever their protocol comes over: ports on the volumes, buffers, waiting,
+/// the stay in the common layer.
 ///
-/// Threads: `init`, `stop` and what says so on any but the service's own; everything else, and all
-/// calls of handlers, on the first thread of the service, which has threads of its own. Several front
-/// ends, and an I/O unit, may share a service.
+/// Threads: `init`, `stop` and what says so on any but the service's own; everything else on the first
+/// thread of the service, which has threads of its own. Several front ends, and an I/O unit, may share a
+/// service.
 public final class FrontEnd: Subsystem, @unchecked Sendable {
   public let name: String
   public let layer: CommonLayer
   public let options: FrontEndOptions
   public let service: CompletionService
-  /// Where it listens, in the order given, with ports that the system chose.
-  public private(set) var addresses: [StreamAddress] = []
-  /// Memory for what moves between streams and stores.
+  /// Memory for what moves between connections and stores.
   public let buffers: DataBuffers
   private var registration: Registration!
-  private var server: StreamServer!
+  private var carrier: (any FrontEndCarrier)?
   private var ports: [ServedPort] = []
   private var waiters: [any FrontEndWaiter] = []
   private var isRetrying = false
   /// Whether who waits is to be asked again at the end of what is running now.
   private var hasNews = false
 
-  /// Starts to serve.
-  ///
   /// - Parameters:
   ///   - name: unique in the common layer.
   ///   - service: has one or more threads of its own and outlives this object.
-  ///   - addresses: at least one.
-  ///   - makeHandler: called for each connection, before anything of it is looked at. Keep `frontEnd`
-  ///     unowned.
-  /// - Throws: `FrontEndError`; nothing is left behind.
+  ///   - memory: where buffers come from.
+  /// - Throws: `.subsystem` when the layer refuses it.
   public init(
-    name: String, layer: CommonLayer, service: CompletionService, addresses: [StreamAddress],
-    options: FrontEndOptions = .init(),
-    makeHandler:
-      @escaping @Sendable (_ stream: ServedStream, _ frontEnd: FrontEnd) ->
-      any StreamHandler
+    name: String, layer: CommonLayer, service: CompletionService,
+    options: FrontEndOptions = .init(), memory: any DataMemorySource = PlainMemory()
   ) throws(FrontEndError) {
-    precondition(!addresses.isEmpty, "a front end listens somewhere")
     self.name = name
     self.layer = layer
     self.service = service
     self.options = options
     buffers = DataBuffers(
       elementByteCount: options.bufferByteCount, elementCount: options.bufferCount,
-      largeByteLimit: options.largeBufferByteLimit)
+      largeByteLimit: options.largeBufferByteLimit, source: memory)
     do throws(CommonLayerError) {
       registration = try layer.register(self)
     } catch { throw .subsystem(error.description) }
-    do throws(FrontEndError) {
-      let server = try StreamServer(service: service, options: options) { [unowned self] stream in
-        makeHandler(stream, self)
-      }
-      self.server = server
-      let started = onThread { () -> Result<[StreamAddress], FrontEndError> in
-        do throws(FrontEndError) {
-          try server.listen(at: addresses)
-          return .success(server.addresses)
-        } catch {
-          server.stopListening()
-          return .failure(error)
-        }
-      }
-      self.addresses = try started.get()
-    } catch {
-      server = nil
-      registration.deregister()
-      registration = nil
-      throw error
-    }
   }
 
   // MARK: Any thread
 
-  /// Streams that there are now. Waits for the service's thread; not from there.
-  public var streamCount: Int { onThread { [self] in server?.streamCount ?? 0 } }
+  /// Has connections carried from now on, until `stop`.
+  public func begin(_ carrier: any FrontEndCarrier) {
+    onThread { [self] in self.carrier = carrier }
+  }
 
-  /// Takes nobody any more, resets every stream, lets what ports had accepted end, and returns when
+  /// Takes nobody any more, ends every connection, lets what ports had accepted end, and returns when
   /// nothing is called any more. The service goes on. A second call has no effect. (ST-41)
   public func stop() {
-    guard server != nil else { return }
-    onThread { [self] in
-      server.stopListening()
-      server.resetAll()
-    }
+    guard registration != nil else { return }
+    onThread { [self] in carrier?.endConnections() }
     registration.deregister()
     onThread { [self] in
       for port in ports { service.remove(port) }
-      server.leaveService()
+      carrier?.leaveService()
       ports = []
       waiters = []
+      // These hold each other.
+      carrier = nil
     }
-    // These hold each other.
     registration = nil
-    server = nil
   }
 
   public func portNeedsPoll(_ port: VolumePort) {
@@ -113,7 +92,7 @@ public final class FrontEnd: Subsystem, @unchecked Sendable {
   }
 
   /// Runs `body` on the service's thread and returns what it returns.
-  private func onThread<Value: Sendable>(_ body: @escaping () -> Value) -> Value {
+  func onThread<Value: Sendable>(_ body: @escaping () -> Value) -> Value {
     let job = UncheckedJob(body: body)
     return service.result(of: { job.body() })
   }
@@ -176,10 +155,10 @@ public final class FrontEnd: Subsystem, @unchecked Sendable {
     isRetrying = false
   }
 
-  /// Sends what is queued at all streams. Done at the end of each round; to be said by who queues
-  /// something outside of the calls of a stream or a port.
+  /// Sends what is queued at all connections. Done at the end of each round; to be said by who queues
+  /// something outside of the calls of a connection or a port.
   public func flush() {
-    server.flushTouched()
+    carrier?.flush()
     if hasNews, !waiters.isEmpty { somethingCameFree() }
   }
 

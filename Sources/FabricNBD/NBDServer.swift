@@ -13,7 +13,7 @@ public final class NBDServer: Sendable {
   /// The port that clients take where none is named.
   public static let standardPort: UInt16 = 10809
 
-  private let frontEnd: FrontEnd
+  private let frontEnd: StreamFrontEnd
 
   /// Starts to serve.
   ///
@@ -31,7 +31,7 @@ public final class NBDServer: Sendable {
     precondition(
       options.largeBufferByteLimit >= Int(NBD.maximumPayloadByteCount), "room for one request")
     let table = NBDConnections(depth: depth)
-    frontEnd = try FrontEnd(
+    frontEnd = try StreamFrontEnd(
       name: "nbd \(addresses.first.map { "\($0)" } ?? "")", layer: layer, service: service,
       addresses: addresses, options: options
     ) { stream, frontEnd in

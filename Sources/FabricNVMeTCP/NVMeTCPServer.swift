@@ -7,7 +7,7 @@ public import FabricStorage
 ///
 /// Threads: `init` and `stop` on any but the service's own.
 public final class NVMeTCPServer: Sendable {
-  private let frontEnd: FrontEnd
+  private let frontEnd: StreamFrontEnd
 
   /// Starts to serve.
   ///
@@ -19,7 +19,7 @@ public final class NVMeTCPServer: Sendable {
     _ target: NVMeTarget, layer: CommonLayer, service: CompletionService,
     addresses: [StreamAddress], options: FrontEndOptions = .init()
   ) throws(FrontEndError) {
-    frontEnd = try FrontEnd(
+    frontEnd = try StreamFrontEnd(
       name: "NVMe/TCP \(addresses[0])", layer: layer, service: service, addresses: addresses,
       options: options
     ) { stream, frontEnd in

@@ -10,7 +10,7 @@ import Synchronization
 /// which comes back behind the same 4 bytes. A length of 0 ends the stream in order behind all answers.
 final class EchoFrontEnd {
   let service: CompletionService
-  let frontEnd: FrontEnd
+  let frontEnd: StreamFrontEnd
   let layer = CommonLayer()
   let ends = Ends()
 
@@ -25,7 +25,7 @@ final class EchoFrontEnd {
     serviceOptions.threadCount = 1
     service = try CompletionService(serviceOptions)
     let ends = ends
-    frontEnd = try FrontEnd(
+    frontEnd = try StreamFrontEnd(
       name: "echo", layer: layer, service: service, addresses: addresses, options: options
     ) { stream, frontEnd in
       if !isShy { stream.isKnown = true }
