@@ -27,6 +27,7 @@ let package = Package(
     .library(name: "FabricHostDriver", targets: ["FabricHostDriver"]),
     .library(name: "FabricIOUnit", targets: ["FabricIOUnit"]),
     .library(name: "FabricNBD", targets: ["FabricNBD"]),
+    .library(name: "FabricI2O", targets: ["FabricI2O", "FabricI2OHost"]),
     .library(name: "FabricStorage", targets: ["FabricStorage"]),
     .library(name: "FabricVerbs", targets: ["FabricVerbs"]),
     .library(name: "FabricAuthentication", targets: ["FabricAuthentication"]),
@@ -150,6 +151,14 @@ let package = Package(
       swiftSettings: ours),
 
     .target(
+      name: "FabricI2O",
+      dependencies: [
+        "FabricBounded", "FabricCompletion", "FabricFrontEnds", "FabricMessaging",
+        "FabricPlatform", "FabricStorage", "FabricVerbs", "FabricWire",
+      ],
+      swiftSettings: ours),
+
+    .target(
       name: "FabricIOUnit",
       dependencies: [
         "FabricBounded", "FabricCompletion", "FabricIOProtocol", "FabricMessaging",
@@ -161,6 +170,14 @@ let package = Package(
       name: "FabricHostDriver",
       dependencies: [
         "FabricBounded", "FabricCompletion", "FabricIOProtocol", "FabricMessaging",
+        "FabricPlatform", "FabricStorage", "FabricVerbs", "FabricWire",
+      ],
+      swiftSettings: ours),
+
+    .target(
+      name: "FabricI2OHost",
+      dependencies: [
+        "FabricBounded", "FabricCompletion", "FabricHostDriver", "FabricI2O", "FabricMessaging",
         "FabricPlatform", "FabricStorage", "FabricVerbs", "FabricWire",
       ],
       swiftSettings: ours),

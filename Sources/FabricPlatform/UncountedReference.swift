@@ -1,7 +1,7 @@
 /// A reference to an object that somebody else keeps alive for as long as this is used: it costs no
 /// count, neither to hold nor to use.
 @safe
-public struct UncountedReference<Object: AnyObject> {
+public struct UncountedReference<Object: AnyObject>: BitwiseCopyable {
   @usableFromInline let reference: Unmanaged<Object>
 
   @inlinable
