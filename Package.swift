@@ -177,8 +177,8 @@ let package = Package(
     .target(
       name: "FabricI2OHost",
       dependencies: [
-        "FabricBounded", "FabricCompletion", "FabricHostDriver", "FabricI2O", "FabricMessaging",
-        "FabricPlatform", "FabricStorage", "FabricVerbs", "FabricWire",
+        "FabricBounded", "FabricCompletion", "FabricHostDriver", "FabricI2O", "FabricIOProtocol",
+        "FabricMessaging", "FabricPlatform", "FabricStorage", "FabricVerbs", "FabricWire",
       ],
       swiftSettings: ours),
 
@@ -220,7 +220,7 @@ let package = Package(
       name: "iounit",
       dependencies: [
         "FabricAuthentication", "FabricCommandLine", "FabricCompletion", "FabricFrontEnds",
-        "FabricIOUnit", "FabricMessaging", "FabricNBD", "FabricNVMe", "FabricNVMeTCP",
+        "FabricI2O", "FabricIOUnit", "FabricMessaging", "FabricNBD", "FabricNVMe", "FabricNVMeTCP",
         "FabricPlatform", "FabricStorage", "FabricVerbs",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
@@ -229,7 +229,7 @@ let package = Package(
       name: "iohost",
       dependencies: [
         "FabricAuthentication", "FabricCommandLine", "FabricCompletion", "FabricHostDriver",
-        "FabricIOProtocol",
+        "FabricI2OHost", "FabricIOProtocol",
         "FabricMessaging", "FabricPlatform", "FabricRDMA", "FabricSharedMemory", "FabricStorage",
         "FabricTCP", "FabricVerbs",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),

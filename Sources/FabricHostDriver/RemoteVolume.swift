@@ -1,7 +1,7 @@
-import FabricCompletion
+public import FabricCompletion
+public import FabricMessaging
 public import FabricStorage
 public import FabricVerbs
-import FabricMessaging
 import Synchronization
 
 /// A volume on an I/O unit, for `async` code. A thread of its own does the work.
@@ -34,6 +34,27 @@ public final class RemoteVolume: Sendable {
   public static func attach(
     _ address: VolumeAddress, adapter: any Adapter, options: Options = .init()
   ) async throws(RemoteVolumeError) -> RemoteVolume {
+    try await attach(adapter: adapter, depth: options.depth) {
+      service, sink throws(ChannelOpenError) in
+      let relay = RemoteVolumeRelay(sink)
+      let queue = try RemoteVolumeQueue(
+        address, adapter: adapter, service: service, options: options, handler: relay)
+      queue.keptHandler = relay
+      return queue
+    }
+  }
+
+  /// Connects to a volume over a queue of another protocol.
+  ///
+  /// - Parameters:
+  ///   - depth: the most requests that the queue takes at once.
+  ///   - makeQueue: makes the queue, carried by the service given; it tells the sink, and keeps it.
+  /// - Throws: `RemoteVolumeError`.
+  public static func attach(
+    adapter: any Adapter, depth: Int,
+    makeQueue: (CompletionService, any VolumeRequestSink) throws(ChannelOpenError) ->
+      any VolumeRequestQueue
+  ) async throws(RemoteVolumeError) -> RemoteVolume {
     let service: CompletionService
     let engine: RemoteVolumeEngine
     do throws(ResourceError) {
@@ -43,8 +64,9 @@ public final class RemoteVolume: Sendable {
       service = try CompletionService(serviceOptions)
     } catch { throw .resource(error.description) }
     do throws(ChannelOpenError) {
-      engine = try RemoteVolumeEngine(
-        address, adapter: adapter, service: service, options: options)
+      engine = try RemoteVolumeEngine(depth: depth) { sink throws(ChannelOpenError) in
+        try makeQueue(service, sink)
+      }
     } catch {
       service.stop()
       throw .resource(error.description)

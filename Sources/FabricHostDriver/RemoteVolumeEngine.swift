@@ -7,7 +7,7 @@ import Synchronization
 
 /// Cuts an async volume's requests into commands. Confined to the service's thread, except for
 /// `makeBuffer`.
-final class RemoteVolumeEngine: @unchecked Sendable {
+final class RemoteVolumeEngine: VolumeRequestSink, @unchecked Sendable {
   /// A request of the user.
   final class Job: @unchecked Sendable {
     let operation: BlockOperation
@@ -38,7 +38,7 @@ final class RemoteVolumeEngine: @unchecked Sendable {
     }
   }
 
-  private let queue: RemoteVolumeQueue
+  private let queue: any VolumeRequestQueue
   private let relay: Relay
   private let protectionDomain: any ProtectionDomain
   private var attached: ((Result<RemoteVolumeInfo, RemoteVolumeError>) -> Void)?
@@ -48,16 +48,17 @@ final class RemoteVolumeEngine: @unchecked Sendable {
   private var commands: [(job: Job, block: UInt64, count: UInt64)?]
   private let freeCommands: IndexPool
 
+  /// - Parameters:
+  ///   - depth: the most requests that the queue takes at once.
+  ///   - makeQueue: makes the queue; what it tells goes to the sink, which is not to be kept alive.
   init(
-    _ address: VolumeAddress, adapter: any Adapter, service: CompletionService,
-    options: RemoteVolumeQueue.Options
+    depth: Int, makeQueue: (any VolumeRequestSink) throws(ChannelOpenError) -> any VolumeRequestQueue
   ) throws(ChannelOpenError) {
-    commands = Array(repeating: nil, count: options.depth)
-    freeCommands = IndexPool(capacity: options.depth)
+    commands = Array(repeating: nil, count: depth)
+    freeCommands = IndexPool(capacity: depth)
     relay = Relay()
-    queue = try RemoteVolumeQueue(
-      address, adapter: adapter, service: service, options: options, handler: relay)
-    protectionDomain = queue.endpoint.protectionDomain
+    queue = try makeQueue(relay)
+    protectionDomain = queue.memoryDomain
     relay.engine = self
   }
 
@@ -141,7 +142,7 @@ final class RemoteVolumeEngine: @unchecked Sendable {
 
   // MARK: Ends
 
-  fileprivate func completed(_ completions: Span<BlockCompletion>) {
+  func completed(_ completions: Span<BlockCompletion>) {
     for index in completions.indices {
       let completion = completions[index]
       guard let (job, block, count) = commands[Int(completion.tag)] else { continue }
@@ -164,7 +165,7 @@ final class RemoteVolumeEngine: @unchecked Sendable {
     queue.flushSubmissions()
   }
 
-  fileprivate func changed(_ state: RemoteVolumeQueue.State) {
+  func changed(_ state: RemoteVolumeQueue.State) {
     switch state {
     case .attached(let info): report(.success(info))
     case .failed(let error): report(.failure(error))
@@ -180,14 +181,24 @@ final class RemoteVolumeEngine: @unchecked Sendable {
 }
 
 /// Hears of a queue for its engine, which keeps both.
-private final class Relay: RemoteVolumeHandler {
+private final class Relay: VolumeRequestSink {
   weak var engine: RemoteVolumeEngine?
 
+  func completed(_ completions: Span<BlockCompletion>) { engine?.completed(completions) }
+  func changed(_ state: RemoteVolumeQueue.State) { engine?.changed(state) }
+}
+
+/// Hears of a queue of our own protocol for a sink.
+final class RemoteVolumeRelay: RemoteVolumeHandler {
+  private let sink: any VolumeRequestSink
+
+  init(_ sink: any VolumeRequestSink) { self.sink = sink }
+
   func remoteVolume(_ queue: RemoteVolumeQueue, completed completions: Span<BlockCompletion>) {
-    engine?.completed(completions)
+    sink.completed(completions)
   }
 
   func remoteVolume(_ queue: RemoteVolumeQueue, changed state: RemoteVolumeQueue.State) {
-    engine?.changed(state)
+    sink.changed(state)
   }
 }

@@ -1,4 +1,4 @@
-import FabricMessaging
+public import FabricMessaging
 public import FabricStorage
 import FabricVerbs
 
@@ -58,7 +58,7 @@ public enum RemoteVolumeError: Error, Sendable, CustomStringConvertible {
   }
 
   /// Why a first connection did not come.
-  static func opening(_ error: ChannelOpenError, of address: VolumeAddress) -> Self {
+  public static func opening(_ error: ChannelOpenError, of address: VolumeAddress) -> Self {
     switch error {
     case .refused(let reason): .refused(address: address, reason: "the unit refused: \(reason)")
     case .unproven(let reason): .unproven(address: address, reason: "\(address): \(reason)")

@@ -15,16 +15,28 @@ public struct RemoteVolumeInfo: Equatable, Sendable {
   public let depth: Int
 
   public init(_ opening: UnitOpening, address: VolumeAddress) {
+    self.init(
+      address: address, unitName: opening.unitName, identifier: opening.volume,
+      blockByteCount: opening.blockByteCount, blockCount: opening.blockCount,
+      access: opening.access,
+      maximumTransferByteCount: Int(opening.maximumTransferByteCount), depth: Int(opening.depth))
+  }
+
+  /// - Parameter maximumTransferByteCount: what does not make a whole block of it is left out.
+  public init(
+    address: VolumeAddress, unitName: String, identifier: VolumeIdentifier,
+    blockByteCount: UInt32, blockCount: UInt64, access: VolumeAccess,
+    maximumTransferByteCount: Int, depth: Int
+  ) {
     self.address = address
-    unitName = opening.unitName
-    identifier = opening.volume
-    blockByteCount = opening.blockByteCount
-    blockCount = opening.blockCount
-    access = opening.access
-    maximumTransferByteCount =
-      Int(opening.maximumTransferByteCount / max(1, opening.blockByteCount))
-      * Int(opening.blockByteCount)
-    depth = Int(opening.depth)
+    self.unitName = unitName
+    self.identifier = identifier
+    self.blockByteCount = blockByteCount
+    self.blockCount = blockCount
+    self.access = access
+    let block = Int(max(1, blockByteCount))
+    self.maximumTransferByteCount = maximumTransferByteCount / block * block
+    self.depth = depth
   }
 
   public var byteCount: UInt64 { blockCount * UInt64(blockByteCount) }

@@ -118,6 +118,8 @@ public final class RemoteVolumeQueue {
   let endpoint: ChannelEndpoint
   /// Made for this queue, and gone with it.
   private let ownsEndpoint: Bool
+  /// A handler that nobody else keeps alive.
+  var keptHandler: (any RemoteVolumeHandler)?
   /// Slots of requests that no unit would take, still to be ended.
   let doomed: IndexQueue
   let session = HostOpening.SessionIdentifier.random()

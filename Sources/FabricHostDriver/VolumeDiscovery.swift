@@ -13,6 +13,11 @@ public enum VolumeDiscovery {
     public let unitName: String
     /// In bytewise order of names.
     public let volumes: [VolumeEntry.Volume]
+
+    public init(unitName: String, volumes: [VolumeEntry.Volume]) {
+      self.unitName = unitName
+      self.volumes = volumes
+    }
   }
 
   /// A unit that hangs up is asked again until the time is over.

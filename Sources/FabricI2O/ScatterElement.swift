@@ -73,6 +73,14 @@ public struct ScatterListWriter {
     appendAddress(flags, element)
   }
 
+  /// Bytes that lie in the frame itself, as a buffer of their own. (IT-50)
+  public mutating func immediate(_ bytes: [UInt8]) {
+    let flags = ScatterFlags.immediate | ScatterFlags.endOfBuffer
+    buffer.set(flags << 24 | UInt32(bytes.count), at: byteCount)
+    buffer.copy(bytes, at: byteCount + 4)
+    byteCount += 4 + (bytes.count + 3) & ~3
+  }
+
   /// The list goes on in the data that comes with the frame: `byteCount` bytes from `offset`.
   /// (IT-34)
   public mutating func chain(to offset: UInt64, byteCount count: UInt32) {

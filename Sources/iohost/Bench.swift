@@ -2,6 +2,7 @@ import ArgumentParser
 import FabricCommandLine
 import FabricCompletion
 import FabricHostDriver
+import FabricI2OHost
 import FabricPlatform
 import FabricStorage
 import FabricVerbs
@@ -107,9 +108,9 @@ struct Bench: AsyncParsableCommand {
 }
 
 /// Keeps a number of requests in flight on the hot face and counts. Confined to one thread.
-final class Load: RemoteVolumeHandler {
+final class Load: RemoteVolumeHandler, I2OVolumeHandler {
   private let service: CompletionService
-  private var queue: RemoteVolumeQueue!
+  private var queue: (any VolumeRequestQueue)!
   private let bench: Bench
   // The options' wrappers cost a look-up at each reading: once is enough.
   private let operation: BlockOperation
@@ -153,8 +154,15 @@ final class Load: RemoteVolumeHandler {
       service = try CompletionService(options)
     } catch { throw ToolFailure(71, error.description) }
     do {
-      queue = try RemoteVolumeQueue(
-        address, adapter: adapter, service: service, options: options, handler: self)
+      queue =
+        switch bench.connection.emulate {
+        case .i2o:
+          try I2OVolumeQueue(
+            address, adapter: adapter, service: service, options: options, handler: self)
+        case nil:
+          try RemoteVolumeQueue(
+            address, adapter: adapter, service: service, options: options, handler: self)
+        }
     } catch { throw ToolFailure(71, "\(error)") }
   }
 
@@ -167,7 +175,7 @@ final class Load: RemoteVolumeHandler {
     isRunning = true
     startTime = .now
     now = startTime.nanoseconds
-    for tag in 0..<bench.depth { submit(tag, to: queue) }
+    if let queue { start(on: queue) }
     queue.flushSubmissions()
     let end = startTime + .seconds(bench.seconds)
     service.run(until: { !isRunning || failure != nil }, deadline: end)
@@ -204,8 +212,12 @@ final class Load: RemoteVolumeHandler {
     }
   }
 
+  private func start(on queue: some VolumeRequestQueue) {
+    for tag in 0..<bench.depth { submit(tag, to: queue) }
+  }
+
   @inline(__always)
-  private func submit(_ tag: Int, to queue: RemoteVolumeQueue) {
+  private func submit(_ tag: Int, to queue: some VolumeRequestQueue) {
     var place = nextPlace
     if isRandom {
       random ^= random << 13
@@ -216,7 +228,7 @@ final class Load: RemoteVolumeHandler {
       nextPlace = nextPlace &+ 1 == placeCount ? 0 : nextPlace &+ 1
     }
     started[tag] = now
-    queue.submit(
+    _ = queue.submit(
       RemoteRequest(
         operation, block: place &* blocksPerRequest, blockCount: UInt32(blocksPerRequest),
         region: region, offset: tag &* requestByteCount, byteCount: requestByteCount,
@@ -224,6 +236,15 @@ final class Load: RemoteVolumeHandler {
   }
 
   func remoteVolume(_ queue: RemoteVolumeQueue, completed completions: Span<BlockCompletion>) {
+    ended(completions, on: queue)
+  }
+
+  func i2oVolume(_ queue: I2OVolumeQueue, completed completions: Span<BlockCompletion>) {
+    ended(completions, on: queue)
+  }
+
+  @inline(__always)
+  private func ended(_ completions: Span<BlockCompletion>, on queue: some VolumeRequestQueue) {
     now = MonotonicTime.now.nanoseconds
     for index in completions.indices {
       let completion = completions[index]
@@ -239,6 +260,14 @@ final class Load: RemoteVolumeHandler {
   }
 
   func remoteVolume(_ queue: RemoteVolumeQueue, changed state: RemoteVolumeQueue.State) {
+    changed(state)
+  }
+
+  func i2oVolume(_ queue: I2OVolumeQueue, changed state: RemoteVolumeQueue.State) {
+    changed(state)
+  }
+
+  private func changed(_ state: RemoteVolumeQueue.State) {
     switch state {
     case .attached: isAttached = true
     case .failed(let error): failure = error

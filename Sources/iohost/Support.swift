@@ -2,6 +2,7 @@ import ArgumentParser
 import FabricAuthentication
 import FabricCommandLine
 import FabricHostDriver
+import FabricI2OHost
 import FabricIOProtocol
 import FabricMessaging
 import FabricPlatform
@@ -46,8 +47,24 @@ func reporting(_ body: () async throws -> Void) async {
   } catch { ToolFailure(anything: error).exit() }
 }
 
+/// A protocol of others that this host speaks in place of our own.
+enum Emulation: String, ExpressibleByArgument, CaseIterable {
+  case i2o
+}
+
 /// What every command that connects takes.
 struct ConnectionOptions: ParsableArguments {
+  @Option(
+    name: .long,
+    help: ArgumentHelp(
+      "Speaks another protocol with the unit: i2o.",
+      discussion: """
+        The URL is that of an address that the unit was given with --i2o. I2O reads, writes and \
+        flushes. A connection that is lost is not made again; a request without an answer after \
+        --timeout is aborted.
+        """))
+  var emulate: Emulation?
+
   @Option(
     name: .long, parsing: .unconditional,
     help: """
@@ -162,9 +179,12 @@ struct ConnectionOptions: ParsableArguments {
   ) async throws -> RemoteVolume {
     let address = try await volumeAddress(text)
     do {
-      return try await RemoteVolume.attach(
-        address, adapter: try adapter(for: address),
-        options: try options(access: access))
+      let adapter = try adapter(for: address)
+      let options = try options(access: access)
+      return switch emulate {
+      case .i2o: try await I2OVolumes.attach(address, adapter: adapter, options: options)
+      case nil: try await RemoteVolume.attach(address, adapter: adapter, options: options)
+      }
     } catch let error as RemoteVolumeError {
       throw await refusal(error, wanted: access)
     }
@@ -183,6 +203,19 @@ struct ConnectionOptions: ParsableArguments {
         + "readonly, and to this host with --allow that says :rw, or name another")
   }
 
+  private func list(
+    _ unit: VolumeAddress, _ adapter: any Adapter, _ host: String, _ key: PresharedKey?,
+    _ timeout: Duration
+  ) async throws(RemoteVolumeError) -> VolumeDiscovery.Listing {
+    switch emulate {
+    case .i2o:
+      try await I2OVolumes.list(unit, adapter: adapter, hostName: host, key: key, timeout: timeout)
+    case nil:
+      try await VolumeDiscovery.list(
+        unit, adapter: adapter, hostName: host, key: key, timeout: timeout)
+    }
+  }
+
   /// What a unit serves. As when a volume is attached, `--timeout` makes it patient.
   func listing(of address: VolumeAddress) async throws -> VolumeDiscovery.Listing {
     let unit = VolumeAddress(unit: address.unit, volumeName: "")
@@ -190,7 +223,7 @@ struct ConnectionOptions: ParsableArguments {
     let host = hostName ?? RemoteVolume.Options().hostName
     let key = try key()
     guard let timeout else {
-      return try await VolumeDiscovery.list(unit, adapter: adapter, hostName: host, key: key)
+      return try await list(unit, adapter, host, key, .seconds(5))
     }
     let limit = Duration.seconds(timeout)
     let end = ContinuousClock.now + limit
@@ -199,8 +232,7 @@ struct ConnectionOptions: ParsableArguments {
     while true {
       let rest = end - .now
       do throws(RemoteVolumeError) {
-        return try await VolumeDiscovery.list(
-          unit, adapter: adapter, hostName: host, key: key, timeout: min(.seconds(5), rest))
+        return try await list(unit, adapter, host, key, min(.seconds(5), rest))
       } catch {
         let reason: String
         switch error {

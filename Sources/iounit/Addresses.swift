@@ -8,39 +8,50 @@ extension Serve {
 
   /// Where to listen, in the order given.
   func parseAddresses() throws(ToolFailure) -> [FabricAddress] {
+    try parseFabricAddresses(listen, option: "--listen")
+  }
+
+  /// The addresses of fabrics that an option gave, in the order given.
+  func parseFabricAddresses(
+    _ texts: [String], option: String
+  ) throws(ToolFailure) -> [FabricAddress] {
     var addresses: [FabricAddress] = []
-    for text in listen {
-      let address = try parseAddress(text)
+    for text in texts {
+      let address = try parseAddress(text, option)
       guard !addresses.contains(address) else {
-        throw ToolFailure(64, "expected each --listen once, got \(address) twice; leave one out")
+        throw ToolFailure(64, "expected each \(option) once, got \(address) twice; leave one out")
       }
       addresses.append(address)
     }
     return addresses
   }
 
-  private func parseAddress(_ text: String) throws(ToolFailure) -> FabricAddress {
+  private func parseAddress(
+    _ text: String, _ option: String
+  ) throws(ToolFailure) -> FabricAddress {
     let parts = text.split(separator: ":", maxSplits: 1, omittingEmptySubsequences: false)
     switch (parts[0], parts.count > 1 ? String(parts[1]) : "") {
-    case ("shm", let path) where !path.isEmpty: return try socket(at: path)
+    case ("shm", let path) where !path.isEmpty: return try socket(at: path, option)
     case (let fabric, let place) where ["tcp", "rdma"].contains(fabric) && !place.isEmpty:
-      return try internet(String(fabric), place, text)
+      return try internet(String(fabric), place, "\(option) \(text)")
     default:
       throw ToolFailure(
         64,
-        "expected --listen \(Self.listenSynopsis), such as shm:/run/user/1000/unit.sock or "
+        "expected \(option) \(Self.listenSynopsis), such as shm:/run/user/1000/unit.sock or "
           + "tcp:127.0.0.1:4420, got \"\(text)\"")
     }
   }
 
   /// Hosts are told this path, and run elsewhere.
-  private func socket(at path: String) throws(ToolFailure) -> FabricAddress {
+  private func socket(
+    at path: String, _ option: String
+  ) throws(ToolFailure) -> FabricAddress {
     let path = FileKind.absolutePath(path)
     let byteCount = path.utf8.count
     guard byteCount <= SequencedSocket.maximumPathByteCount else {
       throw ToolFailure(
         64,
-        "expected --listen shm:PATH with a path of at most "
+        "expected \(option) shm:PATH with a path of at most "
           + "\(SequencedSocket.maximumPathByteCount) bytes, got \(byteCount); choose a shorter one")
     }
     return FabricAddress(fabric: "shm", endpoint: path)
@@ -49,19 +60,19 @@ extension Serve {
   /// All that a name stands for is listened at. Should it stand for something else when the adapter
   /// looks it up, the adapter refuses what other machines can reach (`reachesOthers`).
   private func internet(
-    _ fabric: String, _ place: String, _ text: String
+    _ fabric: String, _ place: String, _ words: String
   ) throws(ToolFailure) -> FabricAddress {
     do throws(InternetAddress.Malformed) {
       _ = try InternetAddress.split(place)
-    } catch { throw ToolFailure(64, "--listen \(text): \(error)") }
+    } catch { throw ToolFailure(64, "\(words): \(error)") }
     let found: [InternetAddress]
     do throws(InternetAddress.Malformed) {
       found = try InternetAddress.resolve(place)
-    } catch { throw ToolFailure(69, "--listen \(text): \(error)") }
+    } catch { throw ToolFailure(69, "\(words): \(error)") }
     guard found.allSatisfy(\.isLoopback) || reachesOthers else {
       throw ToolFailure(
         64,
-        "expected --keys FILE with --listen \(text), which other machines can reach; to serve whoever "
+        "expected --keys FILE with \(words), which other machines can reach; to serve whoever "
           + "comes, add --insecure")
     }
     return FabricAddress(fabric: fabric, endpoint: found.count == 1 ? "\(found[0])" : place)

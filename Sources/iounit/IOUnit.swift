@@ -23,7 +23,7 @@ struct IOUnitTool: ParsableCommand {
 
   static func main() {
     var command = commandFromArguments(
-      repeatable: ["--volume", "--listen", "--nbd", "--nvme-tcp", "--allow"])
+      repeatable: ["--volume", "--listen", "--i2o", "--nbd", "--nvme-tcp", "--allow"])
     do { try command.run() } catch { end(because: error) }
   }
 }
@@ -67,6 +67,17 @@ struct Serve: ParsableCommand {
         """,
       valueName: Self.listenSynopsis))
   var listen: [String] = []
+
+  @Option(
+    name: .long,
+    help: ArgumentHelp(
+      "Where to serve I2O hosts; may be given several times, with or without --listen.",
+      discussion: """
+        Addresses as those of --listen, and others than those. The volumes are devices of random \
+        block storage. Keys and --allow are as for --listen. The hosts are iohost --emulate i2o.
+        """,
+      valueName: Self.listenSynopsis))
+  var i2o: [String] = []
 
   @Option(
     name: .long,
@@ -178,9 +189,10 @@ struct Serve: ParsableCommand {
 
   private func start() throws(ToolFailure) -> (Serving, CommonLayer, ReplaceableKeyring?) {
     let addresses = try parseAddresses()
+    let i2oAddresses = try parseI2OAddresses()
     let nbdAddresses = try parseNBDAddresses()
     let nvmeAddresses = try parseNVMeAddresses()
-    try checkArguments(addresses)
+    try checkArguments(addresses + i2oAddresses)
     var options = IOUnitServer.Options()
     let keys = try readKeys()
     let keyring = keys.map { ReplaceableKeyring($0) }
@@ -196,6 +208,9 @@ struct Serve: ParsableCommand {
       for argument in volume { opened.append(try open(argument, on: carrier, for: layer)) }
       if let fabric = carrier.fabric {
         serving.add(try listen(at: addresses, layer, fabric, options))
+      }
+      for server in try serveI2O(at: i2oAddresses, layer, carrier, options) {
+        serving.add(server)
       }
       if !nbdAddresses.isEmpty {
         serving.add(try serveNBD(at: nbdAddresses, layer, carrier, rights.nbd))
@@ -214,10 +229,10 @@ struct Serve: ParsableCommand {
 
   /// What is wrong with the arguments whatever the machine is like.
   private func checkArguments(_ addresses: [FabricAddress]) throws(ToolFailure) {
-    guard !listen.isEmpty || !nbd.isEmpty || !nvmeTcp.isEmpty else {
+    guard !listen.isEmpty || !i2o.isEmpty || !nbd.isEmpty || !nvmeTcp.isEmpty else {
       throw ToolFailure(
         64,
-        "expected --listen \(Self.listenSynopsis), --nbd \(Self.nbdSynopsis) or --nvme-tcp "
+        "expected --listen or --i2o \(Self.listenSynopsis), --nbd \(Self.nbdSynopsis) or --nvme-tcp "
           + "\(Self.nvmeSynopsis); add one")
     }
     if let fault = QualifiedName.fault(in: nqn) { throw ToolFailure(64, "--nqn: \(fault)") }
@@ -233,13 +248,13 @@ struct Serve: ParsableCommand {
     guard !direct || addresses.contains(where: { $0.fabric == "shm" }) else {
       throw ToolFailure(
         64,
-        "expected --listen shm:PATH with --direct, which is for shared memory alone; leave it out")
+        "expected --listen or --i2o shm:PATH with --direct, which is for shared memory alone; leave it out")
     }
     for argument in volume { try argument.check() }
     try checkTwice()
   }
 
-  private func adapters(for addresses: [FabricAddress]) throws(ToolFailure) -> [any Adapter] {
+  func adapters(for addresses: [FabricAddress]) throws(ToolFailure) -> [any Adapter] {
     let choice = FabricChoice(
       isDirect: direct, checksums: tcp.checksums, listensBeyondLoopback: reachesOthers, log: log)
     let first = FabricChoice.names.compactMap { name in addresses.first { $0.fabric == name } }

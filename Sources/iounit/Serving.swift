@@ -1,5 +1,6 @@
 import FabricCommandLine
 import FabricCompletion
+import FabricI2O
 import FabricIOUnit
 import FabricNBD
 import FabricVerbs
@@ -39,6 +40,11 @@ struct Serving {
   mutating func add(_ unit: IOUnitServer) {
     self.unit = unit
     places += unit.addresses.map { "\($0)" }
+  }
+
+  mutating func add(_ server: I2OServer) {
+    stops.append { server.stop() }
+    places += server.addresses.map { "i2o+\($0)" }
   }
 
   mutating func add(_ server: NBDServer) {
