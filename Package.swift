@@ -349,6 +349,16 @@ let package = Package(
       ],
       swiftSettings: ours),
     .testTarget(
+      name: "FabricI2OTests",
+      dependencies: [
+        "CAllocationCounter", "FabricBounded", "FabricCompletion", "FabricFrontEnds",
+        "FabricHostDriver", "FabricI2O", "FabricI2OHost", "FabricIOProtocol", "FabricIOUnit",
+        "FabricMessaging",
+        "FabricPlatform", "FabricSharedMemory", "FabricSimulated", "FabricStorage", "FabricTCP",
+        "FabricVerbs", "FabricWire", "TestSupport",
+      ],
+      swiftSettings: ours),
+    .testTarget(
       name: "FabricFrontEndsTests",
       dependencies: [
         "FabricCompletion", "FabricFrontEnds", "FabricPlatform", "FabricStorage", "FabricWire",

@@ -100,9 +100,10 @@ private enum Opening {
     guard bytes.count == byteCount, (1...64).contains(byteCount) else {
       throw I2OOpeningFault("a name of \(bytes.count) bytes where \(byteCount) of 1 to 64 are said")
     }
-    guard let name = String(validating: bytes, as: UTF8.self) else {
-      throw I2OOpeningFault("a name that is not UTF-8")
-    }
+    // It goes into logs.
+    guard let name = String(validating: bytes, as: UTF8.self),
+      bytes.allSatisfy({ $0 >= 0x20 && $0 != 0x7F })
+    else { throw I2OOpeningFault("a name that is not UTF-8, or has control characters") }
     return name
   }
 }
