@@ -154,6 +154,7 @@ struct HostileTests {
       host.send(
         RequestFrame.tableNotify(knownIndicator: 1, into: host.piece(0, 4096), context: 50).bytes)
       host.service.turn()
+      host.close()
     }
     let host = try RawHost(test)
     #expect(host.run { test.server.connectionCount == 0 })

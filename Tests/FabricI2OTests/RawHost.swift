@@ -83,8 +83,9 @@ final class RawHost: ChannelHandler {
   private(set) var arrivals: [Arrival] = []
   /// Frames as they came.
   private(set) var frames: [[UInt8]] = []
-  /// Called for each arrival, before the next is looked at.
-  var onArrival: (Arrival) -> Void = { _ in }
+  private(set) var arrivalCount = 0
+  /// Whether more than their number is to be known.
+  var keepsArrivals = true
 
   /// Connects, and waits until that has ended.
   init(
@@ -120,7 +121,10 @@ final class RawHost: ChannelHandler {
       greeting: greeting ?? I2OHostOpening(hostName: "raw").encoded())
   }
 
-  deinit {
+  deinit { close() }
+
+  /// Goes without a word. Until then its channel keeps this object.
+  func close() {
     endpoint.close()
     service.turn()
   }
@@ -168,9 +172,26 @@ final class RawHost: ChannelHandler {
     }
   }
 
+  /// The same, with what lies in the region already; nothing is copied or made.
+  func send(_ bytes: borrowing [UInt8], dataByteCount: Int?) -> SendRefusal? {
+    guard let channel else { return .closed }
+    return unsafe bytes.withUnsafeBytes { raw in
+      let payload = unsafe WireView(raw)
+      defer { channel.flush() }
+      guard let dataByteCount else {
+        return channel.send(kind: I2O.messageKind, tag: 0, payload: payload)
+      }
+      return channel.transfer(
+        kind: I2O.messageKind, tag: 0, payload: payload,
+        data: region.element(offset: half, byteCount: dataByteCount))
+    }
+  }
+
   func channel(_ channel: Channel, received messages: Span<IncomingMessage>) {
     for index in messages.indices {
       let message = messages[index]
+      arrivalCount += 1
+      guard keepsArrivals else { continue }
       var arrival = Arrival.other
       if message.isPushCompletion {
         arrival = .pushed(message.tag)
@@ -181,7 +202,6 @@ final class RawHost: ChannelHandler {
         frames.append(message.payload.array)
       }
       arrivals.append(arrival)
-      onArrival(arrival)
     }
   }
 
@@ -193,6 +213,9 @@ final class RawHost: ChannelHandler {
       if case .reply(context, let reply) = arrival { reply } else { nil }
     }
   }
+
+  /// Replies that have come.
+  var replyCount: Int { frames.count }
 
   /// Sends a message and waits for its reply.
   func ask(_ bytes: [UInt8], data: [UInt8]? = nil, context: UInt32 = 5) -> ReplyFrame? {
