@@ -393,8 +393,8 @@ if Context.environment["FABRIC_FUZZ"] != nil {
     .executableTarget(
       name: "Fuzz",
       dependencies: [
-        "CFuzzer", "FabricCompletion", "FabricFrontEnds", "FabricIOProtocol", "FabricIWARP",
-        "FabricMessaging", "FabricNBD", "FabricNVMe", "FabricNVMeTCP", "FabricPlatform",
+        "CFuzzer", "FabricBounded", "FabricCompletion", "FabricFrontEnds", "FabricI2O",
+        "FabricIOProtocol", "FabricIWARP", "FabricMessaging", "FabricNBD", "FabricNVMe", "FabricNVMeTCP", "FabricPlatform",
         "FabricSharedMemory", "FabricSimulated", "FabricStorage", "FabricTCP", "FabricVerbs",
         "FabricWire",
       ],

@@ -52,7 +52,8 @@ final class RemoteVolumeEngine: VolumeRequestSink, @unchecked Sendable {
   ///   - depth: the most requests that the queue takes at once.
   ///   - makeQueue: makes the queue; what it tells goes to the sink, which is not to be kept alive.
   init(
-    depth: Int, makeQueue: (any VolumeRequestSink) throws(ChannelOpenError) -> any VolumeRequestQueue
+    depth: Int,
+    makeQueue: (any VolumeRequestSink) throws(ChannelOpenError) -> any VolumeRequestQueue
   ) throws(ChannelOpenError) {
     commands = Array(repeating: nil, count: depth)
     freeCommands = IndexPool(capacity: depth)

@@ -77,7 +77,7 @@ public struct FrameHeader: Equatable, Sendable, BitwiseCopyable {
     var header = self
     header.version = I2O.version
     header.listOffset = 0
-    header.flags = isFailure ? [.reply, .last, .fail] : [.reply, .last]
+    header.flags = isFailure ? .failed : .answer
     header.wordCount = UInt16(wordCount)
     return header
   }

@@ -61,6 +61,9 @@ public enum I2O {
     public static let fail = MessageFlags(rawValue: 0x20)
     public static let last = MessageFlags(rawValue: 0x40)
     public static let reply = MessageFlags(rawValue: 0x80)
+    /// Of a reply, and of one that says that the message was not delivered.
+    @inlinable public static var answer: MessageFlags { MessageFlags(rawValue: 0xC0) }
+    @inlinable public static var failed: MessageFlags { MessageFlags(rawValue: 0xE0) }
   }
 
   /// How a request ended. (Table 3-1)

@@ -22,13 +22,13 @@ extension I2OConnection {
     var left = byteCount
     var end: Int32 = 0
     let first = slot &* I2O.maximumElementCount
-    for index in 0..<slots[slot].elementCount {
+    for index in 0..<Int(slots[slot].elementCount) {
       if left == 0 { break }
-      let place = first &+ Int(index)
+      let place = first &+ index
       let count = min(left, elements[place].byteCount)
       elements[place].byteCount = count
       left &-= count
-      if elements[place].place == .host { end = index &+ 1 }
+      if elements[place].place == .host { end = Int32(truncatingIfNeeded: index &+ 1) }
     }
     slots[slot].nextElement = 0
     slots[slot].endElement = end

@@ -84,8 +84,9 @@ private enum Opening {
 
   /// Checks mark and version, whose place no version changes.
   static func check(_ bytes: [UInt8], fixedByteCount: Int) throws(I2OOpeningFault) {
-    guard bytes.count >= 6, bytes[..<4].reversed().reduce(0, { $0 << 8 | UInt32($1) })
-      == I2OHostOpening.mark
+    guard bytes.count >= 6,
+      bytes[..<4].reversed().reduce(0, { $0 << 8 | UInt32($1) })
+        == I2OHostOpening.mark
     else { throw I2OOpeningFault("\(bytes.count) bytes that begin otherwise") }
     let version = UInt16(bytes[4]) | UInt16(bytes[5]) << 8
     guard version == I2OHostOpening.version else {

@@ -179,7 +179,8 @@ public final class I2OServer: FrontEndCarrier, @unchecked Sendable {
       let host = try I2OHostOpening(decoding: greeting)
       if let name = peer.keyName, name != host.hostName {
         return refuse(
-          peer, "expected the host to call itself as its key is called, \"\(name)\", got "
+          peer,
+          "expected the host to call itself as its key is called, \"\(name)\", got "
             + "\"\(host.hostName)\"")
       }
       let answer = I2OUnitOpening(
@@ -226,9 +227,9 @@ public final class I2OServer: FrontEndCarrier, @unchecked Sendable {
 
   public func flush() {
     guard !touched.isEmpty else { return }
-    for connection in touched {
-      connection.isTouched = false
-      connection.channel?.flush()
+    for index in 0..<touched.count {
+      touched[index].isTouched = false
+      touched[index].channel?.flush()
     }
     touched.removeAll(keepingCapacity: true)
   }

@@ -162,7 +162,8 @@ struct ScatterListReader {
     let start = chainOffset ?? offset
     let (handle, address) = try takeAddress(flags)
     guard let attached, handle ?? 0 == 0, byteCount % 4 == 0, address % 4 == 0,
-      address <= UInt64(attached.byteCount), UInt64(byteCount) <= UInt64(attached.byteCount) - address
+      address <= UInt64(attached.byteCount),
+      UInt64(byteCount) <= UInt64(attached.byteCount) - address
     else { throw MessageFault(.invalidParameter, at: start) }
     segment = attached.slice(Int(address), Int(byteCount))
     offset = 0

@@ -140,7 +140,8 @@ public final class I2OVolumeQueue: VolumeRequestQueue {
     switch result {
     case .failure(let error): attemptFailed(error)
     case .success(let findings):
-      guard let (number, facts) = findings.devices.first(where: { $0.facts.name == address.volumeName })
+      guard
+        let (number, facts) = findings.devices.first(where: { $0.facts.name == address.volumeName })
       else {
         let names = findings.devices.map { $0.facts.name }.joined(separator: ", ")
         return fail(

@@ -50,7 +50,8 @@ public enum I2OVolumes {
       throw .resource(error.description)
     }
     let result = await withCheckedContinuation {
-      (continuation: CheckedContinuation<Result<VolumeDiscovery.Listing, RemoteVolumeError>, Never>) in
+      (continuation: CheckedContinuation<Result<VolumeDiscovery.Listing, RemoteVolumeError>, Never>)
+      in
       let inquiry = Inquiry(address, endpoint) { continuation.resume(returning: $0) }
       service.execute { inquiry.begin(hostName: hostName, key: key, timeout: timeout) }
     }

@@ -248,7 +248,8 @@ struct Serve: ParsableCommand {
     guard !direct || addresses.contains(where: { $0.fabric == "shm" }) else {
       throw ToolFailure(
         64,
-        "expected --listen or --i2o shm:PATH with --direct, which is for shared memory alone; leave it out")
+        "expected --listen or --i2o shm:PATH with --direct, which is for shared memory alone; leave it out"
+      )
     }
     for argument in volume { try argument.check() }
     try checkTwice()

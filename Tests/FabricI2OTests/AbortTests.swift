@@ -54,7 +54,9 @@ struct AbortTests {
     host.fill(0, .init(repeating: 0xEE, count: 8192))
     let data = [UInt8](repeating: 3, count: 4096)
     host.send(host.transfer(slow, 0, 4096, 1, [host.piece(0, 4096)]))
-    host.send(host.transfer(slow, 0, 4096, 2, [ScatterElement(.attached, byteCount: 4096)], isWrite: true), data: data)
+    host.send(
+      host.transfer(slow, 0, 4096, 2, [ScatterElement(.attached, byteCount: 4096)], isWrite: true),
+      data: data)
     host.send(flushFrame(slow, context: 3))
     #expect(host.ask(abort(.wild, slow), context: 99) == .aborted(count: 1))
     #expect(order(host).last == 99 || order(host).contains(1))

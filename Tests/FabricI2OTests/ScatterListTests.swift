@@ -52,9 +52,10 @@ struct ScatterListTests {
 
   @Test("IT-32: memory of the host has a handle, and does not wrap")
   func host() {
-    #expect(read(0xD100_1000, 7, 0x1000).elements == [
-      ScatterElement(at: 0x1000, byteCount: 4096, key: RemoteKey(rawValue: 7))
-    ])
+    #expect(
+      read(0xD100_1000, 7, 0x1000).elements == [
+        ScatterElement(at: 0x1000, byteCount: 4096, key: RemoteKey(rawValue: 7))
+      ])
     #expect(isRefused(read(0xD000_1000, 0x1000)))
     #expect(isRefused(read(0xD200_1000, 7, 7, 0x1000)))
     #expect(isRefused(read(0xD300_1000, 7, 7, 7, 0x1000)))
@@ -109,7 +110,8 @@ struct ScatterListTests {
     "IT-33: all other elements are faults",
     arguments: [0x04, 0x0C, 0x20, 0x24, 0x2C, 0x30, 0x34, 0x3C, 0x4C, 0x60, 0x70, 0x74, 0xB8])
   func others(_ flags: UInt32) {
-    let found = read(flags << 24 | 0x1000, 7, 0x1000, 0x1000, data: .init(repeating: 0, count: 8192))
+    let found = read(
+      flags << 24 | 0x1000, 7, 0x1000, 0x1000, data: .init(repeating: 0, count: 8192))
     #expect(found.fault?.status == .invalidParameter)
   }
 

@@ -73,7 +73,8 @@ struct ServingTests {
     let test = try TestServer()
     let host = try RawHost(test)
     host.initialise()
-    #expect(host.ask(tableNotify(host, known: 0, context: 1), context: 1) == .success(transferCount: 84))
+    #expect(
+      host.ask(tableNotify(host, known: 0, context: 1), context: 1) == .success(transferCount: 84))
     let bytes = host.bytes(8192, 84)
     let table = try #require(withView(bytes) { DeviceTable($0) })
     #expect(table.entries.map(\.number) == [8, 9] && table.changeIndicator == 1)
@@ -100,7 +101,8 @@ struct ServingTests {
     let now = try #require(withView(changed) { DeviceTable($0) })
     #expect(now.entries.map(\.number) == [8, 9, 10] && now.changeIndicator == 2)
     try test.layer.removeVolume(named: "late")
-    #expect(host.ask(tableNotify(host, known: 2, context: 6), context: 6) == .success(transferCount: 84))
+    #expect(
+      host.ask(tableNotify(host, known: 2, context: 6), context: 6) == .success(transferCount: 84))
   }
 
   @Test("IT-50 to IT-52: parameters of a device, field by field")
@@ -114,7 +116,8 @@ struct ServingTests {
       guard case .success(let count)? = host.ask(frame.bytes, context: 3) else { return nil }
       return host.bytes(4096, Int(count))
     }
-    let whole = try #require(get(TestServer.disk, ParameterLists.operations(reading: DeviceFacts.groups)))
+    let whole = try #require(
+      get(TestServer.disk, ParameterLists.operations(reading: DeviceFacts.groups)))
     let facts = withView(whole) { view -> DeviceFacts? in
       guard let values = ParameterLists.values(view), values.count == 3 else { return nil }
       let parts = zip(values, DeviceFacts.groups).map { $0.slice(0, $1.byteCount) }
@@ -155,7 +158,9 @@ struct ServingTests {
     host.initialise()
     let data = Self.pattern(3, 8192)
     #expect(host.write(block: 4, data) == .success(transferCount: 8192))
-    #expect(host.read(block: 4, byteCount: 8192, into: [host.piece(0, 8192)]) == .success(transferCount: 8192))
+    #expect(
+      host.read(block: 4, byteCount: 8192, into: [host.piece(0, 8192)])
+        == .success(transferCount: 8192))
     #expect(host.bytes(0, 8192) == data)
     // Backwards, in pieces that are no blocks, with a gap and a piece of nothing.
     let scattered = [
@@ -176,7 +181,8 @@ struct ServingTests {
       ScatterElement(.attached, address: 0, byteCount: 1000),
       ScatterElement(.attached, address: 500, byteCount: 904),
     ]
-    #expect(host.write(block: 9, data, byteCount: 4096, from: gathered) == .success(transferCount: 4096))
+    #expect(
+      host.write(block: 9, data, byteCount: 4096, from: gathered) == .success(transferCount: 4096))
     #expect(host.read(block: 9, into: [host.piece(0, 4096)]) == .success(transferCount: 4096))
     #expect(host.bytes(0, 4096) == Array(data[6000...] + data[..<1000] + data[500..<1404]))
   }
@@ -209,7 +215,8 @@ struct ServingTests {
     frame.isWrite = true
     frame.byteCount = 4096
     frame.list = words(0x7C02_0002, 4096, 0x3900_0000 | UInt32(tail.count), 0, 4096, 0)
-    #expect(host.ask(frame.bytes, data: Array(data[..<4096]) + tail) == .success(transferCount: 4096))
+    #expect(
+      host.ask(frame.bytes, data: Array(data[..<4096]) + tail) == .success(transferCount: 4096))
     #expect(host.read(block: 100, into: [host.piece(0, 4096)]) == .success(transferCount: 4096))
     #expect(host.bytes(0, 4096) == Array(data[2048..<4096] + data[..<2048]))
   }
@@ -236,7 +243,9 @@ struct ServingTests {
       host.read(block: 0, byteCount: 8192, into: [host.piece(0, 4096)])
         == .fault(MessageFault(.invalidParameter, at: 20)))
     #expect(host.bytes(0, 8192).allSatisfy { $0 == 0 })
-    #expect(host.read(block: 0, byteCount: 8192, into: [host.piece(0, 8192)]) == .success(transferCount: 8192))
+    #expect(
+      host.read(block: 0, byteCount: 8192, into: [host.piece(0, 8192)])
+        == .success(transferCount: 8192))
     #expect(host.bytes(0, 8192) == data)
   }
 
@@ -244,7 +253,7 @@ struct ServingTests {
   func errors() throws {
     let test = try TestServer(
       volumes: [
-        try TestServer.volume("sick", fault: "error=write:mediaWriteError:nth=2"),
+        try TestServer.volume("sick", fault: "error=write:mediaWriteError:nth=2")
       ])
     let host = try RawHost(test)
     host.initialise()

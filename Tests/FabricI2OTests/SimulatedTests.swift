@@ -93,7 +93,9 @@ struct SimulatedTests {
     /// Looks at what has come since the last time: data must be there with its reply.
     func check() {
       for arrival in host.arrivals[min(checked, host.arrivals.count)...] {
-        guard case .reply(let context, let reply) = arrival, reads.contains(context) else { continue }
+        guard case .reply(let context, let reply) = arrival, reads.contains(context) else {
+          continue
+        }
         let bytes = host.bytes(Int(context) * SimulatedUnit.piece, SimulatedUnit.piece)
         let expected: UInt8 = reply == .success(transferCount: 4096) ? 0x5A : 0
         #expect(bytes.allSatisfy { $0 == expected }, "seed \(seed), read \(context): \(reply)")
@@ -104,10 +106,12 @@ struct SimulatedTests {
       if Int.random(in: 0..<3, using: &random) > 0, next < 100 {
         let place = Int(next) * SimulatedUnit.piece
         let half = SimulatedUnit.piece / 2
-        let pieces = Bool.random(using: &random)
+        let pieces =
+          Bool.random(using: &random)
           ? [host.piece(place, SimulatedUnit.piece)]
           : [host.piece(place, half), host.piece(place + half, half)]
-        if reads.count - host.replyCount < 40, host.send(host.transfer(device, 0, 4096, next, pieces)) == nil
+        if reads.count - host.replyCount < 40,
+          host.send(host.transfer(device, 0, 4096, next, pieces)) == nil
         {
           reads.insert(next)
           next += 1

@@ -68,7 +68,9 @@ struct Translated {
     precondition(table[0] == noise && table[I2O.maximumElementCount + 1] == noise)
   }
 
-  var transfer: BlockTransfer? { if case .transfer(let transfer) = verdict { transfer } else { nil } }
+  var transfer: BlockTransfer? {
+    if case .transfer(let transfer) = verdict { transfer } else { nil }
+  }
   var failure: I2O.FailureCode? { if case .failure(let code) = verdict { code } else { nil } }
   var fault: MessageFault? { if case .fault(let fault) = verdict { fault } else { nil } }
   var isUnreadable: Bool { if case .unreadable = verdict { true } else { false } }

@@ -197,7 +197,9 @@ struct TranslatorTests {
       Translated(words(0x0006_0001, 0x0100_1008, 0, 9, 0x3000_0000 | kind << 16, 5))
     }
     // Function and context that fit, of four messages.
-    let messages: [(function: UInt8, context: UInt32)] = [(0x30, 5), (0x30, 6), (0x31, 5), (0x31, 6)]
+    let messages: [(function: UInt8, context: UInt32)] = [
+      (0x30, 5), (0x30, 6), (0x31, 5), (0x31, 6),
+    ]
     let expected: [[Bool]] = [
       [true, false, false, false], [true, true, false, false], [true, false, true, false],
       [true, true, true, true],
@@ -207,7 +209,9 @@ struct TranslatorTests {
         Issue.record("kind \(kind) is one")
         continue
       }
-      let fits = messages.map { request.fits(function: $0.function, transactionContext: $0.context) }
+      let fits = messages.map {
+        request.fits(function: $0.function, transactionContext: $0.context)
+      }
       #expect(fits == expected[kind & 3])
       #expect(!request.fits(function: 0x01, transactionContext: 5))
     }

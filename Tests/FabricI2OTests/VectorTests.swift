@@ -50,7 +50,8 @@ struct VectorTests {
 
   @Test("IT-33, IT-40: a write whose data came with it")
   func blockWrite() throws {
-    let write = Translated(try vector("block write through"), data: .init(repeating: 1, count: 4096))
+    let write = Translated(
+      try vector("block write through"), data: .init(repeating: 1, count: 4096))
     #expect(write.transfer?.operation == .write)
     #expect(write.transfer?.flags == .forceUnitAccess)
     #expect(write.transfer?.block == 5)
@@ -106,7 +107,8 @@ struct VectorTests {
     word.byteCount = 4
     #expect(RequestFrame.outboundInit(wordTo: word).bytes == (try vector("outbound init")))
     guard
-      case .outbound(8, 0x80) = Translated(try vector("outbound init"), isOperational: false).verdict
+      case .outbound(8, 0x80) = Translated(try vector("outbound init"), isOperational: false)
+        .verdict
     else {
       Issue.record("outbound init is outbound init")
       return

@@ -19,6 +19,8 @@ struct Fuzz {
     "nbd-options": fuzzNBDOptions,
     "nbd-requests": fuzzNBDRequests,
     "nvme": fuzzNVMe,
+    "i2o": fuzzI2O,
+    "i2o-unit": fuzzI2OUnit,
   ]
 
   static let target: @Sendable (FuzzInput) -> Void = {
