@@ -12,8 +12,8 @@ extension I2OConnection {
     guard message.payload.byteCount <= I2O.maximumFrameByteCount else {
       return violation("a frame of \(message.payload.byteCount) bytes")
     }
-    guard let slot = freeSlots.take() else {
-      return violation("more than the \(slots.count) messages agreed on are under way")
+    guard underWayCount < depth, let slot = freeSlots.take() else {
+      return violation("more than the \(depth) messages agreed on are under way")
     }
     slots[slot] = Slot()
     var attached: WireView?
@@ -187,6 +187,13 @@ extension I2OConnection {
 
   private func ended(_ slot: Int, _ status: BlockStatus, movedByteCount: UInt32) {
     let operation = slots[slot].operation
+    if slots[slot].phase == .abandoned {
+      slots[slot].phase = .free
+      giveBuffer(slot)
+      freeSlots.give(slot)
+      abandonedCount &-= 1
+      return
+    }
     if operation == .read, slots[slot].isAborted { return endAborted(slot) }
     var moved = movedByteCount
     if status == .success { moved = slots[slot].byteCount }

@@ -23,7 +23,7 @@ extension I2OConnection {
     guard let buffer = answerBuffer(slot, byteCount: StatusBlock.byteCount) else { return }
     StatusBlock(
       state: translator.isOperational ? .operational : .reset, initCode: initCode,
-      frameWordCount: UInt16(I2O.maximumFrameByteCount / 4), depth: UInt32(slots.count),
+      frameWordCount: UInt16(I2O.maximumFrameByteCount / 4), depth: UInt32(depth),
       tableByteCount: UInt32(DeviceTable.byteCount(visibleDevices().count))
     ).encode(into: buffer)
     push(slot, byteCount: UInt32(StatusBlock.byteCount), .push)
@@ -34,7 +34,7 @@ extension I2OConnection {
     guard let buffer = answerBuffer(slot, byteCount: 4) else { return }
     // Not while something is under way, this message aside.
     let isAccepted =
-      frameWordCount >= I2O.replyFrameWordCount && freeSlots.count == slots.count - 1
+      frameWordCount >= I2O.replyFrameWordCount && underWayCount == 1
     if isAccepted {
       translator.isOperational = true
       self.initCode = initCode

@@ -135,14 +135,15 @@ extension I2OConnection {
         function: slots[other].header.function,
         transactionContext: slots[other].header.transactionContext)
     {
+      var aborted = other
       switch slots[other].phase {
       case .waiting: hasDeferred = true
       case .waitingForChange: break
-      case .atStore where slots[other].operation == .read: break
+      case .atStore where slots[other].operation == .read: aborted = abandon(other)
       default: continue
       }
-      slots[other].isAborted = true
-      slots[other].abortedBy = Int32(truncatingIfNeeded: slot)
+      slots[aborted].isAborted = true
+      slots[aborted].abortedBy = Int32(truncatingIfNeeded: slot)
       slots[slot].waitingCount &+= 1
     }
     let count = slots[slot].waitingCount
@@ -157,6 +158,20 @@ extension I2OConnection {
       default: break
       }
     }
+  }
+
+  /// Has a read's reply sent while the medium still has it; of too many at once the reply waits.
+  ///
+  /// - Returns: the slot that is to be answered.
+  private func abandon(_ slot: Int) -> Int {
+    guard abandonedCount < Self.abandonedLimit, let other = freeSlots.take() else { return slot }
+    abandonedCount &+= 1
+    slots[other] = Slot()
+    slots[other].header = slots[slot].header
+    slots[other].logicalByteAddress = slots[slot].logicalByteAddress
+    slots[other].phase = .waitingForChange
+    slots[slot].phase = .abandoned
+    return other
   }
 
   /// Takes aborted messages out of the line for buffers and ports.

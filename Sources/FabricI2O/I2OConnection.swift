@@ -20,6 +20,8 @@ final class I2OConnection: ChannelHandler, PortUser, FrontEndWaiter, @unchecked 
     case waitingForAborted
     /// Data or reply are on their way to the channel: nothing changes how it ends any more.
     case replying
+    /// A read that was aborted at the medium, and is answered by another slot. (IT-62)
+    case abandoned
   }
 
   /// How a message ends.
@@ -87,8 +89,13 @@ final class I2OConnection: ChannelHandler, PortUser, FrontEndWaiter, @unchecked 
   var state = State.open
   var translator = FrameTranslator()
   var initCode: UInt8 = 0
+  /// Messages that the host may have under way.
+  let depth: Int
   let slots: FixedTable<Slot>
   let freeSlots: IndexPool
+  /// Slots of reads that were aborted and have not ended at the medium.
+  var abandonedCount = 0
+  static let abandonedLimit = 16
   /// Of slot n from n times `I2O.maximumElementCount` on.
   let elements: FixedTable<ScatterElement>
   /// Slots that wait for a buffer or for room in a port, in order.
@@ -117,13 +124,14 @@ final class I2OConnection: ChannelHandler, PortUser, FrontEndWaiter, @unchecked 
     frontEnd = server.frontEnd
     self.hostName = hostName
     self.peer = peer
-    let depth = server.options.depth
-    slots = FixedTable(repeating: Slot(), count: depth)
-    freeSlots = IndexPool(capacity: depth)
+    depth = server.options.depth
+    let count = depth + Self.abandonedLimit
+    slots = FixedTable(repeating: Slot(), count: count)
+    freeSlots = IndexPool(capacity: count)
     elements = FixedTable(
-      repeating: ScatterElement(.nowhere, byteCount: 0), count: depth * I2O.maximumElementCount)
-    deferred = IndexQueue(capacity: depth)
-    replies = IndexQueue(capacity: depth)
+      repeating: ScatterElement(.nowhere, byteCount: 0), count: count * I2O.maximumElementCount)
+    deferred = IndexQueue(capacity: count)
+    replies = IndexQueue(capacity: count)
     pushes = FixedTable(repeating: nil, count: I2OServer.sendCount)
     freePushes = IndexPool(capacity: I2OServer.sendCount)
     scratch = FixedTable(repeating: 0, count: I2O.maximumFrameByteCount / 8)
@@ -228,6 +236,9 @@ final class I2OConnection: ChannelHandler, PortUser, FrontEndWaiter, @unchecked 
     channel = nil
     ports = []
   }
+
+  /// Messages that have no reply yet.
+  var underWayCount: Int { slots.count &- freeSlots.count &- abandonedCount }
 
   func giveBuffer(_ slot: Int) {
     guard let buffer = slots[slot].buffer else { return }

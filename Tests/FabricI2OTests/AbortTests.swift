@@ -71,6 +71,26 @@ struct AbortTests {
     #expect(host.bytes(0, 4096) == data)
   }
 
+  @Test(
+    "IT-5, IT-62: of many reads the medium has, 16 are answered at once and the rest in the end")
+  func many() throws {
+    let test = try TestServer(volumes: [try TestServer.volume("slow", fault: "delay=700ms:read")])
+    let host = try RawHost(test)
+    host.initialise()
+    for round in 0..<3 as Range<UInt32> {
+      for context in 1...20 as ClosedRange<UInt32> {
+        host.send(host.transfer(10, 0, 4096, 100 * round + context, [host.piece(0, 4096)]))
+      }
+      host.send(abort(.wild, 10))
+      #expect(
+        host.run(.milliseconds(500)) { host.replyCount >= 21 * Int(round) + (round == 0 ? 16 : 0) })
+      #expect(host.run { host.replyCount == 21 * Int(round + 1) })
+    }
+    #expect(host.replies(to: 99).allSatisfy { $0 == .aborted(count: 20) })
+    #expect(host.closeReason == nil)
+    #expect(host.run { test.server.freeReadBufferCount == 256 })
+  }
+
   @Test("IT-60, IT-62: what waits for a buffer is taken out of the line")
   func inLine() throws {
     var options = I2OServer.Options()
