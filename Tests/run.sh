@@ -102,7 +102,7 @@ ended() {
   grep -haE "^[^[:alnum:]]+ Test (case )?.* $1" "$log" "$guest_log" | grep -avcE '^[^[:alnum:]]+ Test (run|case) '
 }
 # And one for each check of the guest, each fuzzer and the count. The check that runs Swift tests is those tests.
-checked() { grep -haE "^(guest|fuzz|count) [a-z-]+: $1" "$guest_log" "$fuzz_log" "$count_log" | grep -avc '^guest swift: passed'; }
+checked() { grep -haE "^(guest|fuzz|count) [a-z0-9-]+: $1" "$guest_log" "$fuzz_log" "$count_log" | grep -avc '^guest swift: passed'; }
 passed=$(($(ended 'passed after [0-9.]+ seconds') + $(checked passed)))
 failed=$(($(ended 'failed after [0-9.]+ seconds') + $(grep -aE '^guest [a-z-]+: failed' "$guest_log" | grep -avc '^guest swift')))
 # It counts for itself where it failed without one of them.
