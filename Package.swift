@@ -352,8 +352,8 @@ let package = Package(
       name: "FabricI2OTests",
       dependencies: [
         "CAllocationCounter", "FabricBounded", "FabricCompletion", "FabricFrontEnds",
-        "FabricHostDriver", "FabricI2O", "FabricI2OHost", "FabricIOProtocol", "FabricIOUnit",
-        "FabricMessaging",
+        "FabricHostDriver", "FabricI2O", "FabricI2OHost", "FabricIOProtocol",
+        "FabricIOUnit", "FabricMessaging",
         "FabricPlatform", "FabricSharedMemory", "FabricSimulated", "FabricStorage", "FabricTCP",
         "FabricVerbs", "FabricWire", "TestSupport",
       ],
@@ -394,7 +394,8 @@ if Context.environment["FABRIC_FUZZ"] != nil {
       name: "Fuzz",
       dependencies: [
         "CFuzzer", "FabricBounded", "FabricCompletion", "FabricFrontEnds", "FabricI2O",
-        "FabricIOProtocol", "FabricIWARP", "FabricMessaging", "FabricNBD", "FabricNVMe", "FabricNVMeTCP", "FabricPlatform",
+        "FabricIOProtocol", "FabricIWARP", "FabricMessaging", "FabricNBD", "FabricNVMe",
+        "FabricNVMeTCP", "FabricPlatform",
         "FabricSharedMemory", "FabricSimulated", "FabricStorage", "FabricTCP", "FabricVerbs",
         "FabricWire",
       ],
