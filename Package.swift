@@ -117,7 +117,7 @@ let package = Package(
       swiftSettings: ours),
 
     .target(
-      name: "FabricNVMeTCP",
+      name: "FabricNVMeFabrics",
       dependencies: [
         "FabricBounded", "FabricCompletion", "FabricFrontEnds", "FabricNVMe", "FabricPlatform",
         "FabricStorage", "FabricWire",
@@ -180,7 +180,7 @@ let package = Package(
       dependencies: [
         "CFabricLinux", "FabricCommandLine", "FabricCompletion", "FabricHostDriver",
         "FabricMessaging",
-        "FabricNVMe", "FabricNVMeTCP", "FabricPlatform", "FabricRDMA", "FabricSharedMemory",
+        "FabricNVMe", "FabricNVMeFabrics", "FabricPlatform", "FabricRDMA", "FabricSharedMemory",
         "FabricStorage", "FabricTCP",
         "FabricVerbs", "FabricWire",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
@@ -203,7 +203,7 @@ let package = Package(
       name: "iounit",
       dependencies: [
         "FabricAuthentication", "FabricCommandLine", "FabricCompletion", "FabricFrontEnds",
-        "FabricIOUnit", "FabricMessaging", "FabricNBD", "FabricNVMe", "FabricNVMeTCP",
+        "FabricIOUnit", "FabricMessaging", "FabricNBD", "FabricNVMe", "FabricNVMeFabrics",
         "FabricPlatform", "FabricStorage", "FabricVerbs",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
@@ -343,10 +343,10 @@ let package = Package(
       dependencies: ["FabricNVMe", "FabricPlatform", "FabricStorage", "FabricWire"],
       swiftSettings: ours),
     .testTarget(
-      name: "FabricNVMeTCPTests",
+      name: "FabricNVMeFabricsTests",
       dependencies: [
         "CAllocationCounter", "FabricCompletion", "FabricFrontEnds", "FabricNVMe",
-        "FabricNVMeTCP", "FabricPlatform", "FabricStorage", "FabricWire", "TestSupport",
+        "FabricNVMeFabrics", "FabricPlatform", "FabricStorage", "FabricWire", "TestSupport",
       ],
       swiftSettings: ours),
     .testTarget(
@@ -367,7 +367,7 @@ if Context.environment["FABRIC_FUZZ"] != nil {
       name: "Fuzz",
       dependencies: [
         "CFuzzer", "FabricCompletion", "FabricFrontEnds", "FabricIOProtocol", "FabricIWARP",
-        "FabricMessaging", "FabricNBD", "FabricNVMe", "FabricNVMeTCP", "FabricPlatform",
+        "FabricMessaging", "FabricNBD", "FabricNVMe", "FabricNVMeFabrics", "FabricPlatform",
         "FabricSharedMemory", "FabricSimulated", "FabricStorage", "FabricTCP", "FabricVerbs",
         "FabricWire",
       ],

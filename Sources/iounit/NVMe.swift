@@ -2,7 +2,7 @@ import FabricCommandLine
 import FabricCompletion
 import FabricFrontEnds
 import FabricNVMe
-import FabricNVMeTCP
+import FabricNVMeFabrics
 import FabricStorage
 
 extension Serve {

@@ -66,7 +66,7 @@ struct TidinessTests {
     "FabricTCP": 3, "FabricRDMA": 3,
     "FabricMessaging": 4, "FabricStorage": 4,
     "FabricIOProtocol": 5, "FabricAuthentication": 5, "FabricFrontEnds": 5, "FabricNVMe": 5,
-    "FabricNBD": 5.5, "FabricNVMeTCP": 5.5,
+    "FabricNBD": 5.5, "FabricNVMeFabrics": 5.5,
     "FabricIOUnit": 6, "FabricHostDriver": 6, "FabricCommandLine": 6,
     "iounit": 7, "iohost": 7, "fabperf": 7, "PingPong": 7, "RPing": 7, "BlockEcho": 7,
   ]

@@ -1,7 +1,7 @@
 import CAllocationCounter
 import FabricCompletion
 import FabricNVMe
-import FabricNVMeTCP
+import FabricNVMeFabrics
 import FabricPlatform
 import FabricStorage
 import FabricWire
