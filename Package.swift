@@ -120,7 +120,7 @@ let package = Package(
       name: "FabricNVMeFabrics",
       dependencies: [
         "FabricBounded", "FabricCompletion", "FabricFrontEnds", "FabricNVMe", "FabricPlatform",
-        "FabricStorage", "FabricWire",
+        "FabricStorage", "FabricVerbs", "FabricWire",
       ],
       swiftSettings: ours),
 

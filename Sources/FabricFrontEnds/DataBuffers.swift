@@ -64,7 +64,7 @@ public final class DataBuffers {
   }
 
   /// Elements that share a mapping.
-  private static let elementsPerChunk = 16
+  public static let elementsPerChunk = 16
 
   public let elementByteCount: Int
   private let free: IndexPool

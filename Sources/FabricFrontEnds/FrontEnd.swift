@@ -92,7 +92,7 @@ public final class FrontEnd: Subsystem, @unchecked Sendable {
   }
 
   /// Runs `body` on the service's thread and returns what it returns.
-  func onThread<Value: Sendable>(_ body: @escaping () -> Value) -> Value {
+  public func onThread<Value: Sendable>(_ body: @escaping () -> Value) -> Value {
     let job = UncheckedJob(body: body)
     return service.result(of: { job.body() })
   }

@@ -102,7 +102,7 @@ final class StreamServer: ProgressSource, TimedSource {
         try poller.add(listener.socket.number, tag: Self.listenerTag + UInt64(listeners.count))
       } catch {
         listener.removePath()
-        throw .listening(address: address, reason: "watching a socket failed: \(error)")
+        throw .listening(address: "\(address)", reason: "watching a socket failed: \(error)")
       }
       listeners.append(listener)
     }

@@ -94,6 +94,18 @@ struct Serve: ParsableCommand {
 
   @Option(
     name: .long,
+    help: ArgumentHelp(
+      "Where to serve NVMe/RDMA hosts; may be given several times, with or without --listen.",
+      discussion: """
+        tcp: is for hosts with a software iWARP device (siw): the unit needs none, a socket of an \
+        ordinary user's is enough. rdma: is for RDMA devices, by an address of theirs (iohost discover \
+        --fabrics). The volumes are those of --nvme-tcp; so are the rules.
+        """,
+      valueName: Self.nvmeRDMASynopsis))
+  var nvmeRdma: [String] = []
+
+  @Option(
+    name: .long,
     help: "The name of the NVM subsystem that hosts connect to: nqn., year-month, domain and more.")
   var nqn = NVMSubsystem.Options().name
 
@@ -180,6 +192,7 @@ struct Serve: ParsableCommand {
     let addresses = try parseAddresses()
     let nbdAddresses = try parseNBDAddresses()
     let nvmeAddresses = try parseNVMeAddresses()
+    let nvmeRDMAAddresses = try parseNVMeRDMAAddresses()
     try checkArguments(addresses)
     var options = IOUnitServer.Options()
     let keys = try readKeys()
@@ -200,8 +213,10 @@ struct Serve: ParsableCommand {
       if !nbdAddresses.isEmpty {
         serving.add(try serveNBD(at: nbdAddresses, layer, carrier, rights.nbd))
       }
-      if !nvmeAddresses.isEmpty {
-        serving.add(try serveNVMe(opened, at: nvmeAddresses, layer, carrier, rights.nvme))
+      if !nvmeTcp.isEmpty || !nvmeRdma.isEmpty {
+        serving.add(
+          try serveNVMe(
+            opened, at: nvmeAddresses, overRDMA: nvmeRDMAAddresses, layer, carrier, rights.nvme))
       }
       return (serving, layer, keyring)
     } catch {
@@ -214,11 +229,11 @@ struct Serve: ParsableCommand {
 
   /// What is wrong with the arguments whatever the machine is like.
   private func checkArguments(_ addresses: [FabricAddress]) throws(ToolFailure) {
-    guard !listen.isEmpty || !nbd.isEmpty || !nvmeTcp.isEmpty else {
+    guard !listen.isEmpty || !nbd.isEmpty || !nvmeTcp.isEmpty || !nvmeRdma.isEmpty else {
       throw ToolFailure(
         64,
-        "expected --listen \(Self.listenSynopsis), --nbd \(Self.nbdSynopsis) or --nvme-tcp "
-          + "\(Self.nvmeSynopsis); add one")
+        "expected --listen \(Self.listenSynopsis), --nbd \(Self.nbdSynopsis), --nvme-tcp "
+          + "\(Self.nvmeSynopsis) or --nvme-rdma \(Self.nvmeRDMASynopsis); add one")
     }
     if let fault = QualifiedName.fault(in: nqn) { throw ToolFailure(64, "--nqn: \(fault)") }
     guard !volume.isEmpty else {
@@ -240,14 +255,18 @@ struct Serve: ParsableCommand {
   }
 
   private func adapters(for addresses: [FabricAddress]) throws(ToolFailure) -> [any Adapter] {
-    let choice = FabricChoice(
-      isDirect: direct, checksums: tcp.checksums, listensBeyondLoopback: reachesOthers, log: log)
+    let choice = fabricChoice(reachesOthers: reachesOthers)
     let first = FabricChoice.names.compactMap { name in addresses.first { $0.fabric == name } }
     do {
       return try first.map { try choice.adapter(for: $0.fabric, at: $0, isListening: true) }
     } catch let failure as ToolFailure {
       throw failure
     } catch { throw ToolFailure(71, "\(error)") }
+  }
+
+  func fabricChoice(reachesOthers: Bool) -> FabricChoice {
+    FabricChoice(
+      isDirect: direct, checksums: tcp.checksums, listensBeyondLoopback: reachesOthers, log: log)
   }
 
   /// No two volumes may have one name, or lie in one file.

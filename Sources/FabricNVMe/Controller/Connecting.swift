@@ -136,7 +136,8 @@ extension NVMSubsystem {
         words: "host \(identity.name) may use no volume: allow it one, as --allow "
           + "\(identity.name)=VOLUME")
     }
-    guard let controller = makeController(for: identity, kind: kind, over: transport, at: now) else {
+    guard let controller = makeController(for: identity, kind: kind, over: transport, at: now)
+    else {
       throw Refusal(
         status: .connectControllerBusy, result: 0,
         words: "all \(options.controllerCount) controllers are in use")

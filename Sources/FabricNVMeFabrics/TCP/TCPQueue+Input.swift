@@ -144,7 +144,8 @@ extension TCPQueue {
     guard let number = freeSlots.take() else {
       throw FatalError(.sequenceError, "more than the queue's \(depth) commands are under way")
     }
-    slots[number] = CommandSlot(command: Command(bytes.slice(PDU.commonByteCount, Command.byteCount)))
+    slots[number] = CommandSlot(
+      command: Command(bytes.slice(PDU.commonByteCount, Command.byteCount)))
     prepare(number, dataByteCount: dataByteCount)
     let isRefused = slots[number].status != .success
     guard dataByteCount == 0 || isRefused || takeBuffer(number, isOfCapsule: true) else {
