@@ -65,7 +65,8 @@ let package = Package(
       swiftSettings: ours),
 
     .target(
-      name: "FabricIWARP", dependencies: ["FabricPlatform", "FabricVerbs", "FabricWire"],
+      name: "FabricIWARP",
+      dependencies: ["FabricBounded", "FabricPlatform", "FabricVerbs", "FabricWire"],
       swiftSettings: ours),
 
     // Floor 3: adapters
@@ -80,8 +81,8 @@ let package = Package(
     .target(
       name: "FabricTCP",
       dependencies: [
-        "CFabricLinux", "FabricAdapterParts", "FabricIWARP", "FabricPlatform", "FabricVerbs",
-        "FabricWire",
+        "CFabricLinux", "FabricAdapterParts", "FabricBounded", "FabricIWARP", "FabricPlatform",
+        "FabricVerbs", "FabricWire",
       ],
       swiftSettings: ours),
     .target(
@@ -346,7 +347,8 @@ let package = Package(
       name: "FabricNVMeFabricsTests",
       dependencies: [
         "CAllocationCounter", "FabricCompletion", "FabricFrontEnds", "FabricNVMe",
-        "FabricNVMeFabrics", "FabricPlatform", "FabricStorage", "FabricWire", "TestSupport",
+        "FabricNVMeFabrics", "FabricPlatform", "FabricStorage", "FabricTCP", "FabricVerbs",
+        "FabricWire", "TestSupport",
       ],
       swiftSettings: ours),
     .testTarget(

@@ -7,6 +7,8 @@ import FabricStorage
 import FabricVerbs
 
 extension Serve {
+  var servesNVMe: Bool { !nvmeTcp.isEmpty || !nvmeRdma.isEmpty }
+
   static let nvmeSynopsis = "HOST:PORT"
 
   /// Where to serve NVMe/TCP hosts, in the order given; a name stands for all its addresses.

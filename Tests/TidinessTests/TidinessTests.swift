@@ -130,7 +130,7 @@ struct TidinessTests {
   }
 
   /// A clause's number, of whichever page.
-  private static var clause: Regex<Substring> { /\b(?:MS|IO|ST|SM|CS|IW|NB|NV|NT)-[0-9]+\b/ }
+  private static var clause: Regex<Substring> { /\b(?:MS|IO|ST|SM|CS|IW|NB|NV|NR|NT)-[0-9]+\b/ }
 
   private func clauses(in text: String) -> Set<String> {
     Set(text.matches(of: Self.clause).map { String($0.output) })

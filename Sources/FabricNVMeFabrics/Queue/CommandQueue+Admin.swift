@@ -81,6 +81,7 @@ extension CommandQueue {
       phase == .connected
     else { return }
     finish(heldSlots.remove(at: index).slot, status, result: result)
+    flush()
   }
 
   func forgetHeld() {

@@ -142,6 +142,9 @@ class CommandQueue: ControllerLink, PortUser, FrontEndWaiter {
   /// Ends the connection now; `connectionHasEnded` follows.
   func reset() { fatalError("a transport does") }
 
+  /// Has what was sent outside of the connection's and the ports' calls go out.
+  func flush() {}
+
   /// Nothing that the queue had asked for is under way any more, and it has no buffer.
   func hasLetGo() {}
 
@@ -293,5 +296,6 @@ class CommandQueue: ControllerLink, PortUser, FrontEndWaiter {
     ways = []
     hasLetGo()
     frontEnd.somethingCameFree()
+    flush()
   }
 }

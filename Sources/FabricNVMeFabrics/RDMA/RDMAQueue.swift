@@ -304,6 +304,8 @@ final class RDMAQueue: CommandQueue, CompletionHandler {
     end()
   }
 
+  override func flush() { frontEnd.flush() }
+
   override func reset() { server.finish(self) }
 
   override func hasLetGo() { memory.release() }
