@@ -136,6 +136,15 @@ final class StreamServer: ProgressSource, TimedSource {
     service.remove(refusals)
   }
 
+  /// Peers that keep buffers from others, and what they have moved.
+  func forEachDebtor(_ body: (_ number: UInt32, _ movedByteCount: UInt64) -> Void) {
+    streams.forEach { if $0.isDebtor { body($0.number, $0.movedByteCount) } }
+  }
+
+  func end(_ number: UInt32, because reason: StreamEnd) {
+    streams.find(number)?.object.end(reason)
+  }
+
   private func accept(at listener: ListeningSocket) {
     for _ in 0..<Self.acceptLimit {
       do throws(Errno) {

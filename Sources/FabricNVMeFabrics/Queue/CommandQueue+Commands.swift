@@ -69,6 +69,7 @@ extension CommandQueue {
 
   /// All data that was fetched is in the command's buffer.
   func dataHasCome(_ number: Int) {
+    fetchCount &-= 1
     slots[number].isReceiving = false
     slots[number].receivedByteCount = slots[number].io.byteCount
     carryOut(number)
@@ -88,14 +89,15 @@ extension CommandQueue {
     if slots[number].io.direction == .fromHost,
       slots[number].receivedByteCount < slots[number].io.byteCount
     {
-      guard takeBuffer(number) else { return false }
+      guard takeBuffer(number) else { return givesUp(number) }
       slots[number].isReceiving = true
+      fetchCount &+= 1
       fetchData(number)
       return true
     }
     if isAdmin || slots[number].command.isFabrics {
       let answers = slots[number].io.direction == .toHost && slots[number].io.byteCount > 0
-      if answers, answersFromBuffers, !takeBuffer(number) { return false }
+      if answers, answersFromBuffers, !takeBuffer(number) { return givesUp(number) }
       performAdmin(number)
       return true
     }
@@ -107,6 +109,13 @@ extension CommandQueue {
     case .ranges: return submitRange(number)
     case .pieces: return submitPiece(number)
     }
+  }
+
+  /// Ends a command for which there is no buffer and never will be. False when it only has to wait.
+  private func givesUp(_ number: Int) -> Bool {
+    guard frontEnd.buffers.isExhausted else { return false }
+    finish(number, .internalError)
+    return true
   }
 
   /// Hands a command to the port, or answers a read from where the blocks lie.
@@ -126,7 +135,7 @@ extension CommandQueue {
       respond(number, withDataAt: address, isInPlace: true)
       return true
     }
-    if isRead, !takeBuffer(number) { return false }
+    if isRead, !takeBuffer(number) { return givesUp(number) }
     var request = slots[number].io.request
     if let buffer = slots[number].buffer, request.operation.movesData {
       request.address = buffer.address
@@ -177,7 +186,7 @@ extension CommandQueue {
       return true
     }
     slots[number].io.byteCount = UInt32(Controller.verifyByteCount)
-    guard takeBuffer(number), let buffer = slots[number].buffer else { return false }
+    guard takeBuffer(number), let buffer = slots[number].buffer else { return givesUp(number) }
     let shift = UInt32(way.with { $0.blockShift })
     let count = min(left, UInt32(Controller.verifyByteCount) >> shift)
     let request = BlockRequest(

@@ -45,7 +45,10 @@ class CommandQueue: ControllerLink, PortUser, FrontEndWaiter {
   final private var isWaiting = false
   /// Requests for events that wait, with the host's names for them, oldest first.
   final var heldSlots: [(identifier: UInt16, slot: Int)] = []
-  final var holding = DataBuffers.Holding()
+  /// Of the host's address, with its other connections.
+  final let holding: DataBuffers.Holding
+  /// Commands whose data is being fetched.
+  final var fetchCount = 0
   /// By the namespace's number less one: the ways to the volumes that this queue has used, and the same
   /// without counting references.
   final private var ways: [VolumeWay?] = []
@@ -54,8 +57,13 @@ class CommandQueue: ControllerLink, PortUser, FrontEndWaiter {
   /// Ways that have not let go yet.
   final private var pendingWayCount = 0
 
-  /// - Parameter slotCount: commands that may be under way.
-  init(_ target: NVMeTarget, frontEnd: FrontEnd, phase: Phase, slotCount: Int) {
+  /// - Parameters:
+  ///   - origin: the host's address, as connections are counted by it.
+  ///   - slotCount: commands that may be under way.
+  init(
+    _ target: NVMeTarget, frontEnd: FrontEnd, origin: [UInt8], phase: Phase, slotCount: Int
+  ) {
+    holding = frontEnd.share(of: origin)
     self.target = target
     self.frontEnd = frontEnd
     self.phase = phase
@@ -121,12 +129,12 @@ class CommandQueue: ControllerLink, PortUser, FrontEndWaiter {
   ///
   /// - Parameter isOfCapsule: the data comes with the command, so that it cannot wait.
   func buffer(byteCount: Int, isOfCapsule: Bool) -> CommandBuffer? {
-    frontEnd.buffers.take(byteCount, for: &holding).map(CommandBuffer.init)
+    frontEnd.buffers.take(byteCount, for: holding).map(CommandBuffer.init)
   }
 
   /// Takes a command's buffer back.
   func give(_ buffer: CommandBuffer) {
-    if let lent = buffer.lent { frontEnd.buffers.give(lent, of: &holding) }
+    if let lent = buffer.lent { frontEnd.buffers.give(lent, of: holding) }
   }
 
   /// Looks at input again that had to wait; returns whether it still must.

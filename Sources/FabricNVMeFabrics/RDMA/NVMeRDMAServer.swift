@@ -59,9 +59,10 @@ public final class NVMeRDMAServer: FrontEndCarrier, TimedSource, @unchecked Send
     } catch { throw .system("\(error)") }
     completionQueues = CompletionQueues(adapter, service)
     refusals = RefusalLog(service, log: options.log)
+    var options = options
+    options.memory = RegisteredMemory(domain: domain)
     frontEnd = try FrontEnd(
-      name: "NVMe/RDMA \(addresses[0])", layer: layer, service: service, options: options,
-      memory: RegisteredMemory(domain: domain))
+      name: "NVMe/RDMA \(addresses[0])", layer: layer, service: service, options: options)
     frontEnd.begin(self)
     do throws(FrontEndError) {
       try frontEnd.onThread { [self] in
@@ -191,6 +192,16 @@ public final class NVMeRDMAServer: FrontEndCarrier, TimedSource, @unchecked Send
     if queue.isTouched { return }
     queue.isTouched = true
     touched.append(UncountedReference(queue))
+  }
+
+  public func forEachDebtor(_ body: (_ number: UInt32, _ progress: UInt64) -> Void) {
+    for (number, queue) in queues where queue.isDebtor { body(number, queue.progress) }
+  }
+
+  public func endDebtor(_ number: UInt32) {
+    guard let queue = queues[number] else { return }
+    frontEnd.log("\(queue.name): \(StreamEnd.stalled); the connection is closed")
+    queue.end()
   }
 
   public func flush() {

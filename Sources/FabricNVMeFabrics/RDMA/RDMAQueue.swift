@@ -54,6 +54,8 @@ final class RDMAQueue: CommandQueue, CompletionHandler {
   private var completionCount = 0
   private var isEstablished = false
   private var isClosing = false
+  /// Grows with every end of something that the host has a part in.
+  private(set) var progress: UInt64 = 0
   /// Whether the server knows that something is to be posted.
   var isTouched = false
   /// Whether the queue pair is gone, or is about to.
@@ -94,8 +96,15 @@ final class RDMAQueue: CommandQueue, CompletionHandler {
       count: Self.sendsPerSlot * slotCount)
     receives = FixedTable(
       repeating: ReceiveRequest(id: 0, elements: ScatterGatherList()), count: entryCount)
-    super.init(target, frontEnd: frontEnd, phase: .connecting, slotCount: slotCount)
+    super.init(
+      target, frontEnd: frontEnd, origin: Self.origin(of: peer), phase: .connecting,
+      slotCount: slotCount)
     for capsule in 0..<entryCount { queueReceive(capsule) }
+  }
+
+  /// An address without its port.
+  private static func origin(of peer: String) -> [UInt8] {
+    Array(peer.utf8.prefix(upTo: peer.utf8.lastIndex(of: UInt8(ascii: ":")) ?? peer.utf8.endIndex))
   }
 
   /// Requests that a queue may have under way.
@@ -126,7 +135,9 @@ final class RDMAQueue: CommandQueue, CompletionHandler {
         byteCounts[number] = completion.byteCount
         pending.push(number)
         takePending()
-      case .fetch: if phase != .ended { dataHasCome(number) }
+      case .fetch:
+        progress &+= 1
+        if phase != .ended { dataHasCome(number) }
       case .data: break
       case .completion: hasAnswered(number)
       }
@@ -169,6 +180,7 @@ final class RDMAQueue: CommandQueue, CompletionHandler {
   }
 
   private func hasAnswered(_ number: Int) {
+    progress &+= 1
     completionCount -= 1
     forget(number)
     if isClosing { endIfAllIsSent() } else { takePending() }
@@ -282,6 +294,9 @@ final class RDMAQueue: CommandQueue, CompletionHandler {
   }
 
   // MARK: Life
+
+  /// Whether the host keeps buffers from others until it does something.
+  var isDebtor: Bool { fetchCount > 0 || completionCount > 0 }
 
   /// Whether the host has said who it is.
   var isKnown: Bool { phase == .connected }

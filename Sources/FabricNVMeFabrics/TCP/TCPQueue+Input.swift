@@ -268,7 +268,7 @@ extension TCPQueue {
     let number = receiving
     receiving = -1
     guard isLastPart else { return }
-    slots[number].isReceiving = false
-    carryOut(number)
+    // A capsule's data was not asked for.
+    if slots[number].isReceiving { dataHasCome(number) } else { carryOut(number) }
   }
 }

@@ -43,7 +43,8 @@ final class TCPQueue: CommandQueue, StreamHandler {
 
   init(_ target: NVMeTarget, frontEnd: FrontEnd, stream: ServedStream) {
     self.stream = stream
-    super.init(target, frontEnd: frontEnd, phase: .initializing, slotCount: 1)
+    super.init(
+      target, frontEnd: frontEnd, origin: stream.peer.origin, phase: .initializing, slotCount: 1)
   }
 
   override var peerName: String { "\(stream.peer)" }
@@ -140,6 +141,8 @@ final class TCPQueue: CommandQueue, StreamHandler {
     return makeSlots(depth, keeping: slot)
   }
 
+  var owesData: Bool { fetchCount > 0 }
+
   override func close() { stream.close() }
   override func reset() { stream.reset() }
 
@@ -155,7 +158,8 @@ final class TCPQueue: CommandQueue, StreamHandler {
   }
 
   func stream(_ stream: ServedStream, closed reason: StreamEnd) {
-    if phase == .initializing || phase == .connecting, reason == .handshakeTimeout {
+    let isEarly = phase == .initializing || phase == .connecting
+    if isEarly && reason == .handshakeTimeout || reason == .stalled {
       frontEnd.log("\(name): \(reason)")
     }
     connectionHasEnded()
