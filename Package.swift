@@ -66,7 +66,8 @@ let package = Package(
       swiftSettings: ours),
 
     .target(
-      name: "FabricIWARP", dependencies: ["FabricPlatform", "FabricVerbs", "FabricWire"],
+      name: "FabricIWARP",
+      dependencies: ["FabricBounded", "FabricPlatform", "FabricVerbs", "FabricWire"],
       swiftSettings: ours),
 
     // Floor 3: adapters
@@ -81,8 +82,8 @@ let package = Package(
     .target(
       name: "FabricTCP",
       dependencies: [
-        "CFabricLinux", "FabricAdapterParts", "FabricIWARP", "FabricPlatform", "FabricVerbs",
-        "FabricWire",
+        "CFabricLinux", "FabricAdapterParts", "FabricBounded", "FabricIWARP", "FabricPlatform",
+        "FabricVerbs", "FabricWire",
       ],
       swiftSettings: ours),
     .target(
@@ -118,10 +119,10 @@ let package = Package(
       swiftSettings: ours),
 
     .target(
-      name: "FabricNVMeTCP",
+      name: "FabricNVMeFabrics",
       dependencies: [
         "FabricBounded", "FabricCompletion", "FabricFrontEnds", "FabricNVMe", "FabricPlatform",
-        "FabricStorage", "FabricWire",
+        "FabricStorage", "FabricVerbs", "FabricWire",
       ],
       swiftSettings: ours),
 
@@ -197,7 +198,7 @@ let package = Package(
       dependencies: [
         "CFabricLinux", "FabricCommandLine", "FabricCompletion", "FabricHostDriver",
         "FabricMessaging",
-        "FabricNVMe", "FabricNVMeTCP", "FabricPlatform", "FabricRDMA", "FabricSharedMemory",
+        "FabricNVMe", "FabricNVMeFabrics", "FabricPlatform", "FabricRDMA", "FabricSharedMemory",
         "FabricStorage", "FabricTCP",
         "FabricVerbs", "FabricWire",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
@@ -220,8 +221,8 @@ let package = Package(
       name: "iounit",
       dependencies: [
         "FabricAuthentication", "FabricCommandLine", "FabricCompletion", "FabricFrontEnds",
-        "FabricI2O", "FabricIOUnit", "FabricMessaging", "FabricNBD", "FabricNVMe", "FabricNVMeTCP",
-        "FabricPlatform", "FabricStorage", "FabricVerbs",
+        "FabricI2O", "FabricIOUnit", "FabricMessaging", "FabricNBD", "FabricNVMe",
+        "FabricNVMeFabrics", "FabricPlatform", "FabricStorage", "FabricVerbs",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       swiftSettings: ours),
@@ -352,10 +353,9 @@ let package = Package(
       name: "FabricI2OTests",
       dependencies: [
         "CAllocationCounter", "FabricBounded", "FabricCompletion", "FabricFrontEnds",
-        "FabricHostDriver", "FabricI2O", "FabricI2OHost", "FabricIOProtocol",
-        "FabricIOUnit", "FabricMessaging",
-        "FabricPlatform", "FabricSharedMemory", "FabricSimulated", "FabricStorage", "FabricTCP",
-        "FabricVerbs", "FabricWire", "TestSupport",
+        "FabricHostDriver", "FabricI2O", "FabricI2OHost", "FabricIOProtocol", "FabricIOUnit",
+        "FabricMessaging", "FabricPlatform", "FabricSharedMemory", "FabricSimulated",
+        "FabricStorage", "FabricTCP", "FabricVerbs", "FabricWire", "TestSupport",
       ],
       swiftSettings: ours),
     .testTarget(
@@ -370,10 +370,11 @@ let package = Package(
       dependencies: ["FabricNVMe", "FabricPlatform", "FabricStorage", "FabricWire"],
       swiftSettings: ours),
     .testTarget(
-      name: "FabricNVMeTCPTests",
+      name: "FabricNVMeFabricsTests",
       dependencies: [
         "CAllocationCounter", "FabricCompletion", "FabricFrontEnds", "FabricNVMe",
-        "FabricNVMeTCP", "FabricPlatform", "FabricStorage", "FabricWire", "TestSupport",
+        "FabricNVMeFabrics", "FabricPlatform", "FabricStorage", "FabricTCP", "FabricVerbs",
+        "FabricWire", "TestSupport",
       ],
       swiftSettings: ours),
     .testTarget(
@@ -395,7 +396,7 @@ if Context.environment["FABRIC_FUZZ"] != nil {
       dependencies: [
         "CFuzzer", "FabricBounded", "FabricCompletion", "FabricFrontEnds", "FabricI2O",
         "FabricIOProtocol", "FabricIWARP", "FabricMessaging", "FabricNBD", "FabricNVMe",
-        "FabricNVMeTCP", "FabricPlatform",
+        "FabricNVMeFabrics", "FabricPlatform",
         "FabricSharedMemory", "FabricSimulated", "FabricStorage", "FabricTCP", "FabricVerbs",
         "FabricWire",
       ],

@@ -11,13 +11,13 @@ final class BlockEcho: StreamHandler, PortUser {
   private let frontEnd: FrontEnd
   private let port: ServedPort?
   private var client: PortClient?
-  private var holding = DataBuffers.Holding()
+  private let holding = DataBuffers.Holding()
   private let block: DataBuffers.Buffer?
 
   init(_ stream: ServedStream, _ frontEnd: FrontEnd, _ volume: Volume) {
     (self.stream, self.frontEnd) = (stream, frontEnd)
     port = try? frontEnd.port(on: volume, access: .readWrite)
-    block = frontEnd.buffers.take(Int(volume.blockByteCount), for: &holding)
+    block = frontEnd.buffers.take(Int(volume.blockByteCount), for: holding)
     client = port?.attach(self)
   }
 
@@ -55,6 +55,6 @@ final class BlockEcho: StreamHandler, PortUser {
   }
 
   func portDidQuiesce(_ port: ServedPort) {
-    if let block { frontEnd.buffers.give(block, of: &holding) }
+    if let block { frontEnd.buffers.give(block, of: holding) }
   }
 }

@@ -14,6 +14,8 @@ public struct FabricChoice: Sendable {
   public var checksums: TCPOptions.Checksums
   /// TCP and RDMA: whether `listen` takes addresses that other machines can reach.
   public var listensBeyondLoopback: Bool
+  /// RDMA: whether peers are others' programs, with private data of their protocol's.
+  public var peersAreForeign = false
   /// Told of what an operator should know, one line each.
   public var log: @Sendable (String) -> Void
 
@@ -50,6 +52,7 @@ public struct FabricChoice: Sendable {
       case "rdma":
         var options = RDMAOptions()
         options.listensBeyondLoopback = listensBeyondLoopback
+        options.hasPlainPrivateData = peersAreForeign
         options.log = log
         do {
           return try RDMAAdapter(options, for: address, isListening: isListening)

@@ -54,8 +54,9 @@ public final class DataBuffers {
     fileprivate let number: Int32
   }
 
-  /// What one user has taken: who has as much as is left for all must wait. Plain data.
-  public struct Holding: BitwiseCopyable, Sendable {
+  /// What one user has taken, or one host over all of its connections: who has as much as is left for
+  /// all must wait.
+  public final class Holding {
     fileprivate(set) var elementCount = 0
     fileprivate(set) var largeByteCount = 0
     public init() {}
@@ -64,7 +65,7 @@ public final class DataBuffers {
   }
 
   /// Elements that share a mapping.
-  private static let elementsPerChunk = 16
+  public static let elementsPerChunk = 16
 
   public let elementByteCount: Int
   private let free: IndexPool
@@ -109,6 +110,10 @@ public final class DataBuffers {
   /// The most bytes that one buffer can have.
   public var maximumByteCount: Int { elementByteCount << kept.count }
 
+  /// Whether the last buffer that could not be had is one that never will: the system refuses memory, and
+  /// nobody has such a buffer who could give it back.
+  public private(set) var isExhausted = false
+
   /// Elements that nobody has.
   public var freeElementCount: Int { free.count }
 
@@ -118,12 +123,14 @@ public final class DataBuffers {
   /// - Parameters:
   ///   - byteCount: 1 to `maximumByteCount`; traps outside.
   ///   - holding: the user's.
-  public func take(_ byteCount: Int, for holding: inout Holding) -> Buffer? {
+  public func take(_ byteCount: Int, for holding: Holding) -> Buffer? {
     precondition(byteCount > 0 && byteCount <= maximumByteCount, "a buffer that can be had")
-    if byteCount > elementByteCount { return takeLarge(byteCount, for: &holding) }
+    isExhausted = false
+    if byteCount > elementByteCount { return takeLarge(byteCount, for: holding) }
     guard holding.elementCount < free.count, let number = free.take() else { return nil }
     if addresses[number] == 0, !makeChunk(of: number) {
       free.give(number)
+      isExhausted = chunks.allSatisfy { $0 == nil }
       return nil
     }
     holding.elementCount &+= 1
@@ -133,7 +140,7 @@ public final class DataBuffers {
   }
 
   /// Gives a buffer back that `holding` has.
-  public func give(_ buffer: Buffer, of holding: inout Holding) {
+  public func give(_ buffer: Buffer, of holding: Holding) {
     guard buffer.number < 0 else {
       holding.elementCount &-= 1
       free.give(Int(buffer.number))
@@ -161,7 +168,7 @@ public final class DataBuffers {
     return true
   }
 
-  private func takeLarge(_ byteCount: Int, for holding: inout Holding) -> Buffer? {
+  private func takeLarge(_ byteCount: Int, for holding: Holding) -> Buffer? {
     var sizeClass = 0
     while elementByteCount << (sizeClass + 1) < byteCount { sizeClass += 1 }
     let size = elementByteCount << (sizeClass + 1)
@@ -175,7 +182,10 @@ public final class DataBuffers {
       memory = old
     } else {
       releaseKept(leaving: largeByteLimit - size)
-      guard let new = source.makeMemory(byteCount: size) else { return nil }
+      guard let new = source.makeMemory(byteCount: size) else {
+        isExhausted = takenLargeByteCount == 0
+        return nil
+      }
       largeByteCount += size
       memory = new
     }

@@ -1,5 +1,5 @@
 public import FabricCompletion
-import FabricPlatform
+public import FabricPlatform
 public import FabricStorage
 
 /// Who cannot go on for want of a buffer or of room in a port.
@@ -15,6 +15,11 @@ public protocol FrontEndWaiter: AnyObject {
 public protocol FrontEndCarrier: AnyObject {
   /// Sends what is queued at all connections.
   func flush()
+  /// Tells of the connections whose peers keep buffers until they send or take something, each with what
+  /// grows as they do.
+  func forEachDebtor(_ body: (_ number: UInt32, _ progress: UInt64) -> Void)
+  /// Ends a connection that was told of.
+  func endDebtor(_ number: UInt32)
   /// Takes nobody any more and ends every connection.
   func endConnections()
   /// Nothing that a connection had asked for is under way any more.
@@ -27,7 +32,7 @@ public protocol FrontEndCarrier: AnyObject {
 /// Threads: `init`, `stop` and what says so on any but the service's own; everything else on the first
 /// thread of the service, which has threads of its own. Several front ends, and an I/O unit, may share a
 /// service.
-public final class FrontEnd: Subsystem, @unchecked Sendable {
+public final class FrontEnd: Subsystem, TimedSource, @unchecked Sendable {
   public let name: String
   public let layer: CommonLayer
   public let options: FrontEndOptions
@@ -39,17 +44,21 @@ public final class FrontEnd: Subsystem, @unchecked Sendable {
   private var ports: [ServedPort] = []
   private var waiters: [any FrontEndWaiter] = []
   private var isRetrying = false
+  private var shares: [[UInt8]: Share] = [:]
+  /// When somebody waits: when it is looked at whether debtors have moved anything, and what they had moved
+  /// the last time.
+  public private(set) var nextDeadline: MonotonicTime?
+  private var debtors: [UInt32: UInt64] = [:]
   /// Whether who waits is to be asked again at the end of what is running now.
   private var hasNews = false
 
   /// - Parameters:
   ///   - name: unique in the common layer.
   ///   - service: has one or more threads of its own and outlives this object.
-  ///   - memory: where buffers come from.
   /// - Throws: `.subsystem` when the layer refuses it.
   public init(
     name: String, layer: CommonLayer, service: CompletionService,
-    options: FrontEndOptions = .init(), memory: any DataMemorySource = PlainMemory()
+    options: FrontEndOptions = .init()
   ) throws(FrontEndError) {
     self.name = name
     self.layer = layer
@@ -57,7 +66,7 @@ public final class FrontEnd: Subsystem, @unchecked Sendable {
     self.options = options
     buffers = DataBuffers(
       elementByteCount: options.bufferByteCount, elementCount: options.bufferCount,
-      largeByteLimit: options.largeBufferByteLimit, source: memory)
+      largeByteLimit: options.largeBufferByteLimit, source: options.memory)
     do throws(CommonLayerError) {
       registration = try layer.register(self)
     } catch { throw .subsystem(error.description) }
@@ -67,7 +76,10 @@ public final class FrontEnd: Subsystem, @unchecked Sendable {
 
   /// Has connections carried from now on, until `stop`.
   public func begin(_ carrier: any FrontEndCarrier) {
-    onThread { [self] in self.carrier = carrier }
+    onThread { [self] in
+      self.carrier = carrier
+      service.add(self as any TimedSource)
+    }
   }
 
   /// Takes nobody any more, ends every connection, lets what ports had accepted end, and returns when
@@ -78,6 +90,7 @@ public final class FrontEnd: Subsystem, @unchecked Sendable {
     registration.deregister()
     onThread { [self] in
       for port in ports { service.remove(port) }
+      service.remove(self as any TimedSource)
       carrier?.leaveService()
       ports = []
       waiters = []
@@ -92,7 +105,7 @@ public final class FrontEnd: Subsystem, @unchecked Sendable {
   }
 
   /// Runs `body` on the service's thread and returns what it returns.
-  func onThread<Value: Sendable>(_ body: @escaping () -> Value) -> Value {
+  public func onThread<Value: Sendable>(_ body: @escaping () -> Value) -> Value {
     let job = UncheckedJob(body: body)
     return service.result(of: { job.body() })
   }
@@ -130,10 +143,59 @@ public final class FrontEnd: Subsystem, @unchecked Sendable {
   // MARK: Waiting
 
   /// Has `waiter` asked again when a buffer or room in a port came free. Once until it waits no more.
-  public func wait(_ waiter: any FrontEndWaiter) { waiters.append(waiter) }
+  public func wait(_ waiter: any FrontEndWaiter) {
+    waiters.append(waiter)
+    if nextDeadline == nil { lookAtDebtors(at: .now, endingThose: false) }
+  }
 
   /// Forgets who waits.
   public func stopWaiting(_ waiter: any FrontEndWaiter) { waiters.removeAll { $0 === waiter } }
+
+  public func progress(at now: MonotonicTime) -> Int { lookAtDebtors(at: now, endingThose: true) }
+
+  /// Looks at who keeps buffers, once in a while for as long as others wait.
+  ///
+  /// - Parameter isDue: those that have moved nothing since the last look end.
+  /// - Returns: how many ended.
+  @discardableResult
+  private func lookAtDebtors(at now: MonotonicTime, endingThose isDue: Bool) -> Int {
+    guard !waiters.isEmpty else {
+      nextDeadline = nil
+      debtors = [:]
+      return 0
+    }
+    var found: [UInt32: UInt64] = [:]
+    carrier?.forEachDebtor { number, progress in found[number] = progress }
+    let stalled = isDue ? found.filter { debtors[$0.key] == $0.value }.keys.sorted() : []
+    for number in stalled {
+      found[number] = nil
+      carrier?.endDebtor(number)
+    }
+    debtors = found
+    nextDeadline = now + options.stallTimeout
+    service.deadlinesHaveChanged()
+    return stalled.count
+  }
+
+  // MARK: Shares
+
+  private struct Share {
+    weak var holding: DataBuffers.Holding?
+  }
+
+  /// What a host has of the buffers, over all of its connections to this front end. Keep it as long as
+  /// there is one.
+  ///
+  /// - Parameter origin: the host's address.
+  public func share(of origin: [UInt8]) -> DataBuffers.Holding {
+    if let known = shares[origin]?.holding { return known }
+    shares = shares.filter { $0.value.holding != nil }
+    let holding = DataBuffers.Holding()
+    shares[origin] = Share(holding: holding)
+    return holding
+  }
+
+  // MARK: What came free
 
   /// Something came free that others may wait for; they go on before this returns, unless one of them
   /// says it. To be said by who gives a buffer back.

@@ -3,7 +3,7 @@ public enum FrontEndError: Error, Equatable, Sendable, CustomStringConvertible {
   /// Another subsystem of that name serves from the common layer.
   case subsystem(String)
   /// The address cannot be listened at: what was expected, what came, what to do.
-  case listening(address: StreamAddress, reason: String)
+  case listening(address: String, reason: String)
   /// The system lacks something that every front end needs.
   case system(String)
 

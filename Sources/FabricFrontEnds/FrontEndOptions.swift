@@ -10,6 +10,8 @@ public struct FrontEndOptions: Sendable {
   public var handshakeTimeout: Duration = .seconds(10)
   /// How long a TCP peer may leave what was sent unacknowledged before it counts as gone.
   public var silence: Duration = .seconds(20)
+  /// How long a peer may keep buffers without moving any data while others wait for some.
+  public var stallTimeout: Duration = .seconds(10)
   /// Bytes that one stream may have queued for its peer before its input rests.
   public var outputByteLimit = 4 << 20
   /// Requests in flight in one volume's port, of all connections.
@@ -20,6 +22,8 @@ public struct FrontEndOptions: Sendable {
   public var bufferCount = 256
   /// Bytes of all larger buffers together.
   public var largeBufferByteLimit = 128 << 20
+  /// Where buffers come from.
+  public var memory: any DataMemorySource = PlainMemory()
   /// What whoever is named may do with which volumes; nil: everybody everything.
   public var rights: VolumeRights?
   /// Told of what an operator might want to know, one line each, on the service's thread.

@@ -24,14 +24,14 @@ final class ListeningSocket {
         let socket = try StreamSocket.listen(at: place)
         return ListeningSocket(socket, at: .internet(socket.ownAddress ?? place))
       } catch {
-        throw .listening(address: address, reason: reason(error, at: place))
+        throw .listening(address: "\(address)", reason: reason(error, at: place))
       }
     case .local(let path):
       do throws(Errno) {
         let (socket, identity) = try listen(atPath: path)
         return ListeningSocket(socket, at: address, identity: identity)
       } catch {
-        throw .listening(address: address, reason: reason(error, atPath: path))
+        throw .listening(address: "\(address)", reason: reason(error, atPath: path))
       }
     }
   }

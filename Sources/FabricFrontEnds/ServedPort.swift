@@ -95,8 +95,10 @@ public final class ServedPort: ProgressSource, VolumePortHandler {
   public func progress() -> Int {
     guard needsPoll, !isArmed else { return 0 }
     port.flushSubmissions()
+    let quiescing = quiescingCount
     let count = port.poll()
-    if count > 0 { frontEnd.flush() }
+    // Who waited has gone on.
+    if count > 0 || quiescingCount != quiescing { frontEnd.flush() }
     needsPoll = port.inFlightCount > 0 || quiescingCount > 0 || !port.isOpen
     return count
   }

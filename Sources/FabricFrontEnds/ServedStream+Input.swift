@@ -15,6 +15,11 @@ extension ServedStream {
     }
   }
 
+  /// Whether the peer keeps buffers from others until it does something.
+  var isDebtor: Bool {
+    state == .open && (placementByteCount > 0 || isBlocked || handler?.owesData ?? false)
+  }
+
   /// A turn: gives the handler what has come.
   ///
   /// - Returns: whether anything had.
@@ -72,6 +77,7 @@ extension ServedStream {
     switch result {
     case .bytes(let count):
       leftoverByteCount = 0
+      movedByteCount &+= UInt64(count)
       let direct = min(count, placed)
       if direct > 0 { advancePlacement(direct) }
       if state == .open { deliver(placed > 0 ? count &- direct : kept &+ count) }

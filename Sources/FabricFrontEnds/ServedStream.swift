@@ -61,6 +61,8 @@ public final class ServedStream {
   // Output
   /// Whether the socket had no room the last time.
   var isBlocked = false
+  /// Both ways.
+  var movedByteCount: UInt64 = 0
 
   /// How many bytes the handler needs at the least the next time; set by it in `received`. At most
   /// `StreamServer.inputByteCount`.
@@ -167,6 +169,7 @@ public final class ServedStream {
       switch result {
       case .bytes(let count):
         isBlocked = false
+        movedByteCount &+= UInt64(count)
         let tokens = output.advance(count, tokens: server.tokens)
         if tokens > 0 {
           server.tokens.withSpan(prefix: tokens) { handler?.stream(self, sent: $0) }

@@ -31,7 +31,7 @@ public enum StreamPeer: Hashable, Sendable, CustomStringConvertible {
 
   /// What limits for each address count it under: TCP peers by their address, those of Unix sockets
   /// by their process.
-  var origin: [UInt8] {
+  public var origin: [UInt8] {
     switch self {
     case .internet(let address): address.host
     case .local(let processID): Self.bytes(of: processID)

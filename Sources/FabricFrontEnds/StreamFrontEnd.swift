@@ -63,6 +63,12 @@ public final class StreamFrontEnd: FrontEndCarrier, @unchecked Sendable {
   /// nothing is called any more. The service goes on. A second call has no effect. (ST-41)
   public func stop() { frontEnd.stop() }
 
+  public func forEachDebtor(_ body: (_ number: UInt32, _ progress: UInt64) -> Void) {
+    server?.forEachDebtor(body)
+  }
+
+  public func endDebtor(_ number: UInt32) { server?.end(number, because: .stalled) }
+
   public func flush() { server?.flushTouched() }
 
   public func endConnections() {

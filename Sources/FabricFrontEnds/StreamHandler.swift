@@ -23,10 +23,18 @@ public protocol StreamHandler: AnyObject {
   /// - Parameter tokens: in the order in which they were queued.
   func stream(_ stream: ServedStream, sent tokens: Span<UInt64>)
 
+  /// Whether the peer owes data for which a buffer is kept. What `stream.place` waits for is known without
+  /// that.
+  var owesData: Bool { get }
+
   /// The stream is gone. Nothing more is called. Memory of a placement and of data whose token was
   /// not told is the handler's again at once. Requests of its that a port has not ended are still to
   /// be quiesced (`ServedPort.quiesce`); until then keep what they use.
   func stream(_ stream: ServedStream, closed reason: StreamEnd)
+}
+
+extension StreamHandler {
+  public var owesData: Bool { false }
 }
 
 /// Why a stream ended.
@@ -39,6 +47,9 @@ public enum StreamEnd: Equatable, Sendable, CustomStringConvertible {
   case reset
   /// The peer did not make itself known in time.
   case handshakeTimeout
+  /// The peer did not send what it owed, or take what it had asked for, while others waited for the
+  /// buffers.
+  case stalled
   /// The connection failed: the system's words.
   case failed(String)
 
@@ -48,6 +59,7 @@ public enum StreamEnd: Equatable, Sendable, CustomStringConvertible {
     case .closed: "ended in order"
     case .reset: "ended from this side"
     case .handshakeTimeout: "the peer did not make itself known in time"
+    case .stalled: "the peer kept buffers that others waited for, and moved no data"
     case .failed(let words): words
     }
   }

@@ -102,7 +102,7 @@ final class StreamServer: ProgressSource, TimedSource {
         try poller.add(listener.socket.number, tag: Self.listenerTag + UInt64(listeners.count))
       } catch {
         listener.removePath()
-        throw .listening(address: address, reason: "watching a socket failed: \(error)")
+        throw .listening(address: "\(address)", reason: "watching a socket failed: \(error)")
       }
       listeners.append(listener)
     }
@@ -134,6 +134,15 @@ final class StreamServer: ProgressSource, TimedSource {
     service.remove(self as any ProgressSource)
     service.remove(self as any TimedSource)
     service.remove(refusals)
+  }
+
+  /// Peers that keep buffers from others, and what they have moved.
+  func forEachDebtor(_ body: (_ number: UInt32, _ movedByteCount: UInt64) -> Void) {
+    streams.forEach { if $0.isDebtor { body($0.number, $0.movedByteCount) } }
+  }
+
+  func end(_ number: UInt32, because reason: StreamEnd) {
+    streams.find(number)?.object.end(reason)
   }
 
   private func accept(at listener: ListeningSocket) {

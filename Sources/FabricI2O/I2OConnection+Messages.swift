@@ -136,7 +136,11 @@ extension I2OConnection {
     if operation.movesData {
       request.byteCount = slots[slot].byteCount
       if operation == .read || slots[slot].elementCount > 0 {
-        guard takeBuffer(slot, byteCount: Int(slots[slot].byteCount)) else { return false }
+        guard takeBuffer(slot, byteCount: Int(slots[slot].byteCount)) else {
+          guard frontEnd.buffers.isExhausted else { return false }
+          reply(slot, .fault(MessageFault(.insufficientResource, at: 0)))
+          return true
+        }
         if operation == .write { gather(slot) }
         request.address = slots[slot].buffer?.address ?? 0
       } else {
@@ -152,7 +156,7 @@ extension I2OConnection {
   /// Gives a slot a buffer, unless it has one.
   func takeBuffer(_ slot: Int, byteCount: Int) -> Bool {
     if slots[slot].buffer != nil { return true }
-    guard let buffer = frontEnd.buffers.take(byteCount, for: &holding) else { return false }
+    guard let buffer = frontEnd.buffers.take(byteCount, for: holding) else { return false }
     slots[slot].buffer = buffer
     return true
   }

@@ -111,6 +111,7 @@ extension I2OConnection {
   /// A message has its reply: its slot is free, and an abort that waits for it may go on.
   private func finish(_ slot: Int) {
     let abort = Int(slots[slot].abortedBy)
+    progress &+= 1
     slots[slot].phase = .free
     giveBuffer(slot)
     freeSlots.give(slot)

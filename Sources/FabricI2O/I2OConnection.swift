@@ -107,7 +107,12 @@ final class I2OConnection: ChannelHandler, PortUser, FrontEndWaiter, @unchecked 
   let freePushes: IndexPool
   /// The frame that is looked at: a peer may go on writing to where it came.
   let scratch: FixedTable<UInt64>
-  var holding = DataBuffers.Holding()
+  /// This host's part of the buffers, over all of its channels.
+  let holding: DataBuffers.Holding
+  /// For the server, from the first message on.
+  var number: UInt32 = 0
+  /// Grows as the host takes data and replies.
+  var progress: UInt64 = 0
   /// Devices with a port: looked up for each message.
   var devices = FixedTable<Device?>(repeating: nil, count: 0)
   var deviceCount = 0
@@ -119,11 +124,12 @@ final class I2OConnection: ChannelHandler, PortUser, FrontEndWaiter, @unchecked 
   var isWaiting = false
   var isTouched = false
 
-  init(server: I2OServer, hostName: String, peer: String) {
+  init(server: I2OServer, hostName: String, peer: ChannelPeer) {
     self.server = server
     frontEnd = server.frontEnd
     self.hostName = hostName
-    self.peer = peer
+    self.peer = peer.place
+    holding = frontEnd.share(of: Array((peer.keyName ?? Self.origin(peer.place)).utf8))
     depth = server.options.depth
     let count = depth + Self.abandonedLimit
     slots = FixedTable(repeating: Slot(), count: count)
@@ -135,6 +141,16 @@ final class I2OConnection: ChannelHandler, PortUser, FrontEndWaiter, @unchecked 
     pushes = FixedTable(repeating: nil, count: I2OServer.sendCount)
     freePushes = IndexPool(capacity: I2OServer.sendCount)
     scratch = FixedTable(repeating: 0, count: I2O.maximumFrameByteCount / 8)
+  }
+
+  /// Where a host is, whichever of its ports it comes from.
+  private static func origin(_ place: String) -> String {
+    place.lastIndex(of: ":").map { String(place[..<$0]) } ?? place
+  }
+
+  /// Whether buffers wait for the host to take what is in them.
+  var keepsBuffers: Bool {
+    state == .open && (!replies.isEmpty || freePushes.count < freePushes.capacity)
   }
 
   /// For the log.
@@ -164,7 +180,8 @@ final class I2OConnection: ChannelHandler, PortUser, FrontEndWaiter, @unchecked 
       guard let buffer = pushes[place] else { continue }
       pushes[place] = nil
       freePushes.give(place)
-      frontEnd.buffers.give(buffer, of: &holding)
+      progress &+= 1
+      frontEnd.buffers.give(buffer, of: holding)
     }
     frontEnd.somethingCameFree()
   }
@@ -222,7 +239,7 @@ final class I2OConnection: ChannelHandler, PortUser, FrontEndWaiter, @unchecked 
     for index in 0..<slots.count { giveBuffer(index) }
     for index in 0..<pushes.count {
       guard let buffer = pushes[index] else { continue }
-      frontEnd.buffers.give(buffer, of: &holding)
+      frontEnd.buffers.give(buffer, of: holding)
       pushes[index] = nil
     }
     abandon()
@@ -243,7 +260,7 @@ final class I2OConnection: ChannelHandler, PortUser, FrontEndWaiter, @unchecked 
   func giveBuffer(_ slot: Int) {
     guard let buffer = slots[slot].buffer else { return }
     slots[slot].buffer = nil
-    frontEnd.buffers.give(buffer, of: &holding)
+    frontEnd.buffers.give(buffer, of: holding)
   }
 
   // MARK: Devices

@@ -63,6 +63,7 @@ public final class I2OServer: FrontEndCarrier, @unchecked Sendable {
   private var listeners: [ChannelListener] = []
   private var connections: [I2OConnection] = []
   private var touched: [I2OConnection] = []
+  private var nextNumber: UInt32 = 0
   private var isStopped = false
 
   /// Starts to serve.
@@ -99,10 +100,10 @@ public final class I2OServer: FrontEndCarrier, @unchecked Sendable {
     shared.largeBufferByteLimit = options.maximumTransferByteCount
     shared.rights = options.rights
     shared.log = options.log
+    shared.memory = RegisteredMemory(domain: endpoint.protectionDomain)
     do throws(FrontEndError) {
       frontEnd = try FrontEnd(
-        name: "i2o \(addresses[0])", layer: layer, service: service, options: shared,
-        memory: RegisteredMemory(domain: endpoint.protectionDomain))
+        name: "i2o \(addresses[0])", layer: layer, service: service, options: shared)
     } catch {
       service.result(of: { endpoint.close() })
       throw .subsystem(error.description)
@@ -188,7 +189,7 @@ public final class I2OServer: FrontEndCarrier, @unchecked Sendable {
         maximumTransferByteCount: UInt32(options.maximumTransferByteCount))
       return .accept(
         greeting: answer.encoded(),
-        handler: I2OConnection(server: self, hostName: host.hostName, peer: "\(peer)"))
+        handler: I2OConnection(server: self, hostName: host.hostName, peer: peer))
     } catch {
       return refuse(peer, error.description)
     }
@@ -200,7 +201,11 @@ public final class I2OServer: FrontEndCarrier, @unchecked Sendable {
   }
 
   /// A host has said something for the first time.
-  func add(_ connection: I2OConnection) { connections.append(connection) }
+  func add(_ connection: I2OConnection) {
+    nextNumber &+= 1
+    connection.number = nextNumber
+    connections.append(connection)
+  }
 
   func remove(_ connection: I2OConnection) {
     connections.removeAll { $0 === connection }
@@ -232,6 +237,17 @@ public final class I2OServer: FrontEndCarrier, @unchecked Sendable {
       touched[index].channel?.flush()
     }
     touched.removeAll(keepingCapacity: true)
+  }
+
+  public func forEachDebtor(_ body: (_ number: UInt32, _ progress: UInt64) -> Void) {
+    for connection in connections where connection.keepsBuffers {
+      body(connection.number, connection.progress)
+    }
+  }
+
+  public func endDebtor(_ number: UInt32) {
+    let connection = connections.first { $0.number == number }
+    connection?.violation("it takes no data while others wait for buffers")
   }
 
   public func endConnections() {

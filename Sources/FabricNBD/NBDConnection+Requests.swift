@@ -49,7 +49,14 @@ extension NBDConnection {
       }
       let here = min(left &- NBD.requestByteCount, request.payloadByteCount)
       let payload = bytes.slice(start &+ NBD.requestByteCount, here)
-      guard begin(request, payload) else { return start }
+      guard begin(request, payload) else {
+        guard lacksMemory else { return start }
+        lacksMemory = false
+        start &+= NBD.requestByteCount
+        skippedByteCount = request.payloadByteCount
+        refuse(request, .noMemory)
+        continue
+      }
       if request.command == .blockStatus { statusCount += 1 }
       start &+= NBD.requestByteCount
       // What is missing of a payload goes straight to its buffer.
@@ -119,10 +126,11 @@ extension NBDConnection {
 
   /// Gives a slot its buffer. False when there is none: the slot is given back.
   private func takeBuffer(_ number: Int) -> Bool {
-    guard let buffer = frontEnd.buffers.take(Int(slots[number].length), for: &holding) else {
+    guard let buffer = frontEnd.buffers.take(Int(slots[number].length), for: holding) else {
       slots[number].isTaken = false
       freeSlots.give(number)
-      wait()
+      lacksMemory = frontEnd.buffers.isExhausted
+      if !lacksMemory { wait() }
       return false
     }
     slots[number].buffer = buffer

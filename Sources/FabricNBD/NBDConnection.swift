@@ -48,13 +48,16 @@ final class NBDConnection: StreamHandler, PortUser, FrontEndWaiter {
   let freeSlots: IndexPool
   /// Requests that the port had no room for, in order.
   let deferred: IndexQueue
-  var holding = DataBuffers.Holding()
+  /// Of the client's host.
+  let holding: DataBuffers.Holding
   /// Whose payload is being received.
   var placedSlot = 0
   /// Bytes of a refused write's payload that are still to come.
   var skippedByteCount = 0
   /// Whether the front end will call `retry`.
   var isWaiting = false
+  /// Whether a request came for which there is no buffer and never will be.
+  var lacksMemory = false
   /// Whether all slots were taken when a request came.
   var needsSlot = false
   /// Whether writes have ended since the last flush that succeeded.
@@ -66,6 +69,7 @@ final class NBDConnection: StreamHandler, PortUser, FrontEndWaiter {
     self.stream = stream
     self.frontEnd = frontEnd
     self.table = table
+    holding = frontEnd.share(of: stream.peer.origin)
     volumes = frontEnd.volumes(for: NBDServer.hostName)
     handshake = NBDHandshake(exports: volumes.map { NBDExport($0.volume, access: $0.access) })
     slots = FixedTable(repeating: Slot(), count: table.depth)
@@ -183,7 +187,7 @@ final class NBDConnection: StreamHandler, PortUser, FrontEndWaiter {
 
   /// The request of a slot is answered, or will not be.
   func giveBack(_ number: Int) {
-    if let buffer = slots[number].buffer { frontEnd.buffers.give(buffer, of: &holding) }
+    if let buffer = slots[number].buffer { frontEnd.buffers.give(buffer, of: holding) }
     slots[number].buffer = nil
     slots[number].isTaken = false
     freeSlots.give(number)

@@ -37,6 +37,10 @@ public final class RDMAAdapter: Adapter {
   /// Where the device's card is.
   public var numaNode: Int? { device.numaNode }
 
+  private var privateDataForm: PrivateDataForm {
+    PrivateDataForm(isIWARP: device.isIWARP, isPlain: options.hasPlainPrivateData)
+  }
+
   /// The device's name.
   public var deviceName: String { device.name }
 
@@ -48,7 +52,7 @@ public final class RDMAAdapter: Adapter {
       tellsDeath: false,
       peersAreStrangers: false, hasUnguessableKeys: false, hasKeysOfOneConnection: false,
       maximumInlineByteCount: device.maximumInlineByteCount,
-      maximumPrivateDataByteCount: PrivateData.limit(isIWARP: device.isIWARP),
+      maximumPrivateDataByteCount: privateDataForm.limit,
       maximumMessageByteCount: device.maximumMessageByteCount,
       maximumCompletionCount: device.maximumCompletionCount)
   }
@@ -97,7 +101,8 @@ public final class RDMAAdapter: Adapter {
         "expected an address that other machines cannot reach, got \(address), which stands for "
           + host.description)
     }
-    return try RDMAListener(at: hosts, device, events: events, ways: ways, log: options.log)
+    return try RDMAListener(
+      at: hosts, device, events: events, ways: ways, form: privateDataForm, log: options.log)
   }
 
   public func connect(
@@ -116,7 +121,8 @@ public final class RDMAAdapter: Adapter {
       let identifier = unsafe made
     else { throw .system(Errno.current, doing: "making an identifier to connect with") }
     let connection = unsafe RDMAConnection(
-      identifier, queuePair, to: address, privateData: privateData, deadline: .now + timeout,
+      identifier, queuePair, to: address, privateData: privateData, form: privateDataForm,
+      deadline: .now + timeout,
       events: events, ways: ways)
     do {
       try connection.start(to: hosts[0], timeout: timeout)

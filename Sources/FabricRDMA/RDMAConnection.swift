@@ -25,6 +25,7 @@ final class RDMAConnection: IdentifierOwner, @unchecked Sendable {
   private let address: FabricAddress?
   private let privateData: [UInt8]
   private let ways: RDMAWays
+  private let form: PrivateDataForm
   private let state: Mutex<State>
 
   /// - Parameters:
@@ -32,7 +33,8 @@ final class RDMAConnection: IdentifierOwner, @unchecked Sendable {
   ///   - address: where it connects to; nil for an acceptor.
   init(
     _ identifier: UnsafeMutablePointer<rdma_cm_id>, _ queuePair: RDMAQueuePair,
-    to address: FabricAddress?, privateData: [UInt8], deadline: MonotonicTime?,
+    to address: FabricAddress?, privateData: [UInt8], form: PrivateDataForm,
+    deadline: MonotonicTime?,
     events: RDMAEventChannel, ways: RDMAWays
   ) {
     unsafe self.identifier = unsafe identifier
@@ -40,7 +42,8 @@ final class RDMAConnection: IdentifierOwner, @unchecked Sendable {
     self.events = events
     self.address = address
     self.ways = ways
-    self.privateData = PrivateData.encode(privateData, isIWARP: queuePair.device.isIWARP)
+    self.privateData = form.encode(privateData)
+    self.form = form
     state = Mutex(State(queuePair: queuePair, deadline: deadline))
     let tag = unsafe events.add(self, identifier)
     state.withLock { $0.tag = tag }
@@ -149,7 +152,7 @@ final class RDMAConnection: IdentifierOwner, @unchecked Sendable {
       return state.queuePair
     }
     guard let queuePair else { return }
-    guard let data = PrivateData.decode(data, isIWARP: device.isIWARP) else {
+    guard let data = form.decode(data) else {
       return queuePair.fail(.failure("the peer's private data is longer than its message"))
     }
     guard queuePair.transition(from: .readyToReceive, to: .readyToSend) else { return }
@@ -228,7 +231,7 @@ final class RDMAConnection: IdentifierOwner, @unchecked Sendable {
     let place = address?.description ?? "the peer"
     switch news.kind {
     case RDMA_CM_EVENT_REJECTED:
-      let data = PrivateData.decode(news.privateData, isIWARP: device.isIWARP) ?? []
+      let data = form.decode(news.privateData) ?? []
       // 28: the listener's own refusal; what else there is comes from its kernel. Over iWARP a refusal
       // without data looks like nobody, but for siw, which finds nobody within the call.
       let isRefusal =

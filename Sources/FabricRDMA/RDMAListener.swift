@@ -16,12 +16,14 @@ final class RDMAListener: Listener {
   ///   - log: told of those of several that are of no device, or another, and of a device that goes.
   init(
     at hosts: [InternetAddress], _ device: OpenDevice, events: RDMAEventChannel, ways: RDMAWays,
-    log: @escaping @Sendable (String) -> Void
+    form: PrivateDataForm, log: @escaping @Sendable (String) -> Void
   ) throws(ConnectError) {
     var places: [ListeningPlace] = []
     var left: [ConnectError] = []
     func listen(at host: InternetAddress) throws(ConnectError) {
-      places.append(try ListeningPlace(at: host, device, events: events, ways: ways, log: log))
+      places.append(
+        try ListeningPlace(
+          at: host, device, events: events, ways: ways, form: form, log: log))
     }
     do throws(ConnectError) {
       // The manager takes a loopback address for all of a device, beside which there is no room for others.
@@ -62,13 +64,14 @@ private final class ListeningPlace: IdentifierOwner, @unchecked Sendable {
   private let device: OpenDevice
   private let events: RDMAEventChannel
   private let ways: RDMAWays
+  private let form: PrivateDataForm
   private let log: @Sendable (String) -> Void
   private let tag = Atomic<UInt>(0)
   private let isOpen = Atomic<Bool>(true)
 
   init(
     at host: InternetAddress, _ device: OpenDevice, events: RDMAEventChannel, ways: RDMAWays,
-    log: @escaping @Sendable (String) -> Void
+    form: PrivateDataForm, log: @escaping @Sendable (String) -> Void
   ) throws(ConnectError) {
     var made: UnsafeMutablePointer<rdma_cm_id>?
     let wanted = FabricAddress(fabric: "rdma", endpoint: host.description)
@@ -94,6 +97,7 @@ private final class ListeningPlace: IdentifierOwner, @unchecked Sendable {
     self.device = device
     self.events = events
     self.ways = ways
+    self.form = form
     self.log = log
     port = unsafe fabric_rdma_port(identifier)
     address = FabricAddress(fabric: "rdma", endpoint: host.with(port: port).description)
@@ -130,14 +134,14 @@ private final class ListeningPlace: IdentifierOwner, @unchecked Sendable {
     else { return }
     // What listens at all addresses hears of other devices' peers, too.
     guard unsafe asked.deviceName == device.name,
-      let data = PrivateData.decode(news.privateData, isIWARP: device.isIWARP)
+      let data = form.decode(news.privateData)
     else {
       unsafe rdma_destroy_id(asked)
       return
     }
     events.post(
       .connectRequest(
-        unsafe RDMAConnectionRequest(asked, device, privateData: data, ways: ways)))
+        unsafe RDMAConnectionRequest(asked, device, privateData: data, ways: ways, form: form)))
   }
 
   func expire(at now: MonotonicTime) {}
@@ -150,6 +154,7 @@ final class RDMAConnectionRequest: ConnectionRequest, @unchecked Sendable {
   let peerDescription: String
   private let device: OpenDevice
   private let ways: RDMAWays
+  private let form: PrivateDataForm
   /// Until it is answered.
   @safe
   private struct Identifier: @unchecked Sendable {
@@ -159,12 +164,13 @@ final class RDMAConnectionRequest: ConnectionRequest, @unchecked Sendable {
 
   init(
     _ identifier: UnsafeMutablePointer<rdma_cm_id>, _ device: OpenDevice, privateData: [UInt8],
-    ways: RDMAWays
+    ways: RDMAWays, form: PrivateDataForm
   ) {
     self.identifier = Mutex(unsafe Identifier(value: identifier))
     self.device = device
     self.privateData = privateData
     self.ways = ways
+    self.form = form
     peerDescription = unsafe identifier.peerDescription
   }
 
@@ -177,7 +183,7 @@ final class RDMAConnectionRequest: ConnectionRequest, @unchecked Sendable {
   func accept(
     _ queuePair: any QueuePair, privateData: [UInt8], events: any ConnectionEventChannel
   ) throws(ConnectError) {
-    guard privateData.count <= PrivateData.limit(isIWARP: device.isIWARP) else {
+    guard privateData.count <= form.limit else {
       throw .privateDataTooLong
     }
     guard let queuePair = queuePair as? RDMAQueuePair, let events = events as? RDMAEventChannel,
@@ -187,7 +193,8 @@ final class RDMAConnectionRequest: ConnectionRequest, @unchecked Sendable {
     do throws(Errno) {
       // Before the identifier moves: what is told of it from then on finds its owner.
       let connection = unsafe RDMAConnection(
-        taken, queuePair, to: nil, privateData: privateData, deadline: .now + .seconds(10),
+        taken, queuePair, to: nil, privateData: privateData, form: form,
+        deadline: .now + .seconds(10),
         events: events, ways: ways)
       try Errno.check { unsafe rdma_migrate_id(taken, events.handle) }
       try connection.accept()
@@ -199,9 +206,7 @@ final class RDMAConnectionRequest: ConnectionRequest, @unchecked Sendable {
 
   func reject(privateData: [UInt8]) {
     guard let taken = unsafe take() else { return }
-    let data = PrivateData.encode(
-      Array(privateData.prefix(PrivateData.limit(isIWARP: device.isIWARP))),
-      isIWARP: device.isIWARP)
+    let data = form.encode(Array(privateData.prefix(form.limit)))
     unsafe rdma_reject(taken, data, UInt8(data.count))
     unsafe rdma_destroy_id(taken)
   }

@@ -1,3 +1,4 @@
+import FabricBounded
 import FabricIWARP
 import FabricPlatform
 import FabricVerbs
@@ -7,7 +8,7 @@ import FabricWire
 @safe
 final class Inbound {
   /// An RDMA read of this side whose response is expected.
-  struct Read {
+  struct Read: BitwiseCopyable {
     let elements: ScatterGatherList
     let key: RemoteKey
     let offset: UInt64
@@ -25,7 +26,7 @@ final class Inbound {
   var isStalled = false
   /// The receive that the send under way goes to.
   var current: ReceiveRequest?
-  var reads: [Read] = []
+  var reads = RingQueue<Read>()
   /// Those in `reads`: asked each time that bytes have come.
   var readCount: UInt64 = 0
   /// The other side may send only once this side's first frame has come.

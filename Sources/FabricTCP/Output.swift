@@ -1,3 +1,4 @@
+import FabricBounded
 import FabricIWARP
 import FabricPlatform
 import FabricVerbs
@@ -46,7 +47,7 @@ final class Output {
   /// Whether there is `terminate`: asked before each request.
   private(set) var hasTerminate = false
   /// Reads that were asked for and that the receiving side has not heard of.
-  var newReads: [Inbound.Read] = []
+  var newReads = RingQueue<Inbound.Read>()
   let answersSent = Atomic<UInt64>(0)
 
   /// Inline bytes of requests that could not be composed at their post; made when first needed.

@@ -1,3 +1,4 @@
+import FabricBounded
 import FabricAdapterParts
 import FabricIWARP
 import FabricPlatform
@@ -75,7 +76,7 @@ extension TCPQueuePair {
     }
     scatter(event.payload, to: read.elements, from: Int(event.target &- read.offset))
     guard event.isLast else { return nil }
-    inbound.reads.removeFirst()
+    inbound.reads.popFirst()
     inbound.readCount &-= 1
     readsAnswered.add(1, ordering: .releasing)
     // What a fence or the read depth has held back may go on.

@@ -1,4 +1,5 @@
 import CFabricLinux
+import FabricBounded
 import FabricAdapterParts
 import FabricIWARP
 import FabricPlatform
@@ -171,13 +172,12 @@ extension TCPQueuePair {
     let known = readsAnswered.load(ordering: .relaxed) &+ inbound.readCount
     guard readsIssued.load(ordering: .acquiring) != known else { return }
     transmitting.withLock {
-      for read in output.newReads {
+      while let read = output.newReads.popFirst() {
         receiver.expectReadResponse(
           key: read.key, offset: read.offset, byteCount: read.elements.byteCount)
+        inbound.reads.append(read)
+        inbound.readCount &+= 1
       }
-      inbound.reads += output.newReads
-      inbound.readCount &+= UInt64(output.newReads.count)
-      output.newReads.removeAll(keepingCapacity: true)
     }
   }
 

@@ -1,3 +1,4 @@
+import FabricBounded
 import FabricIWARP
 import FabricPlatform
 import FabricVerbs

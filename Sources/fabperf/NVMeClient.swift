@@ -1,6 +1,6 @@
 import CFabricLinux
 import FabricNVMe
-import FabricNVMeTCP
+import FabricNVMeFabrics
 import FabricPlatform
 import FabricWire
 

@@ -3,23 +3,45 @@ import FabricFrontEnds
 import FabricPlatform
 import FabricVerbs
 
+/// An option that takes addresses of fabrics.
+struct AddressOption {
+  let name: String
+  /// Those that it may be of.
+  let fabrics: [String]
+  let synopsis: String
+  let examples: String
+  /// Whether addresses that other machines can reach may be listened at.
+  let reachesOthers: Bool
+  /// What is expected instead.
+  let expectation: String
+}
+
 extension Serve {
   static let listenSynopsis = "shm:PATH|tcp:HOST:PORT|rdma:HOST:PORT"
 
   /// Where to listen, in the order given.
   func parseAddresses() throws(ToolFailure) -> [FabricAddress] {
-    try parseFabricAddresses(listen, option: "--listen")
+    try parseAddresses(listen, fabricOption("--listen"))
   }
 
-  /// The addresses of fabrics that an option gave, in the order given.
-  func parseFabricAddresses(
-    _ texts: [String], option: String
+  /// An option that takes addresses of every fabric, of hosts that may prove keys.
+  func fabricOption(_ name: String) -> AddressOption {
+    AddressOption(
+      name: name, fabrics: ["shm", "tcp", "rdma"], synopsis: Self.listenSynopsis,
+      examples: "shm:/run/user/1000/unit.sock or tcp:127.0.0.1:4420",
+      reachesOthers: reachesOthers, expectation: "--keys FILE")
+  }
+
+  /// What was given to an option, in that order.
+  func parseAddresses(
+    _ texts: [String], _ option: AddressOption
   ) throws(ToolFailure) -> [FabricAddress] {
     var addresses: [FabricAddress] = []
     for text in texts {
       let address = try parseAddress(text, option)
       guard !addresses.contains(address) else {
-        throw ToolFailure(64, "expected each \(option) once, got \(address) twice; leave one out")
+        throw ToolFailure(
+          64, "expected each \(option.name) once, got \(address) twice; leave one out")
       }
       addresses.append(address)
     }
@@ -27,31 +49,30 @@ extension Serve {
   }
 
   private func parseAddress(
-    _ text: String, _ option: String
+    _ text: String, _ option: AddressOption
   ) throws(ToolFailure) -> FabricAddress {
     let parts = text.split(separator: ":", maxSplits: 1, omittingEmptySubsequences: false)
-    switch (parts[0], parts.count > 1 ? String(parts[1]) : "") {
-    case ("shm", let path) where !path.isEmpty: return try socket(at: path, option)
-    case (let fabric, let place) where ["tcp", "rdma"].contains(fabric) && !place.isEmpty:
-      return try internet(String(fabric), place, "\(option) \(text)")
-    default:
+    let fabric = String(parts[0])
+    let place = parts.count > 1 ? String(parts[1]) : ""
+    guard option.fabrics.contains(fabric), !place.isEmpty else {
       throw ToolFailure(
         64,
-        "expected \(option) \(Self.listenSynopsis), such as shm:/run/user/1000/unit.sock or "
-          + "tcp:127.0.0.1:4420, got \"\(text)\"")
+        "expected \(option.name) \(option.synopsis), such as \(option.examples), got \"\(text)\"")
     }
+    return fabric == "shm"
+      ? try socket(at: place, option) : try internet(fabric, place, text, option)
   }
 
   /// Hosts are told this path, and run elsewhere.
   private func socket(
-    at path: String, _ option: String
+    at path: String, _ option: AddressOption
   ) throws(ToolFailure) -> FabricAddress {
     let path = FileKind.absolutePath(path)
     let byteCount = path.utf8.count
     guard byteCount <= SequencedSocket.maximumPathByteCount else {
       throw ToolFailure(
         64,
-        "expected \(option) shm:PATH with a path of at most "
+        "expected \(option.name) shm:PATH with a path of at most "
           + "\(SequencedSocket.maximumPathByteCount) bytes, got \(byteCount); choose a shorter one")
     }
     return FabricAddress(fabric: "shm", endpoint: path)
@@ -60,20 +81,20 @@ extension Serve {
   /// All that a name stands for is listened at. Should it stand for something else when the adapter
   /// looks it up, the adapter refuses what other machines can reach (`reachesOthers`).
   private func internet(
-    _ fabric: String, _ place: String, _ words: String
+    _ fabric: String, _ place: String, _ text: String, _ option: AddressOption
   ) throws(ToolFailure) -> FabricAddress {
     do throws(InternetAddress.Malformed) {
       _ = try InternetAddress.split(place)
-    } catch { throw ToolFailure(64, "\(words): \(error)") }
+    } catch { throw ToolFailure(64, "\(option.name) \(text): \(error)") }
     let found: [InternetAddress]
     do throws(InternetAddress.Malformed) {
       found = try InternetAddress.resolve(place)
-    } catch { throw ToolFailure(69, "\(words): \(error)") }
-    guard found.allSatisfy(\.isLoopback) || reachesOthers else {
+    } catch { throw ToolFailure(69, "\(option.name) \(text): \(error)") }
+    guard found.allSatisfy(\.isLoopback) || option.reachesOthers else {
       throw ToolFailure(
         64,
-        "expected --keys FILE with \(words), which other machines can reach; to serve whoever "
-          + "comes, add --insecure")
+        "expected \(option.expectation) with \(option.name) \(text), which other machines can reach; "
+          + "to serve whoever comes, add --insecure")
     }
     return FabricAddress(fabric: fabric, endpoint: found.count == 1 ? "\(found[0])" : place)
   }

@@ -23,7 +23,9 @@ struct IOUnitTool: ParsableCommand {
 
   static func main() {
     var command = commandFromArguments(
-      repeatable: ["--volume", "--listen", "--i2o", "--nbd", "--nvme-tcp", "--allow"])
+      repeatable: [
+        "--volume", "--listen", "--i2o", "--nbd", "--nvme-tcp", "--nvme-rdma", "--allow",
+      ])
     do { try command.run() } catch { end(because: error) }
   }
 }
@@ -102,6 +104,18 @@ struct Serve: ParsableCommand {
         """,
       valueName: Self.nvmeSynopsis))
   var nvmeTcp: [String] = []
+
+  @Option(
+    name: .long,
+    help: ArgumentHelp(
+      "Where to serve NVMe/RDMA hosts; may be given several times, with or without --listen.",
+      discussion: """
+        tcp: is for hosts with a software iWARP device (siw): the unit needs none, a socket of an \
+        ordinary user's is enough. rdma: is for RDMA devices, by an address of theirs (iohost discover \
+        --fabrics). The volumes are those of --nvme-tcp; so are the rules.
+        """,
+      valueName: Self.nvmeRDMASynopsis))
+  var nvmeRdma: [String] = []
 
   @Option(
     name: .long,
@@ -192,6 +206,7 @@ struct Serve: ParsableCommand {
     let i2oAddresses = try parseI2OAddresses()
     let nbdAddresses = try parseNBDAddresses()
     let nvmeAddresses = try parseNVMeAddresses()
+    let nvmeRDMAAddresses = try parseNVMeRDMAAddresses()
     try checkArguments(addresses + i2oAddresses)
     var options = IOUnitServer.Options()
     let keys = try readKeys()
@@ -215,8 +230,10 @@ struct Serve: ParsableCommand {
       if !nbdAddresses.isEmpty {
         serving.add(try serveNBD(at: nbdAddresses, layer, carrier, rights.nbd))
       }
-      if !nvmeAddresses.isEmpty {
-        serving.add(try serveNVMe(opened, at: nvmeAddresses, layer, carrier, rights.nvme))
+      if servesNVMe {
+        serving.add(
+          try serveNVMe(
+            opened, at: nvmeAddresses, overRDMA: nvmeRDMAAddresses, layer, carrier, rights.nvme))
       }
       return (serving, layer, keyring)
     } catch {
@@ -227,37 +244,8 @@ struct Serve: ParsableCommand {
     }
   }
 
-  /// What is wrong with the arguments whatever the machine is like.
-  private func checkArguments(_ addresses: [FabricAddress]) throws(ToolFailure) {
-    guard !listen.isEmpty || !i2o.isEmpty || !nbd.isEmpty || !nvmeTcp.isEmpty else {
-      throw ToolFailure(
-        64,
-        "expected --listen or --i2o \(Self.listenSynopsis), --nbd \(Self.nbdSynopsis) or --nvme-tcp "
-          + "\(Self.nvmeSynopsis); add one")
-    }
-    if let fault = QualifiedName.fault(in: nqn) { throw ToolFailure(64, "--nqn: \(fault)") }
-    guard !volume.isEmpty else {
-      throw ToolFailure(64, "expected at least one volume; add --volume NAME=PATH,size=1GiB")
-    }
-    guard (1...64).contains(name.utf8.count) else {
-      throw ToolFailure(64, "expected --name of 1 to 64 bytes, got \(name.utf8.count)")
-    }
-    guard (1...1024).contains(depth) else {
-      throw ToolFailure(64, "expected --depth of 1 to 1024, got \(depth)")
-    }
-    guard !direct || addresses.contains(where: { $0.fabric == "shm" }) else {
-      throw ToolFailure(
-        64,
-        "expected --listen or --i2o shm:PATH with --direct, which is for shared memory alone; leave it out"
-      )
-    }
-    for argument in volume { try argument.check() }
-    try checkTwice()
-  }
-
   func adapters(for addresses: [FabricAddress]) throws(ToolFailure) -> [any Adapter] {
-    let choice = FabricChoice(
-      isDirect: direct, checksums: tcp.checksums, listensBeyondLoopback: reachesOthers, log: log)
+    let choice = fabricChoice(reachesOthers: reachesOthers)
     let first = FabricChoice.names.compactMap { name in addresses.first { $0.fabric == name } }
     do {
       return try first.map { try choice.adapter(for: $0.fabric, at: $0, isListening: true) }
@@ -266,22 +254,9 @@ struct Serve: ParsableCommand {
     } catch { throw ToolFailure(71, "\(error)") }
   }
 
-  /// No two volumes may have one name, or lie in one file.
-  private func checkTwice() throws(ToolFailure) {
-    for (index, one) in volume.enumerated() {
-      for other in volume[..<index] {
-        if one.name == other.name {
-          throw ToolFailure(
-            64, "expected a name for each --volume, \"\(one.name)\" is taken; give another name")
-        }
-        if !one.isMemory, !other.isMemory, FileKind.areSame(one.path, other.path) {
-          throw ToolFailure(
-            64,
-            "expected a file for each --volume, \"\(other.name)\" and \"\(one.name)\" both name "
-              + "\(one.path); leave one out")
-        }
-      }
-    }
+  func fabricChoice(reachesOthers: Bool) -> FabricChoice {
+    FabricChoice(
+      isDirect: direct, checksums: tcp.checksums, listensBeyondLoopback: reachesOthers, log: log)
   }
 
   /// Pages are taken when they are first written, so that nothing else would refuse what the

@@ -90,11 +90,11 @@ extension Serve {
           + "clients have no keys; add one, or leave --nbd out")
     }
     let ofNames = rules.filter { $0.host.map(Self.isQualified) ?? false }
-    if !nvmeTcp.isEmpty, ofNames.isEmpty {
+    if servesNVMe, ofNames.isEmpty {
       throw ToolFailure(
         64,
-        "expected --allow NQN=VOLUME[:ro|:rw] with --nvme-tcp and other --allow: NVMe hosts have no "
-          + "keys; add one, or leave --nvme-tcp out")
+        "expected --allow NQN=VOLUME[:ro|:rw] with --nvme-tcp or --nvme-rdma and other --allow: NVMe "
+          + "hosts have no keys; add one, or leave them out")
     }
     // Rules of those alone who have no keys say nothing of hosts that have.
     let areOfHosts = rules.contains { rule in
@@ -103,7 +103,7 @@ extension Serve {
     return Rights(
       hosts: areOfHosts ? VolumeRights(rules) : nil,
       nbd: nbd.isEmpty ? nil : VolumeRights(ofClients),
-      nvme: nvmeTcp.isEmpty ? nil : VolumeRights(ofNames))
+      nvme: servesNVMe ? VolumeRights(ofNames) : nil)
   }
 
   private static func isQualified(_ host: String) -> Bool { host.hasPrefix("nqn.") }
@@ -112,7 +112,7 @@ extension Serve {
   private func isOfKeyless(_ rule: VolumeRights.Rule) -> Bool {
     guard let host = rule.host else { return false }
     return !nbd.isEmpty && host == NBDServer.hostName
-      || !nvmeTcp.isEmpty && Self.isQualified(host)
+      || servesNVMe && Self.isQualified(host)
   }
 
   private func check(

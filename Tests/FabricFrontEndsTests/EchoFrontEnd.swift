@@ -43,7 +43,7 @@ final class EchoHandler: StreamHandler, FrontEndWaiter {
   private let stream: ServedStream
   private unowned let frontEnd: FrontEnd
   private let ends: EchoFrontEnd.Ends
-  private var holding = DataBuffers.Holding()
+  private let holding = DataBuffers.Holding()
   private var buffers: [DataBuffers.Buffer] = []
   private var byteCount = 0
   private var isWaiting = false
@@ -62,7 +62,7 @@ final class EchoHandler: StreamHandler, FrontEndWaiter {
         stream.close()
         return 0
       }
-      guard let buffer = frontEnd.buffers.take(byteCount, for: &holding) else {
+      guard let buffer = frontEnd.buffers.take(byteCount, for: holding) else {
         if !isWaiting {
           isWaiting = true
           frontEnd.wait(self)
@@ -88,7 +88,7 @@ final class EchoHandler: StreamHandler, FrontEndWaiter {
   func stream(_ stream: ServedStream, sent tokens: Span<UInt64>) {
     for index in tokens.indices {
       let place = buffers.firstIndex { $0.address == tokens[index] }!
-      frontEnd.buffers.give(buffers.remove(at: place), of: &holding)
+      frontEnd.buffers.give(buffers.remove(at: place), of: holding)
     }
     frontEnd.somethingCameFree()
   }
@@ -100,7 +100,7 @@ final class EchoHandler: StreamHandler, FrontEndWaiter {
   }
 
   func stream(_ stream: ServedStream, closed reason: StreamEnd) {
-    for buffer in buffers { frontEnd.buffers.give(buffer, of: &holding) }
+    for buffer in buffers { frontEnd.buffers.give(buffer, of: holding) }
     if isWaiting { frontEnd.stopWaiting(self) }
     ends.reasons.withLock { $0.append(reason) }
     frontEnd.somethingCameFree()

@@ -88,4 +88,50 @@ struct HostileTests {
     try last.send(Wire.request(.flush, cookie: 2))
     #expect(try last.simpleReply() == (0, 2))
   }
+
+  @Test("NB-37: who stops in the middle of a payload is hung up on when others wait for buffers")
+  func stalledPayload() throws {
+    let path = FileManager.default.temporaryDirectory.appending(
+      path: "nbd-stall-\(UUID().uuidString.prefix(8)).img"
+    ).path
+    defer { try? FileManager.default.removeItem(atPath: path) }
+    let store = try FileStore.open(
+      path: path, options: FileStore.Options(byteCountIfMissing: 1 << 20))
+    let server = try TestServer([Volume(name: "disk", store: store)]) {
+      $0.bufferCount = 4
+      $0.stallTimeout = .milliseconds(200)
+    }
+    // Each keeps a buffer, until there are none left for this host.
+    let bad = try (0..<2).map { _ in
+      let client = try server.session()
+      try client.send(
+        Wire.request(.write, cookie: 1, length: 65536) + [UInt8](repeating: 1, count: 40_000))
+      return client
+    }
+    let good = try server.session()
+    for cookie in 0..<4 as Range<UInt64> {
+      try good.send(Wire.request(.read, cookie: cookie, length: 65536))
+    }
+    for cookie in 0..<4 as Range<UInt64> {
+      #expect(try good.simpleReply() == (0, cookie))
+      _ = try good.receive(65536)
+    }
+    for client in bad { #expect(client.seesEnd()) }
+  }
+
+  @Test("NB-38: without memory a request fails with ENOMEM, and the connection goes on")
+  func withoutMemory() throws {
+    struct Nothing: DataMemorySource {
+      func makeMemory(byteCount: Int) -> DataMemory? { nil }
+    }
+    let server = try TestServer(
+      [Volume(name: "disk", store: try MemoryStore(byteCount: 1 << 20))]
+    ) { $0.memory = Nothing() }
+    let client = try server.session()
+    try client.send(
+      Wire.request(.write, cookie: 1, length: 65536) + [UInt8](repeating: 1, count: 65536)
+        + Wire.request(.flush, cookie: 2))
+    #expect(try client.simpleReply() == (12, 1))
+    #expect(try client.simpleReply() == (0, 2))
+  }
 }

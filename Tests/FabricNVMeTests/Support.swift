@@ -23,6 +23,7 @@ final class RecordingLink: ControllerLink {
 final class Bench {
   static let hostName = "nqn.2014-08.org.nvmexpress:uuid:11111111-2222-3333-4444-555555555555"
   let subsystem: NVMSubsystem
+  let transport = QueueTransport(kind: .tcp, inCapsuleByteCount: 16 << 10)
   var now = MonotonicTime(nanoseconds: 1_000_000_000)
 
   init(
@@ -61,7 +62,7 @@ final class Bench {
     let own = Array(host.utf8)
     data.replaceSubrange(512..<512 + own.count, with: own)
     return try withView(data) { view throws(NVMSubsystem.Refusal) in
-      try subsystem.connect(command, data: view, link: link, at: now)
+      try subsystem.connect(command, data: view, link: link, over: transport, at: now)
     }
   }
 

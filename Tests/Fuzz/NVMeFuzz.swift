@@ -1,7 +1,7 @@
 import FabricCompletion
 import FabricFrontEnds
 import FabricNVMe
-import FabricNVMeTCP
+import FabricNVMeFabrics
 import FabricPlatform
 import FabricStorage
 import FabricWire

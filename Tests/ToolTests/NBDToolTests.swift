@@ -227,4 +227,50 @@ struct NBDToolTests {
     #expect(nbd.unit.waitForEnd() == 0, "\(nbd.unit.errors)")
     #expect(!FileKind.isSocket("\(nbd.place.path)/n.sock"))
   }
+
+  @Test(
+    "NB-20 to NB-24: tshark dissects the requests and replies of libnbd and finds none malformed",
+    .enabled(if: NBDPlace.hasPython, "nbdsh is missing: apt-get install python3-libnbd"),
+    .enabled(if: PacketCapture.isPossible, "\(PacketCapture.whyNot)"))
+  func capture() throws {
+    let nbd = try NBDPlace("disk=memory,size=16MiB")
+    let port = try TCPPlace.port(of: nbd.unit, at: "nbd://127.0.0.1:")
+    let address = try InternetAddress.resolve("127.0.0.1:\(port)")[0]
+    let capture = try PacketCapture(port: address.port) {
+      _ = try? StreamSocket.connect(to: address)
+    }
+    // The simple replies, which tshark knows.
+    let tool = try nbd.run(
+      "disk",
+      """
+      cat > script.py << 'END'
+      import os
+      h.set_request_structured_replies(False)
+      h.connect_uri(os.environ["URI"])
+      h.pwrite(b"channel." * 8192, 65536)
+      assert h.pread(65536, 65536) == b"channel." * 8192
+      h.flush()
+      h.trim(4096, 65536)
+      h.zero(4096, 69632)
+      try:
+          h.pread(4096, 16 << 20)
+          assert False
+      except nbd.Error:
+          pass
+      assert h.pread(8192, 65536) == bytes(8192)
+      h.shutdown()
+      END
+      URI=$tcp nbdsh -c "$(cat script.py)"
+      """)
+    #expect(tool.waitForEnd() == 0, "\(tool.errors)")
+    let text = try capture.dissect("nbd", until: "NBD_CMD_DISC")
+    #expect(!text.contains("Malformed"), "\(text.suffix(4000))")
+    // It takes requests of these kinds alone for NBD's, and replies of every kind.
+    for words in [
+      "Type: NBD_CMD_WRITE (1)", "Type: NBD_CMD_READ (0)", "[Type: NBD_CMD_WRITE (1)]",
+      "[Type: NBD_CMD_READ (0)]", "Handle: 0x0000000000000005",
+    ] {
+      #expect(text.contains(words), "no \(words) in \(text.prefix(3000))")
+    }
+  }
 }

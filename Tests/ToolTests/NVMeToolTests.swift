@@ -10,14 +10,21 @@ struct NVMeToolTests {
 
   init() throws { place = try Place() }
 
-  @Test("iounit serves NVMe/TCP with a fabric, with NBD, and alone, and says where")
+  @Test("iounit serves NVMe hosts with a fabric, with NBD, and alone, and says where")
   func serves() throws {
-    for others in [[], ["--nbd", "127.0.0.1:0"], ["--listen", "tcp:127.0.0.1:0"]] as [[String]] {
-      let unit = try Tool(
-        "iounit",
-        ["serve", "--volume", "m=memory,size=1MiB", "--nvme-tcp", "127.0.0.1:0"] + others)
+    let tcp = ["--nvme-tcp", "127.0.0.1:0"]
+    let rdma = ["--nvme-rdma", "tcp:127.0.0.1:0"]
+    for arguments in [
+      tcp, rdma, tcp + rdma, tcp + ["--nbd", "127.0.0.1:0"],
+      rdma + ["--listen", "tcp:127.0.0.1:0"],
+      rdma + ["--nvme-rdma", "tcp:[::1]:0"],
+    ] {
+      let unit = try Tool("iounit", ["serve", "--volume", "m=memory,size=1MiB"] + arguments)
       #expect(unit.waits(for: "ready: 1 volume at "), "\(unit.errors)")
-      #expect(unit.output[0].contains("nvme+tcp://127.0.0.1:"))
+      let places = unit.output.first ?? ""
+      #expect(places.contains("nvme+tcp://127.0.0.1:") == arguments.contains("--nvme-tcp"))
+      #expect(places.contains("nvme+rdma://127.0.0.1:") == arguments.contains("--nvme-rdma"))
+      #expect(places.contains("nvme+rdma://[::1]:") == arguments.contains("tcp:[::1]:0"))
       unit.signal(SIGTERM)
       #expect(unit.waitForEnd() == 0, "\(unit.errors)")
     }
@@ -41,6 +48,25 @@ struct NVMeToolTests {
         "expected one of the volumes m"
       ),
       (["--nvme-tcp", "192.0.2.1:4420", "--insecure"], 69, "expected an address of this machine"),
+      (
+        ["--nvme-rdma", "tcp:0.0.0.0:0"], 64,
+        "--nvme-rdma tcp:0.0.0.0:0, which other machines can reach; to serve whoever comes, add"
+      ),
+      (["--nvme-rdma", "127.0.0.1:0"], 64, "expected --nvme-rdma tcp:HOST:PORT|rdma:HOST:PORT"),
+      (["--nvme-rdma", "shm:/tmp/x"], 64, "expected --nvme-rdma tcp:HOST:PORT|rdma:HOST:PORT"),
+      (["--nvme-rdma", "tcp:127.0.0.1:x"], 64, "--nvme-rdma tcp:127.0.0.1:x: "),
+      (
+        ["--nvme-rdma", "tcp:192.0.2.1:4420", "--insecure"], 69,
+        "expected an address of this machine"
+      ),
+      (
+        ["--nvme-rdma", "tcp:127.0.0.1:0", "--nbd", "127.0.0.1:0", "--allow", "nbd=m"], 64,
+        "expected --allow NQN=VOLUME[:ro|:rw] with --nvme-tcp or --nvme-rdma"
+      ),
+      (
+        ["--nvme-rdma", "tcp:127.0.0.1:7777", "--nvme-rdma", "tcp:127.0.0.1:7777"], 64,
+        "expected each --nvme-rdma once"
+      ),
     ] as [([String], Int32, String)])
   func badArguments(_ arguments: [String], _ status: Int32, _ words: String) throws {
     let unit = try Tool("iounit", ["serve", "--volume", "m=memory,size=1MiB"] + arguments)

@@ -57,9 +57,10 @@ extension NVMSubsystem {
   /// - Parameters:
   ///   - data: of `ConnectCommand.byteCount` bytes.
   ///   - link: kept until `Controller.disconnected`.
+  ///   - transport: that the connection comes over.
   ///   - address: of this machine, that the host came to.
   public func connect(
-    _ command: Command, data: WireView, link: any ControllerLink,
+    _ command: Command, data: WireView, link: any ControllerLink, over transport: QueueTransport,
     reachedAt address: DiscoveryEntry.Host? = nil, at now: MonotonicTime
   ) throws(Refusal) -> ConnectedQueue {
     let request = ConnectCommand(command)
@@ -81,8 +82,8 @@ extension NVMSubsystem {
     try check(request, of: kind)
     let controller =
       request.queue == 0
-      ? try newController(controllerNumber, identity, kind, at: now)
-      : try controller(controllerNumber, of: identity, for: request, kind)
+      ? try newController(controllerNumber, identity, kind, over: transport, at: now)
+      : try controller(controllerNumber, of: identity, for: request, kind, over: transport)
     if request.queue == 0 {
       controller.reachedAt = address
       controller.setKeepAlive(milliseconds: request.keepAliveMilliseconds, at: now)
@@ -122,7 +123,8 @@ extension NVMSubsystem {
   }
 
   private func newController(
-    _ number: UInt16, _ identity: HostIdentity, _ kind: Controller.Kind, at now: MonotonicTime
+    _ number: UInt16, _ identity: HostIdentity, _ kind: Controller.Kind,
+    over transport: QueueTransport, at now: MonotonicTime
   ) throws(Refusal) -> Controller {
     // Controllers are made as hosts connect. (NVMe over Fabrics 1.1, section 1.5.1)
     guard number == 0xFFFF else {
@@ -134,7 +136,8 @@ extension NVMSubsystem {
         words: "host \(identity.name) may use no volume: allow it one, as --allow "
           + "\(identity.name)=VOLUME")
     }
-    guard let controller = makeController(for: identity, kind: kind, at: now) else {
+    guard let controller = makeController(for: identity, kind: kind, over: transport, at: now)
+    else {
       throw Refusal(
         status: .connectControllerBusy, result: 0,
         words: "all \(options.controllerCount) controllers are in use")
@@ -144,10 +147,13 @@ extension NVMSubsystem {
 
   private func controller(
     _ number: UInt16, of identity: HostIdentity, for request: ConnectCommand,
-    _ kind: Controller.Kind
+    _ kind: Controller.Kind, over transport: QueueTransport
   ) throws(Refusal) -> Controller {
-    guard let controller = controllers[number], controller.kind == kind else {
-      throw invalid(.controller, "expected a controller that is there, got \(number)")
+    guard let controller = controllers[number], controller.kind == kind,
+      controller.transport.kind == transport.kind
+    else {
+      throw invalid(
+        .controller, "expected a controller that is there, over this transport, got \(number)")
     }
     guard controller.host.name == identity.name else {
       throw invalid(

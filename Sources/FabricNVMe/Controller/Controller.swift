@@ -18,6 +18,7 @@ public final class Controller {
   public let number: UInt16
   public let host: HostIdentity
   public let kind: Kind
+  let transport: QueueTransport
   unowned let subsystem: NVMSubsystem
   /// The address of this machine that the host came to.
   var reachedAt: DiscoveryEntry.Host?
@@ -55,11 +56,13 @@ public final class Controller {
   let begin: MonotonicTime
 
   init(
-    number: UInt16, host: HostIdentity, kind: Kind, subsystem: NVMSubsystem, now: MonotonicTime
+    number: UInt16, host: HostIdentity, kind: Kind, transport: QueueTransport,
+    subsystem: NVMSubsystem, now: MonotonicTime
   ) {
     self.number = number
     self.host = host
     self.kind = kind
+    self.transport = transport
     self.subsystem = subsystem
     lastHeard = now
     begin = now

@@ -142,7 +142,6 @@ extension Controller {
   }
 
   private func describeIO(_ buffer: WireBuffer) {
-    let options = subsystem.options
     // Several ports, several controllers, and how well each reaches a namespace is told.
     buffer.set(UInt8(0b1011), at: 76)
     // Events: namespaces.
@@ -170,7 +169,7 @@ extension Controller {
     buffer.set(UInt16(0b1000_1111), at: 520)
     // A volatile write cache is there; Flush of all namespaces at once is not.
     buffer.set(UInt8(0b101), at: 525)
-    buffer.set(UInt32((Command.byteCount + options.inCapsuleByteCount) / 16), at: 1792)
+    buffer.set(UInt32((Command.byteCount + transport.inCapsuleByteCount) / 16), at: 1792)
     buffer.set(UInt32(1), at: 1796)
     // One descriptor in a command; an I/O queue can be disconnected by itself.
     buffer.set(UInt8(1), at: 1803)

@@ -126,9 +126,10 @@ public final class NVMSubsystem {
   // MARK: Controllers
 
   /// A new controller with a number of its own; nil when there are as many as may be.
-  func makeController(for host: HostIdentity, kind: Controller.Kind, at now: MonotonicTime)
-    -> Controller?
-  {
+  func makeController(
+    for host: HostIdentity, kind: Controller.Kind, over transport: QueueTransport,
+    at now: MonotonicTime
+  ) -> Controller? {
     guard controllers.values.count(where: { $0.kind == kind }) < options.controllerCount else {
       return nil
     }
@@ -136,7 +137,8 @@ public final class NVMSubsystem {
       nextController = nextController >= 0xFFF0 ? 1 : nextController + 1
     }
     let controller = Controller(
-      number: nextController, host: host, kind: kind, subsystem: self, now: now)
+      number: nextController, host: host, kind: kind, transport: transport, subsystem: self,
+      now: now)
     controllers[nextController] = controller
     nextController += 1
     return controller

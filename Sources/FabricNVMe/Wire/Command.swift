@@ -109,6 +109,15 @@ public struct DataPointer: Sendable, BitwiseCopyable {
     DataPointer(low: 0, high: UInt64(byteCount) | 0x5A << 56)
   }
 
+  /// Memory of the host, from an address of its own, by a key.
+  public static func keyed(address: UInt64, byteCount: UInt32, key: UInt32) -> DataPointer {
+    DataPointer(
+      low: address, high: UInt64(byteCount & 0xFF_FFFF) | UInt64(key) << 24 | 0x40 << 56)
+  }
+
+  /// Of the host's memory, where the form is `keyed`.
+  public var key: UInt32 { UInt32(truncatingIfNeeded: high >> 24) }
+
   /// What its last byte names.
   public enum Form: Equatable, Sendable {
     case inCapsule

@@ -6,7 +6,7 @@ import FabricStorage
 import FabricWire
 
 /// Commands that the controller carries out by itself.
-extension QueueConnection {
+extension CommandQueue {
   func performAdmin(_ number: Int) {
     let command = slots[number].command
     let data = slots[number].buffer.map { buffer in
@@ -37,7 +37,7 @@ extension QueueConnection {
         return finish(number, .connectIncompatibleFormat)
       }
       finish(number, .success)
-      stream.close()
+      close()
     case Opcode.Fabrics.connect: finish(number, .commandSequenceError)
     case Opcode.Fabrics.propertyGet, Opcode.Fabrics.propertySet: finish(number, .invalidField)
     default: finish(number, .invalidOpcode)
@@ -48,33 +48,32 @@ extension QueueConnection {
     let command = slots[number].command
     do throws(NVMSubsystem.Refusal) {
       let queue = try target.subsystem.connect(
-        command, data: data, link: self, reachedAt: stream.ownAddress.map(DiscoveryEntry.Host.init),
-        at: .now)
-      forget(number)
+        command, data: data, link: self, over: transport, reachedAt: reachedAt, at: .now)
+      giveBuffer(number)
       become(queue)
-      countHead()
-      respond(command.identifier, .success, result: UInt64(queue.controller.number))
+      let number = hasConnected(number, depth: queue.depth)
+      finish(number, .success, result: UInt64(queue.controller.number))
       if queue.number == 0, queue.controller.kind == .io {
-        frontEnd.log("\(queue.controller.host.name) (\(stream.peer)): connected")
+        frontEnd.log("\(queue.controller.host.name) (\(peerName)): connected")
       }
       target.deadlinesMayHaveChanged()
     } catch {
-      frontEnd.log("refused \(stream.peer): \(error.words)")
+      frontEnd.log("refused \(peerName): \(error.words)")
       finish(number, error.status, result: error.result)
       // Nothing else may come from it.
-      stream.close()
+      close()
     }
   }
 
-  /// Sends what the host has asked for, as much as it has room for.
+  /// Sends what the host has asked for, where it has room for all of it.
   private func answer(_ number: Int, with bytes: [UInt8]) {
-    let form = slots[number].command.data.form
-    guard form == .transport else { return finish(number, .descriptorTypeInvalid) }
+    guard slots[number].command.data.form != .inCapsule else {
+      return finish(number, .descriptorTypeInvalid)
+    }
     guard Int(slots[number].io.byteCount) >= bytes.count else {
       return finish(number, .dataLengthInvalid)
     }
-    sendCopy(number, of: bytes[...])
-    finish(number, .success)
+    respond(number, with: bytes)
   }
 
   func answer(_ identifier: UInt16, _ status: Status, result: UInt64) {
@@ -82,6 +81,7 @@ extension QueueConnection {
       phase == .connected
     else { return }
     finish(heldSlots.remove(at: index).slot, status, result: result)
+    flush()
   }
 
   func forgetHeld() {

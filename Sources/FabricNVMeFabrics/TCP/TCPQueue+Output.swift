@@ -5,11 +5,12 @@ import FabricPlatform
 import FabricWire
 
 /// PDUs for the host.
-extension QueueConnection {
+extension TCPQueue {
   /// A response capsule.
-  func respond(_ identifier: UInt16, _ status: Status, result: UInt64) {
+  func sendCompletion(_ number: Int, _ status: Status, result: UInt64) {
     guard phase != .ended else { return }
-    let completion = Completion(identifier, status, result: result, submissionHead: toldHead)
+    let completion = Completion(
+      slots[number].command.identifier, status, result: result, submissionHead: toldHead)
     header(.response, byteCount: PDU.responseByteCount, flags: []) { buffer in
       completion.encode(into: buffer.slice(PDU.commonByteCount, Completion.byteCount))
     }
@@ -17,7 +18,6 @@ extension QueueConnection {
 
   /// Asks for all of a command's data.
   func askForData(_ number: Int) {
-    slots[number].isReceiving = true
     let transfer = PDU.Transfer(
       command: slots[number].command.identifier, tag: UInt16(truncatingIfNeeded: number), offset: 0,
       byteCount: slots[number].io.byteCount)
@@ -34,14 +34,16 @@ extension QueueConnection {
   }
 
   /// Queues a copy of a command's data.
-  func sendCopy(_ number: Int, of bytes: ArraySlice<UInt8>) {
+  func sendCopy(_ number: Int, of bytes: [UInt8]) {
     dataHeader(number, byteCount: bytes.count, isEnd: false)
-    let bytes = Array(bytes)
     stream.header(byteCount: bytes.count).copy(bytes, at: 0)
     if usesDataDigest {
       stream.header(byteCount: PDU.digestByteCount).set(Checksum.of(bytes), at: 0)
     }
   }
+
+  /// Whether a read's data may be its end as well. (NVMe/TCP 1.0, section 3.6.2.6)
+  var endsWithData: Bool { isSilentOnHead && !isAdmin }
 
   private func dataHeader(_ number: Int, byteCount: Int, isEnd: Bool) {
     let transfer = PDU.Transfer(

@@ -1,6 +1,6 @@
 import FabricFrontEnds
 import FabricNVMe
-import FabricNVMeTCP
+import FabricNVMeFabrics
 import FabricPlatform
 import FabricStorage
 import FabricWire

@@ -1,47 +1,27 @@
 import FabricCompletion
 import FabricFrontEnds
 import FabricNVMe
-import FabricNVMeTCP
+import FabricNVMeFabrics
 import FabricPlatform
 import FabricStorage
 import FabricWire
 import TestSupport
 import Testing
 
-/// A subsystem with volumes that is reached at a port of its own.
-final class TCPUnit {
-  let layer = CommonLayer()
-  let service: CompletionService
-  let target: NVMeTarget
-  let server: NVMeTCPServer
-  let name = NVMSubsystem.Options().name
+/// A subsystem that is reached at a TCP port of its own.
+final class TCPUnit: NVMeUnit {
+  private(set) var server: NVMeTCPServer!
 
-  /// - Parameters:
-  ///   - stores: served as volumes of these names, in order.
-  ///   - spin: how long the unit looks for work before it sleeps.
-  init(
+  /// - Parameters: as `NVMeUnit`'s.
+  override init(
     _ stores: [(name: String, store: any Store)]? = nil, spin: Duration = .microseconds(50),
     _ change: (inout FrontEndOptions) -> Void = { _ in }
   ) throws {
-    let stores = try stores ?? [("disk", try MemoryStore(byteCount: 16 << 20))]
-    let volumes = stores.map { Volume(name: $0.name, store: $0.store) }
-    for volume in volumes { try layer.add(volume) }
-    var options = CompletionService.Options()
-    options.threadCount = 1
-    options.spin = spin
-    service = try CompletionService(options)
-    target = try NVMeTarget(options: .init(), layer: layer, service: service, volumes: volumes)
-    var frontEnd = FrontEndOptions()
-    change(&frontEnd)
+    try super.init(stores, spin: spin, change)
     server = try NVMeTCPServer(
       target, layer: layer, service: service,
-      addresses: [.internet(try InternetAddress.resolve("127.0.0.1:0")[0])], options: frontEnd)
-  }
-
-  deinit {
-    server.stop()
-    target.stop()
-    service.stop()
+      addresses: [.internet(try InternetAddress.resolve("127.0.0.1:0")[0])], options: options)
+    stops.append { [server] in server?.stop() }
   }
 
   var address: InternetAddress {
@@ -55,17 +35,21 @@ final class TCPUnit {
 }
 
 /// A host's end of a connection that knows the protocol's bytes and nothing else.
-final class TCPHost {
+final class TCPHost: HostCommands {
   let client: PlainClient
   var usesHeaderDigest = false
   var usesDataDigest = false
   /// The admin queue, without which an I/O queue ends.
   var admin: TCPHost?
-  private let name: String
+  let subsystemName: String
 
-  init(_ unit: TCPUnit) throws {
-    client = try PlainClient(unit.address)
-    name = unit.name
+  convenience init(_ unit: TCPUnit) throws {
+    try self.init(at: unit.address, subsystem: unit.name)
+  }
+
+  init(at address: InternetAddress, subsystem: String) throws {
+    client = try PlainClient(address)
+    subsystemName = subsystem
   }
 
   struct Received {
@@ -175,49 +159,11 @@ final class TCPHost {
     return UInt16(truncatingIfNeeded: end.completion.result)
   }
 
-  func connectCommand(
-    queue: UInt16 = 0, size: UInt16 = 63, keepAlive: UInt32 = 0, countsHead: Bool = true
-  ) -> Command {
-    var command = Command(opcode: Opcode.fabrics, namespace: UInt32(Opcode.Fabrics.connect))
-    command.data = .inCapsule(byteCount: UInt32(ConnectCommand.byteCount))
-    command.dword10 = UInt32(queue) << 16
-    command.dword11 = UInt32(size) | (countsHead ? 0 : 0b100 << 16)
-    command.dword12 = keepAlive
-    return command
-  }
-
-  func connectData(controller: UInt16 = 0xFFFF, subsystem: String? = nil) -> [UInt8] {
-    var data = [UInt8](repeating: 0, count: ConnectCommand.byteCount)
-    for index in 0..<16 { data[index] = 9 }
-    data[16] = UInt8(truncatingIfNeeded: controller)
-    data[17] = UInt8(truncatingIfNeeded: controller >> 8)
-    for (offset, text) in [(256, subsystem ?? name), (512, "nqn.2024-01.org.example:host")] {
-      data.replaceSubrange(offset..<offset + text.utf8.count, with: Array(text.utf8))
-    }
-    return data
-  }
-
   /// An enabled controller's admin queue; returns the controller's number.
   func becomeAdmin(keepAlive: UInt32 = 0) throws -> UInt16 {
     let number = try connect(keepAlive: keepAlive)
-    var enable = Command(opcode: Opcode.fabrics, namespace: UInt32(Opcode.Fabrics.propertySet))
-    enable.dword11 = 0x14
-    enable.dword12 = 1
-    #expect(try run(enable).completion.status == .success)
+    #expect(try run(enableCommand()).completion.status == .success)
     return number
-  }
-
-  /// An I/O command.
-  func io(
-    _ opcode: UInt8, block: UInt64 = 0, count: UInt32 = 1, identifier: UInt16 = 1,
-    namespace: UInt32 = 1, data: DataPointer = DataPointer(low: 0, high: 0)
-  ) -> Command {
-    var command = Command(opcode: opcode, identifier: identifier, namespace: namespace)
-    command.dword10 = UInt32(truncatingIfNeeded: block)
-    command.dword11 = UInt32(truncatingIfNeeded: block >> 32)
-    command.dword12 = count - 1
-    command.data = data
-    return command
   }
 }
 
@@ -239,25 +185,4 @@ struct HostPair {
       headerDigest: headerDigest, dataDigest: dataDigest, alignment: alignment)
     try io.connect(queue: 1, controller: controller, countsHead: countsHead)
   }
-}
-
-/// Calls `body` with a view of `bytes`.
-func withView<Value>(_ bytes: [UInt8], _ body: (WireView) throws -> Value) rethrows -> Value {
-  var copy = bytes
-  copy.append(0)
-  return try unsafe copy.withUnsafeBytes { raw in
-    try body(unsafe WireView(raw.baseAddress!, byteCount: bytes.count))
-  }
-}
-
-/// What `encode` writes to `byteCount` bytes of noise.
-func encoded(_ byteCount: Int, _ encode: (WireBuffer) -> Void) -> [UInt8] {
-  var bytes = [UInt8](repeating: 0xA5, count: byteCount)
-  unsafe bytes.withUnsafeMutableBytes { raw in encode(unsafe WireBuffer(raw)) }
-  return bytes
-}
-
-/// Bytes that differ by place and seed.
-func pattern(_ count: Int, seed: Int = 0) -> [UInt8] {
-  (0..<count).map { UInt8(truncatingIfNeeded: $0 &* 7 &+ $0 >> 8 &+ seed) }
 }

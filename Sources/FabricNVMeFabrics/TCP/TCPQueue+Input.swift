@@ -5,7 +5,7 @@ import FabricPlatform
 import FabricWire
 
 /// Taking the stream apart: PDUs, and data to their places.
-extension QueueConnection {
+extension TCPQueue {
   func stream(_ stream: ServedStream, received bytes: WireView) -> Int {
     var offset = 0
     while phase != .ended, !stream.isResting, offset < bytes.byteCount {
@@ -144,7 +144,8 @@ extension QueueConnection {
     guard let number = freeSlots.take() else {
       throw FatalError(.sequenceError, "more than the queue's \(depth) commands are under way")
     }
-    slots[number] = Slot(command: Command(bytes.slice(PDU.commonByteCount, Command.byteCount)))
+    slots[number] = CommandSlot(
+      command: Command(bytes.slice(PDU.commonByteCount, Command.byteCount)))
     prepare(number, dataByteCount: dataByteCount)
     let isRefused = slots[number].status != .success
     guard dataByteCount == 0 || isRefused || takeBuffer(number, isOfCapsule: true) else {
@@ -267,7 +268,7 @@ extension QueueConnection {
     let number = receiving
     receiving = -1
     guard isLastPart else { return }
-    slots[number].isReceiving = false
-    carryOut(number)
+    // A capsule's data was not asked for.
+    if slots[number].isReceiving { dataHasCome(number) } else { carryOut(number) }
   }
 }

@@ -23,7 +23,7 @@ public final class NVMeTCPServer: Sendable {
       name: "NVMe/TCP \(addresses[0])", layer: layer, service: service, addresses: addresses,
       options: options
     ) { stream, frontEnd in
-      QueueConnection(target, frontEnd: frontEnd, stream: stream)
+      TCPQueue(target, frontEnd: frontEnd, stream: stream)
     }
     target.add(
       frontEnd.addresses.compactMap { address in

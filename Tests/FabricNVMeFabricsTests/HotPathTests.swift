@@ -1,7 +1,7 @@
 import CAllocationCounter
 import FabricCompletion
 import FabricNVMe
-import FabricNVMeTCP
+import FabricNVMeFabrics
 import FabricPlatform
 import FabricStorage
 import FabricWire
@@ -9,14 +9,14 @@ import Foundation
 import TestSupport
 import Testing
 
-@Suite("NVMe/TCP: hot path", .serialized)
+@Suite("NVMe over its transports: hot path", .serialized)
 struct HotPathTests {
   private static let commandCount = 6400
   /// A job to count with, and what may come by chance, whatever the number of commands.
   private static let slack: UInt64 = 100
 
   /// Allocations of the unit's thread until now.
-  private func allocations(_ unit: TCPUnit) -> UInt64 {
+  private func allocations(_ unit: NVMeUnit) -> UInt64 {
     unit.service.result(of: { fabric_allocation_count() })
   }
 
@@ -60,6 +60,38 @@ struct HotPathTests {
       try load(host, opcode, count: Self.commandCount)
       let made = allocations(unit) - before
       #expect(made <= Self.slack, "\(made) in \(Self.commandCount) commands of \(opcode)")
+    }
+  }
+
+  /// The same over a queue pair.
+  private func load(_ host: RDMAHost, _ opcode: UInt8, isInCapsule: Bool, count: Int) throws {
+    let page = pattern(4096)
+    for _ in 0..<count / 32 {
+      for number in 0..<32 {
+        let data: DataPointer =
+          isInCapsule
+          ? .inCapsule(byteCount: 4096)
+          : host.data(byteCount: 4096, at: (2 << 20) + number * 4096)
+        try host.send(
+          host.io(opcode, block: UInt64(number * 3), identifier: UInt16(number), data: data),
+          data: isInCapsule ? page : [])
+      }
+      for _ in 0..<32 { #expect(try host.receive().status == .success) }
+    }
+  }
+
+  @Test("a command over a queue pair allocates nothing (NR-7)")
+  func nothingIsAllocatedOverQueuePairs() throws {
+    let unit = try RDMAUnit(spin: .seconds(10))
+    let host = try RDMAHostPair(unit).io
+    for (opcode, isInCapsule) in [
+      (Opcode.IO.write, true), (Opcode.IO.write, false), (Opcode.IO.read, false),
+    ] {
+      try load(host, opcode, isInCapsule: isInCapsule, count: 640)
+      let before = allocations(unit)
+      try load(host, opcode, isInCapsule: isInCapsule, count: 1600)
+      let made = allocations(unit) - before
+      #expect(made <= Self.slack, "\(made) in 1600 commands of \(opcode)")
     }
   }
 }

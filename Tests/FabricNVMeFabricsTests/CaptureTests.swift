@@ -1,8 +1,9 @@
 import FabricNVMe
-import FabricNVMeTCP
+import FabricNVMeFabrics
 import FabricPlatform
 import FabricStorage
 import Foundation
+import FabricVerbs
 import TestSupport
 import Testing
 
@@ -52,6 +53,37 @@ struct CaptureTests {
       "ICReq", "ICResp", "CapsuleCommand", "CapsuleResponse", "R2T", "H2CData", "C2HData",
     ] {
       #expect(text.contains(words), "no \(words)")
+    }
+  }
+
+  @Test(
+    "tshark finds nothing malformed in a run over user-space iWARP (NR-2, NR-3, NR-4)",
+    .enabled(if: PacketCapture.isPossible, "\(PacketCapture.whyNot)"), .timeLimit(.minutes(5)))
+  func overQueuePairs() throws {
+    let unit = try RDMAUnit()
+    let address = try InternetAddress.resolve(unit.address.endpoint)[0]
+    let capture = try PacketCapture(port: address.port) {
+      _ = try? StreamSocket.connect(to: address)
+    }
+    let host = try RDMAHostPair(unit).io
+    host.put(pattern(32768))
+    let data = host.data(byteCount: 32768)
+    for command in [
+      host.io(Opcode.IO.write, count: 8, data: data), host.io(Opcode.IO.read, count: 8, data: data),
+    ] {
+      #expect(try host.run(command).status == .success)
+    }
+    #expect(
+      try host.run(
+        host.io(Opcode.IO.write, data: .inCapsule(byteCount: 4096)), data: pattern(4096)
+      ).status == .success)
+    // Its end tells that all before is captured.
+    try host.send(host.io(Opcode.IO.read, data: host.data(byteCount: 4096, key: 1)))
+    try host.awaitEnd()
+    let text = try capture.dissect("iwarp_mpa,iwarp_ddp_rdmap", until: "Terminate")
+    #expect(!text.contains("Malformed"), "\(text.suffix(4000))")
+    for words in ["Read Request", "Read Response", "Send", "Write"] {
+      #expect(text.contains("OpCode: \(words)"), "no \(words)")
     }
   }
 }

@@ -1,0 +1,79 @@
+import FabricFrontEnds
+import FabricNVMe
+import FabricNVMeFabrics
+import FabricPlatform
+import FabricStorage
+import TestSupport
+import Testing
+
+/// Hosts that keep buffers while others wait.
+@Suite("NVMe over its transports: stalls")
+struct StallTests {
+  private static func isScarce(_ options: inout FrontEndOptions) {
+    options.bufferCount = 4
+    options.stallTimeout = .milliseconds(200)
+  }
+
+  @Test("who owes data that others' buffers wait for is hung up on, and nobody else (NT-10)")
+  func overTCP() throws {
+    let unit = try TCPUnit { Self.isScarce(&$0) }
+    let silent = try HostPair(unit).io
+    // All that one host may have.
+    for number in 0..<2 as Range<UInt16> {
+      try silent.client.send(
+        silent.capsule(
+          silent.io(
+            Opcode.IO.write, count: 8, identifier: number, data: .transport(byteCount: 32768))))
+      #expect(try silent.receive().kind == .readyToTransfer)
+    }
+    let other = try HostPair(unit).io
+    try other.client.send(
+      other.capsule(
+        other.io(Opcode.IO.write, count: 8, identifier: 5, data: .transport(byteCount: 32768))))
+    // Comes once the silent one is gone.
+    let asked = try other.receive()
+    #expect(asked.kind == .readyToTransfer)
+    #expect(silent.client.seesEnd())
+    try other.client.send(other.hostData(asked.transfer, pattern(32768), isLast: true))
+    #expect(try other.receive().completion.status == .success)
+  }
+
+  @Test("a host that does not let its data be fetched is hung up on when others wait (NR-8)")
+  func overRDMA() throws {
+    let unit = try RDMAUnit { Self.isScarce(&$0) }
+    // It answers reads while it is polled, and it is not.
+    let silent = try RDMAHostPair(unit).io
+    for number in 0..<2 as Range<UInt16> {
+      try silent.send(
+        silent.io(
+          Opcode.IO.write, count: 8, identifier: number, data: silent.data(byteCount: 32768)))
+    }
+    let other = try RDMAHostPair(unit).io
+    // Three at once are more than there is room for.
+    try other.wait("the silent one to be hung up on") {
+      for number in 5..<8 as Range<UInt16> {
+        try other.send(
+          other.io(
+            Opcode.IO.write, count: 8, identifier: number, data: other.data(byteCount: 32768)))
+      }
+      for _ in 5..<8 { #expect(try other.receive().status == .success) }
+      return unit.server.connectionCount == 3
+    }
+    try silent.awaitEnd()
+    #expect(silent.completions.isEmpty)
+  }
+
+  @Test("without memory a command fails, and the connection goes on (NT-9)")
+  func withoutMemory() throws {
+    struct Nothing: DataMemorySource {
+      func makeMemory(byteCount: Int) -> DataMemory? { nil }
+    }
+    let unit = try TCPUnit { $0.memory = Nothing() }
+    let host = try HostPair(unit).io
+    let write = host.io(Opcode.IO.write, count: 8, data: .transport(byteCount: 32768))
+    #expect(try host.run(write).completion.status == .internalError)
+    // A capsule's data has memory of its connection's own.
+    let small = host.io(Opcode.IO.write, data: .inCapsule(byteCount: 4096))
+    #expect(try host.run(small, data: pattern(4096)).completion.status == .success)
+  }
+}
