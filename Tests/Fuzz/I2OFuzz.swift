@@ -1,5 +1,6 @@
 import FabricBounded
 import FabricI2O
+import FabricStorage
 import FabricWire
 
 /// Messages to the translator and what a unit sends to a host. Offset 0: bit 0 the host takes replies,
