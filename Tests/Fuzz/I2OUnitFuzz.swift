@@ -96,7 +96,7 @@ private final class I2OBench: ChannelHandler {
     var frame = input.bytes(4 * input.number(below: 40))
     if how & 0x10 != 0 {
       let body = frame
-      frame = [UInt8](repeating: 0, count: max(12, (12 + body.count) & ~3))
+      frame = [UInt8](repeating: 0, count: max(12, (15 + body.count) & ~3))
       for (index, byte) in body.enumerated() { frame[12 + index] = byte }
       frame[0] = 1 | function.listOffset << 4
       frame[2] = UInt8(frame.count / 4)
