@@ -28,8 +28,7 @@ private final class ListeningSocket: EventSource, @unchecked Sendable {
   private let address: FabricAddress
   private let options: SharedMemoryOptions
   private let socket: SequencedSocket
-  /// Which file the socket is: as long as it is open, no other has this identity.
-  private let identity: FileIdentity?
+  private let name: SocketPath
   private let events: EventChannel
   private let tag = Atomic<UInt64>(0)
   private let isClosed = Atomic<Bool>(false)
@@ -44,72 +43,25 @@ private final class ListeningSocket: EventSource, @unchecked Sendable {
     self.options = options
     self.events = events
     let path = address.endpoint
-    do {
-      (socket, identity) = try Self.listen(at: path)
-    } catch .fileNameTooLong {
-      throw .invalidAddress(
-        "expected a socket path of 1 to \(SequencedSocket.maximumPathByteCount) bytes, "
-          + "got \(path.utf8.count): choose a shorter one")
-    } catch .addressInUse where !FileKind.isSocket(path) {
-      throw .addressInUse(
-        "expected a free path, but a file that is no socket is at \(path): choose another path")
-    } catch .addressInUse {
-      throw .addressInUse(
-        "expected a free path, but something is at \(path) already: "
-          + "stop the process that listens there or choose another path")
-    } catch .noSuchFileOrDirectory {
-      throw .invalidAddress(
-        "expected a directory to make the socket \(path) in, found none: make it or choose "
-          + "another path")
-    } catch  where [.permissionDenied, .notPermitted, .readOnlyFileSystem].contains(error) {
-      throw .invalidAddress(
-        "expected a directory that user \(CallingUser.id) may make the socket \(path) in, "
-          + "got \"\(error)\": choose another path")
+    do throws(Errno) {
+      // (SM-47)
+      (socket, name) = try SocketPath.claim(path) { path throws(Errno) in
+        try SequencedSocket.listen(at: path)
+      } connect: { path throws(Errno) in
+        _ = try SequencedSocket.connect(to: path)
+      }
     } catch {
-      throw .system(error, doing: "listening at \(path)")
+      guard let reason = SocketPath.reason(error, at: path) else {
+        throw .system(error, doing: "listening at \(path)")
+      }
+      throw error == .addressInUse ? .addressInUse(reason) : .invalidAddress(reason)
     }
     do {
       tag.store(try events.add(self, descriptor: socket.descriptor.rawValue), ordering: .relaxed)
     } catch {
-      removePath()
+      name.remove()
       throw .system(error, doing: "listening at \(path)")
     }
-  }
-
-  /// Listens under the directory's lock, so that nobody takes a socket that is about to be listened
-  /// at, or has just been taken over, for one that was left behind. Who cannot have the lock takes
-  /// nothing over. (SM-47)
-  private static func listen(
-    at path: String
-  ) throws(Errno) -> (SequencedSocket, FileIdentity?) {
-    let lock: DirectoryLock?
-    do throws(Errno) {
-      lock = try DirectoryLock(around: path, patience: .seconds(2))
-    } catch {
-      lock = nil
-    }
-    do {
-      return (try SequencedSocket.listen(at: path), FileIdentity(at: path))
-    } catch .addressInUse where lock != nil {
-      // A socket that refuses connections was left behind by a process that is gone.
-      do {
-        _ = try SequencedSocket.connect(to: path)
-      } catch .connectionRefused {
-        guard FileKind.isSocket(path) else { throw .addressInUse }
-        FileKind.remove(path)
-        return (try SequencedSocket.listen(at: path), FileIdentity(at: path))
-      } catch {}
-      throw .addressInUse
-    }
-  }
-
-  /// Removes the socket, unless something else is at its path by now.
-  private func removePath() {
-    let path = address.endpoint
-    // Without the lock somebody could still come in between, but the name should not stay for that.
-    let lock = try? DirectoryLock(around: path, patience: .milliseconds(100))
-    if let identity, identity == FileIdentity(at: path) { FileKind.remove(path) }
-    _ = consume lock
   }
 
   func ready() {
@@ -158,7 +110,7 @@ private final class ListeningSocket: EventSource, @unchecked Sendable {
   func close() {
     guard !isClosed.exchange(true, ordering: .acquiringAndReleasing) else { return }
     events.remove(tag: tag.load(ordering: .relaxed), descriptor: socket.descriptor.rawValue)
-    removePath()
+    name.remove()
     SequencedSocket.shutDown(socket.descriptor.rawValue)
   }
 }

@@ -7,21 +7,16 @@ import FabricWire
 /// A small NVMe/TCP host that polls: an admin queue and one I/O queue, which reads blocks at random.
 @safe
 final class NVMeClient {
-  struct Result {
-    let perSecond: Double
-    let byteCount: Int
-  }
-
   /// Received at once.
-  private static let inputByteCount = 4 << 20
+  static let inputByteCount = 4 << 20
 
   private let admin: StreamSocket
-  private let queue: StreamSocket
-  private let depth: Int
-  private let input: UnsafeMutableRawPointer
+  let queue: StreamSocket
+  let depth: Int
+  let input: UnsafeMutableRawPointer
   private let output: UnsafeMutableRawPointer
   private var outputByteCount = 0
-  private var random: UInt64 = 0x9E37_79B9_7F4A_7C15
+  var random: UInt64 = 0x9E37_79B9_7F4A_7C15
 
   /// Connects both queues.
   ///
@@ -110,7 +105,7 @@ final class NVMeClient {
     return unsafe WireBuffer(output + outputByteCount, byteCount: count)
   }
 
-  private func append(_ command: Command, dataByteCount: Int = 0) {
+  func append(_ command: Command, dataByteCount: Int = 0) {
     let buffer = room(PDU.commandByteCount)
     PDU.Common(
       .command, headerByteCount: PDU.commandByteCount,
@@ -120,7 +115,7 @@ final class NVMeClient {
     command.encode(into: buffer.slice(PDU.commonByteCount, Command.byteCount))
   }
 
-  private func flush(_ socket: StreamSocket) throws {
+  func flush(_ socket: StreamSocket) throws {
     var sent = 0
     while sent < outputByteCount {
       switch unsafe socket.send(
@@ -132,79 +127,5 @@ final class NVMeClient {
       }
     }
     outputByteCount = 0
-  }
-
-  // MARK: Reading
-
-  /// Reads `blockCount` blocks of 4096 bytes each time, as many at once as agreed.
-  func read(blockCount: Int, of total: Int, seconds: Double) throws -> Result {
-    let byteCount = blockCount * 4096
-    for number in 0..<depth { ask(UInt16(number), blockCount, of: total) }
-    try flush(queue)
-    var count = 0
-    var measured = 0
-    var start = MonotonicTime.now
-    let warm = start + .seconds(seconds / 10)
-    var isWarm = false
-    var kept = 0
-    while true {
-      switch unsafe queue.receive(
-        UnsafeMutableRawBufferPointer(start: input + kept, count: Self.inputByteCount - kept))
-      {
-      case .bytes(let more):
-        let all = kept + more
-        let (taken, ended) = try take(all, blockCount, of: total)
-        if taken < all { unsafe input.copyMemory(from: input + taken, byteCount: all - taken) }
-        kept = all - taken
-        count += ended
-        try flush(queue)
-      case .wouldBlock: break
-      case .end, .failed: throw Failure("the unit hung up")
-      }
-      // The clock costs as much as a command.
-      measured += 1
-      guard measured & 63 == 0 else { continue }
-      let now = MonotonicTime.now
-      if !isWarm, now >= warm {
-        isWarm = true
-        count = 0
-        start = now
-      } else if isWarm, now >= start + .seconds(seconds) {
-        let elapsed = Double(now.nanoseconds(since: start)) / 1e9
-        return Result(perSecond: Double(count) / elapsed, byteCount: byteCount)
-      }
-    }
-  }
-
-  private func ask(_ identifier: UInt16, _ blockCount: Int, of total: Int) {
-    random ^= random << 13
-    random ^= random >> 7
-    random ^= random << 17
-    let block = random % UInt64(total / blockCount) * UInt64(blockCount)
-    var command = Command(opcode: Opcode.IO.read, identifier: identifier, namespace: 1)
-    command.data = .transport(byteCount: UInt32(blockCount * 4096))
-    command.dword10 = UInt32(truncatingIfNeeded: block)
-    command.dword12 = UInt32(blockCount - 1)
-    append(command)
-  }
-
-  /// Takes the data of commands that are there whole, and asks for as many more.
-  ///
-  /// - Returns: bytes taken, and commands ended.
-  private func take(_ all: Int, _ blockCount: Int, of total: Int) throws -> (Int, Int) {
-    var offset = 0
-    var ended = 0
-    while all - offset >= PDU.dataByteCount {
-      let view = unsafe WireView(input + offset, byteCount: PDU.dataByteCount)
-      let common = PDU.Common(view)
-      guard common.kind == PDU.Kind.controllerData.rawValue, common.flags.contains(.success) else {
-        throw Failure("the unit sent a PDU of type \(common.kind) in place of data")
-      }
-      guard all - offset >= Int(common.byteCount) else { break }
-      offset += Int(common.byteCount)
-      ended += 1
-      ask(PDU.Transfer(view).command, blockCount, of: total)
-    }
-    return (offset, ended)
   }
 }

@@ -54,11 +54,11 @@ struct NVMeReads: ParsableCommand {
     try Processor.bindCallingThread(toAvailable: 0)
     let client = try NVMeClient(
       port: port, subsystem: NVMSubsystem.Options().name, depth: depth)
-    let result = try client.read(
+    let perSecond = try client.read(
       blockCount: size / 4096, of: Self.blockCount, seconds: seconds)
     var report = Report()
-    report.add("readsPerSecond", result.perSecond, digits: 0)
-    report.add("bytesPerSecond", result.perSecond * Double(result.byteCount), digits: 0)
+    report.add("readsPerSecond", perSecond, digits: 0)
+    report.add("bytesPerSecond", perSecond * Double(size), digits: 0)
     report.add("roundTripMicroseconds", roundTrip)
     report.add("size", size)
     report.add("depth", depth)

@@ -113,8 +113,11 @@ public final class Controller {
 
   // MARK: Keep alive
 
-  /// When the host will have been silent for too long; nil: it may be.
-  var deadline: MonotonicTime? { keepAlive == .zero ? nil : lastHeard + keepAlive }
+  /// When the host will have been silent for too long; nil: it may be. That is a unit later than it asked
+  /// for: a command that came in time may wait in its socket while the thread is busy.
+  var deadline: MonotonicTime? {
+    keepAlive == .zero ? nil : lastHeard + keepAlive + .milliseconds(Int64(Self.keepAliveUnit))
+  }
 
   /// - Parameter milliseconds: as the host asks; 0: never.
   func setKeepAlive(milliseconds: UInt32, at now: MonotonicTime) {
