@@ -157,7 +157,7 @@ extension I2OConnection {
   func takeBuffer(_ slot: Int, byteCount: Int) -> Bool {
     if slots[slot].buffer != nil { return true }
     guard let buffer = frontEnd.buffers.take(byteCount, for: holding) else { return false }
-    slots[slot].buffer = buffer
+    slots[slot].buffer = HeldBuffer(buffer: buffer)
     return true
   }
 

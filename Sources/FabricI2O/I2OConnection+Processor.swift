@@ -8,10 +8,11 @@ import FabricWire
 extension I2OConnection {
   /// A buffer that an answer is written to; nil: there is none now, and the message is answered so.
   private func answerBuffer(_ slot: Int, byteCount: Int) -> WireBuffer? {
-    guard takeBuffer(slot, byteCount: byteCount), let buffer = slots[slot].buffer else {
+    guard let buffer = server.answers.take(byteCount, for: answerHolding) else {
       reply(slot, .fault(MessageFault(.insufficientResource, at: 0)))
       return nil
     }
+    slots[slot].buffer = HeldBuffer(buffer: buffer, isAnswer: true)
     return unsafe WireBuffer(
       UnsafeMutableRawPointer(bitPattern: UInt(buffer.address))!, byteCount: byteCount)
   }
@@ -66,7 +67,7 @@ extension I2OConnection {
     let devices = isAny ? visibleDevices() : []
     let byteCount = min(
       DeviceTable.byteCount(devices.count), Int(slots[slot].byteCount),
-      frontEnd.buffers.elementByteCount)
+      server.answers.maximumByteCount)
     guard byteCount >= DeviceTable.headByteCount else {
       return reply(slot, .fault(MessageFault(.replyBufferFull, at: 24)))
     }
@@ -105,7 +106,7 @@ extension I2OConnection {
         blockByteCount: volume.blockByteCount, byteCount: volume.byteCount,
         isReadOnly: access == .readOnly)
     }
-    let limit = min(Int(clamping: room), frontEnd.buffers.elementByteCount)
+    let limit = min(Int(clamping: room), server.answers.elementByteCount)
     guard let buffer = answerBuffer(slot, byteCount: limit) else { return }
     do throws(MessageFault) {
       let byteCount = UInt32(

@@ -68,11 +68,11 @@ extension I2OConnection {
 
   /// Writes one piece. The last one has the buffer with it until the fabric has taken all.
   private func write(
-    _ element: ScatterElement, of slot: Int, _ buffer: DataBuffers.Buffer, over channel: Channel
+    _ element: ScatterElement, of slot: Int, _ buffer: HeldBuffer, over channel: Channel
   ) -> Bool {
     let data = ScatterGatherElement(
       address: buffer.address &+ slots[slot].pushedByteCount, byteCount: element.byteCount,
-      localKey: LocalKey(rawValue: buffer.key))
+      localKey: LocalKey(rawValue: buffer.buffer.key))
     let key = RemoteKey(rawValue: element.handle)
     let isLast = slots[slot].nextElement &+ 1 == slots[slot].endElement
     guard isLast else {

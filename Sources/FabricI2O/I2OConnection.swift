@@ -63,7 +63,15 @@ final class I2OConnection: ChannelHandler, PortUser, FrontEndWaiter, @unchecked 
     /// A message about the table of devices.
     var classIdentifier: UInt32 = 0
     var knownIndicator: UInt32 = 0
-    var buffer: DataBuffers.Buffer?
+    var buffer: HeldBuffer?
+  }
+
+  /// A buffer, and whose it is.
+  struct HeldBuffer: BitwiseCopyable {
+    var buffer: DataBuffers.Buffer
+    /// Of those for what the processor answers, which blocks do not take.
+    var isAnswer = false
+    var address: UInt64 { buffer.address }
   }
 
   /// A device that this host has named.
@@ -103,12 +111,14 @@ final class I2OConnection: ChannelHandler, PortUser, FrontEndWaiter, @unchecked 
   /// Slots whose data or reply wait for the channel, in order.
   let replies: IndexQueue
   /// Buffers that the fabric has: by token. There are no more tokens under way than sends.
-  let pushes: FixedTable<DataBuffers.Buffer?>
+  let pushes: FixedTable<HeldBuffer?>
   let freePushes: IndexPool
   /// The frame that is looked at: a peer may go on writing to where it came.
   let scratch: FixedTable<UInt64>
   /// This host's part of the buffers, over all of its channels.
   let holding: DataBuffers.Holding
+  /// This channel's part of the buffers for answers.
+  let answerHolding = DataBuffers.Holding()
   /// For the server, from the first message on.
   var number: UInt32 = 0
   /// Grows as the host takes data and replies.
@@ -181,7 +191,7 @@ final class I2OConnection: ChannelHandler, PortUser, FrontEndWaiter, @unchecked 
       pushes[place] = nil
       freePushes.give(place)
       progress &+= 1
-      frontEnd.buffers.give(buffer, of: holding)
+      give(buffer)
     }
     frontEnd.somethingCameFree()
   }
@@ -239,7 +249,7 @@ final class I2OConnection: ChannelHandler, PortUser, FrontEndWaiter, @unchecked 
     for index in 0..<slots.count { giveBuffer(index) }
     for index in 0..<pushes.count {
       guard let buffer = pushes[index] else { continue }
-      frontEnd.buffers.give(buffer, of: holding)
+      give(buffer)
       pushes[index] = nil
     }
     abandon()
@@ -260,7 +270,15 @@ final class I2OConnection: ChannelHandler, PortUser, FrontEndWaiter, @unchecked 
   func giveBuffer(_ slot: Int) {
     guard let buffer = slots[slot].buffer else { return }
     slots[slot].buffer = nil
-    frontEnd.buffers.give(buffer, of: holding)
+    give(buffer)
+  }
+
+  private func give(_ held: HeldBuffer) {
+    if held.isAnswer {
+      server.answers.give(held.buffer, of: answerHolding)
+    } else {
+      frontEnd.buffers.give(held.buffer, of: holding)
+    }
   }
 
   // MARK: Devices

@@ -40,6 +40,8 @@ public final class I2OServer: FrontEndCarrier, @unchecked Sendable {
     public var bufferCount = 32
     /// Buffers that reads go through, of all channels.
     public var readBufferCount = 256
+    /// How long a host may take none of what waits for it while others wait for buffers.
+    public var stallTimeout = FrontEndOptions().stallTimeout
     /// Takes only hosts that prove one of these keys; nil: any host.
     public var keys: (any ChannelKeyring)?
     /// Which hosts may use which volumes; nil: every host all of them.
@@ -55,6 +57,8 @@ public final class I2OServer: FrontEndCarrier, @unchecked Sendable {
   public private(set) var addresses: [FabricAddress] = []
   let options: Options
   let frontEnd: FrontEnd
+  /// Memory for what the processor answers: hosts that read do not keep others from connecting.
+  let answers: DataBuffers
   let numbers: DeviceNumbers
   private let service: CompletionService
   private let endpoint: ChannelEndpoint
@@ -94,13 +98,17 @@ public final class I2OServer: FrontEndCarrier, @unchecked Sendable {
       endpoint = try made.get()
     } catch { throw .resources(error.description) }
     let endpoint = endpoint
+    let memory = RegisteredMemory(domain: endpoint.protectionDomain)
+    answers = DataBuffers(
+      elementByteCount: 16 << 10, elementCount: 64, largeByteLimit: 1 << 20, source: memory)
     var shared = FrontEndOptions()
     shared.bufferByteCount = options.maximumTransferByteCount
     shared.bufferCount = options.readBufferCount
     shared.largeBufferByteLimit = options.maximumTransferByteCount
+    shared.stallTimeout = options.stallTimeout
     shared.rights = options.rights
     shared.log = options.log
-    shared.memory = RegisteredMemory(domain: endpoint.protectionDomain)
+    shared.memory = memory
     do throws(FrontEndError) {
       frontEnd = try FrontEnd(
         name: "i2o \(addresses[0])", layer: layer, service: service, options: shared)

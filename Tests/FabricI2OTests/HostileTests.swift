@@ -161,6 +161,24 @@ struct HostileTests {
     #expect(try isWell(test))
   }
 
+  @Test("IT-73: who takes no data while others wait for buffers is hung up on")
+  func stalled() throws {
+    var options = I2OServer.Options()
+    options.readBufferCount = 2
+    options.stallTimeout = .milliseconds(300)
+    let test = try TestServer(options: options)
+    let idle = try RawHost(test)
+    idle.initialise()
+    // What is written to it is done when it polls, and it does not.
+    idle.send(idle.transfer(TestServer.disk, 0, 4096, 5, [idle.piece(0, 4096)]))
+    let host = try RawHost(test)
+    host.initialise()
+    #expect(host.read(block: 0, into: [host.piece(0, 4096)]) == .success(transferCount: 4096))
+    #expect(test.lines.values.contains { $0.contains("takes no data while others wait") })
+    #expect(idle.run { idle.closeReason != nil })
+    #expect(host.closeReason == nil)
+  }
+
   @Test("IT-16: keys and rights: who may what, and what is not there")
   func rights() throws {
     var options = I2OServer.Options()
