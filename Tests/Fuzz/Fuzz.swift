@@ -19,6 +19,7 @@ struct Fuzz {
     "nbd-options": fuzzNBDOptions,
     "nbd-requests": fuzzNBDRequests,
     "nvme": fuzzNVMe,
+    "nvme-rdma": fuzzNVMeRDMA,
   ]
 
   static let target: @Sendable (FuzzInput) -> Void = {
