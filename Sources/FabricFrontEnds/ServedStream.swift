@@ -30,6 +30,8 @@ public final class ServedStream {
   unowned let server: StreamServer
   var handler: (any StreamHandler)?
   let output = OutputQueue()
+  /// Bytes in `output` from which on the handler rests.
+  private let outputByteLimit: Int
   var state = State.open
   var deadline: MonotonicTime?
 
@@ -86,6 +88,7 @@ public final class ServedStream {
     localAddress = address
     self.server = server
     handle = socket.handle
+    outputByteLimit = server.options.outputByteLimit
   }
 
   deinit { unsafe leftover?.deallocate() }
@@ -137,7 +140,7 @@ public final class ServedStream {
     guard state == .open else { return server.scratch(byteCount) }
     touch()
     let room = output.appendCopy(byteCount: byteCount)
-    if output.byteCount > server.options.outputByteLimit { outputIsFull = true }
+    if output.byteCount > outputByteLimit { outputIsFull = true }
     return room
   }
 
@@ -151,7 +154,7 @@ public final class ServedStream {
     touch()
     output.appendReference(
       address: address, byteCount: byteCount, token: token ?? OutputQueue.noToken)
-    if output.byteCount > server.options.outputByteLimit { outputIsFull = true }
+    if output.byteCount > outputByteLimit { outputIsFull = true }
   }
 
   private func touch() {
@@ -181,7 +184,7 @@ public final class ServedStream {
       case .failed(let error): end(.failed("sending failed: \(error)"))
       }
     }
-    if outputIsFull, output.byteCount <= server.options.outputByteLimit / 2 {
+    if outputIsFull, output.byteCount <= outputByteLimit / 2 {
       outputIsFull = false
       leftoverIsNews = true
       server.activate(self)

@@ -21,6 +21,7 @@ struct Fuzz {
     "nvme": fuzzNVMe,
     "i2o": fuzzI2O,
     "i2o-unit": fuzzI2OUnit,
+    "nvme-rdma": fuzzNVMeRDMA,
   ]
 
   static let target: @Sendable (FuzzInput) -> Void = {

@@ -44,7 +44,7 @@ extension CommandQueue {
     let (status, io) = Controller.translate(command, blockShift: way.with { $0.blockShift })
     slots[number].io = io
     guard status == .success else { return status }
-    guard io.byteCount <= UInt32(target.subsystem.options.maximumTransferByteCount) else {
+    guard io.byteCount <= transferByteLimit else {
       return .invalidField
     }
     let given = command.data.byteCount

@@ -26,6 +26,8 @@ class CommandQueue: ControllerLink, PortUser, FrontEndWaiter {
 
   final let target: NVMeTarget
   final unowned let frontEnd: FrontEnd
+  /// The most bytes that a command transfers.
+  final let transferByteLimit: UInt32
   final var phase: Phase
 
   // The queue.
@@ -66,6 +68,7 @@ class CommandQueue: ControllerLink, PortUser, FrontEndWaiter {
     holding = frontEnd.share(of: origin)
     self.target = target
     self.frontEnd = frontEnd
+    transferByteLimit = UInt32(target.subsystem.options.maximumTransferByteCount)
     self.phase = phase
     slots = FixedTable(repeating: CommandSlot(), count: slotCount)
     freeSlots = IndexPool(capacity: slotCount)

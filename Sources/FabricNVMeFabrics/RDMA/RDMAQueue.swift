@@ -195,8 +195,7 @@ final class RDMAQueue: CommandQueue, CompletionHandler {
     case .inCapsule: return judgeCapsuleData(number, dataByteCount: dataByteCount)
     case .keyed:
       guard dataByteCount == 0 else { return .descriptorTypeInvalid }
-      let limit = UInt32(target.subsystem.options.maximumTransferByteCount)
-      return io.direction == .none || io.byteCount <= limit ? .success : .invalidField
+      return io.direction == .none || io.byteCount <= transferByteLimit ? .success : .invalidField
     default: return io.direction == .none || io.byteCount == 0 ? .success : .descriptorTypeInvalid
     }
   }

@@ -13,6 +13,8 @@ final class TCPQueue: CommandQueue, StreamHandler {
   static let hostDataByteCount = 1 << 20
 
   let stream: ServedStream
+  /// Bytes that a capsule of an I/O queue carries itself.
+  private let inCapsuleByteCount: Int
 
   // What was agreed on.
   private(set) var usesHeaderDigest = false
@@ -25,7 +27,7 @@ final class TCPQueue: CommandQueue, StreamHandler {
   /// Memory for the data of one capsule, for when there is no buffer: what frees buffers may come behind
   /// the capsule, so that it cannot wait for them.
   private lazy var ownMemory = CapsuleMemory(
-    byteCount: max(Self.adminCapsuleByteCount, target.subsystem.options.inCapsuleByteCount))
+    byteCount: max(Self.adminCapsuleByteCount, inCapsuleByteCount))
   private var ownMemoryIsTaken = false
 
   // Input that goes on.
@@ -43,13 +45,14 @@ final class TCPQueue: CommandQueue, StreamHandler {
 
   init(_ target: NVMeTarget, frontEnd: FrontEnd, stream: ServedStream) {
     self.stream = stream
+    inCapsuleByteCount = target.subsystem.options.inCapsuleByteCount
     super.init(
       target, frontEnd: frontEnd, origin: stream.peer.origin, phase: .initializing, slotCount: 1)
   }
 
   override var peerName: String { "\(stream.peer)" }
   override var transport: QueueTransport {
-    QueueTransport(kind: .tcp, inCapsuleByteCount: target.subsystem.options.inCapsuleByteCount)
+    QueueTransport(kind: .tcp, inCapsuleByteCount: inCapsuleByteCount)
   }
   override var reachedAt: DiscoveryEntry.Host? { stream.ownAddress.map(DiscoveryEntry.Host.init) }
   override var sendsInPlace: Bool { !usesDataDigest }
@@ -58,7 +61,7 @@ final class TCPQueue: CommandQueue, StreamHandler {
   var dataDigestByteCount: Int { usesDataDigest ? PDU.digestByteCount : 0 }
   /// Bytes of data that a capsule may carry.
   var capsuleByteCount: Int {
-    isAdmin ? Self.adminCapsuleByteCount : target.subsystem.options.inCapsuleByteCount
+    isAdmin ? Self.adminCapsuleByteCount : inCapsuleByteCount
   }
 
   // MARK: Commands
