@@ -139,7 +139,7 @@ let package = Package(
       name: "FabricFrontEnds",
       dependencies: [
         "CFabricLinux", "FabricBounded", "FabricCompletion", "FabricPlatform", "FabricStorage",
-        "FabricWire",
+        "FabricVerbs", "FabricWire",
       ],
       swiftSettings: ours),
 

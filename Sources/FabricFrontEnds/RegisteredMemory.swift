@@ -1,11 +1,12 @@
-import FabricFrontEnds
-import FabricVerbs
+public import FabricVerbs
 
-/// Memory of an adapter's, for what moves between hosts and stores.
-struct RegisteredMemory: DataMemorySource {
-  let domain: any ProtectionDomain
+/// Memory that a fabric sends from and receives into; its key is the local one.
+public struct RegisteredMemory: DataMemorySource {
+  private let domain: any ProtectionDomain
 
-  func makeMemory(byteCount: Int) -> DataMemory? {
+  public init(domain: any ProtectionDomain) { self.domain = domain }
+
+  public func makeMemory(byteCount: Int) -> DataMemory? {
     guard let region = try? domain.allocate(byteCount: byteCount, access: .localWrite) else {
       return nil
     }
