@@ -1,11 +1,13 @@
+import FabricPlatform
 import Foundation
+import TestSupport
 import Testing
 
 /// A unit that serves I2O hosts over shared memory and TCP, and `iohost --emulate i2o`.
 private final class I2OPlace {
   let place: Place
   let unit: Tool
-  private let port: Int
+  let port: Int
 
   init(_ volumes: String..., options: [String] = []) throws {
     place = try Place()
@@ -155,5 +157,23 @@ struct I2OToolTests {
       #expect([64, 69].contains(unit.waitForEnd(limit: 20)), "\(unit.errors)")
       #expect(unit.errors.joined(separator: " ").contains(words), "\(unit.errors)")
     }
+  }
+
+  @Test(
+    "IT-2: tshark finds nothing malformed in what carries the frames",
+    .enabled(if: PacketCapture.isPossible, "\(PacketCapture.whyNot)"))
+  func capture() throws {
+    let unit = try I2OPlace("disk=memory,size=1MiB")
+    let address = try InternetAddress.resolve("127.0.0.1:\(unit.port)")[0]
+    let capture = try PacketCapture(port: address.port) {
+      _ = try? StreamSocket.connect(to: address)
+    }
+    let url = "\(unit.url("tcp"))/disk"
+    let verified = try unit.host("verify", url, "--overwrite", "--size", "64KiB")
+    #expect(verified.waitForEnd() == 0, "\(verified.errors)")
+    // The last of it is a read: what the unit pushes to the host.
+    let text = try capture.dissect("iwarp_mpa,iwarp_ddp_rdmap", until: "OpCode: Write")
+    #expect(!text.contains("Malformed"), "\(text.suffix(4000))")
+    #expect(text.contains("OpCode: Send"))
   }
 }
