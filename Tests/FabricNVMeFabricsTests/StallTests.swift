@@ -76,4 +76,39 @@ struct StallTests {
     let small = host.io(Opcode.IO.write, data: .inCapsule(byteCount: 4096))
     #expect(try host.run(small, data: pattern(4096)).completion.status == .success)
   }
+
+  private static func slow() throws -> [(name: String, store: any Store)] {
+    let plan = try FaultPlan(parsing: "delay=100ms")
+    return [("slow", FaultStore(over: try MemoryStore(byteCount: 1 << 20), plan: plan))]
+  }
+
+  private static let disconnect = Command(
+    opcode: Opcode.fabrics, identifier: 2, namespace: UInt32(Opcode.Fabrics.disconnect))
+
+  @Test("a queue that is disconnected answers what is under way, and nothing new (NT-11)")
+  func disconnectOverTCP() throws {
+    let unit = try TCPUnit(Self.slow())
+    let host = try HostPair(unit).io
+    let write = host.io(Opcode.IO.write, data: .inCapsule(byteCount: 4096))
+    try host.client.send(
+      host.capsule(write, data: pattern(4096)) + host.capsule(Self.disconnect)
+        + host.capsule(host.io(Opcode.IO.flush, identifier: 3)))
+    let ends = try (0..<3).map { _ in try host.receive().completion }
+    #expect(ends.map(\.identifier) == [2, 3, 1])
+    #expect(ends.map(\.status) == [.success, .commandSequenceError, .success])
+    #expect(host.client.seesEnd())
+  }
+
+  @Test("a queue pair that is disconnected answers what is under way (NR-6)")
+  func disconnectOverRDMA() throws {
+    let unit = try RDMAUnit(Self.slow())
+    let host = try RDMAHostPair(unit).io
+    let write = host.io(Opcode.IO.write, data: .inCapsule(byteCount: 4096))
+    try host.send(write, data: pattern(4096))
+    try host.send(Self.disconnect)
+    let ends = try (0..<2).map { _ in try host.receive() }
+    #expect(ends.map(\.identifier) == [2, 1])
+    #expect(ends.map(\.status) == [.success, .success])
+    try host.awaitEnd()
+  }
 }

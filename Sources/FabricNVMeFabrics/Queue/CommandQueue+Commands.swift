@@ -15,6 +15,8 @@ extension CommandQueue {
   func prepare(_ number: Int, dataByteCount: Int) {
     let command = slots[number].command
     var status = isAdmin || command.isFabrics ? prepareAdmin(number) : prepareIO(number)
+    // Disconnect is a queue's last command. (NVMe over Fabrics 1.1, section 3.6)
+    if isClosing { status = .commandSequenceError }
     if status == .success { status = judgeDescriptor(number, dataByteCount: dataByteCount) }
     slots[number].status = status
   }

@@ -53,6 +53,7 @@ extension CommandQueue {
     giveBuffer(number)
     freeSlots.give(number)
     if hadBuffer { frontEnd.somethingCameFree() }
+    closeIfIdle()
   }
 
   /// For the health log.

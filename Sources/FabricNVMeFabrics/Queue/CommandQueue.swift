@@ -56,6 +56,8 @@ class CommandQueue: ControllerLink, PortUser, FrontEndWaiter {
   final private var ways: [VolumeWay?] = []
   final private var wayReferences: [UncountedReference<VolumeWay>?] = []
   final var counters = IOCounters()
+  /// Ends once all commands are answered.
+  final private(set) var isClosing = false
   /// Ways that have not let go yet.
   final private var pendingWayCount = 0
 
@@ -148,7 +150,7 @@ class CommandQueue: ControllerLink, PortUser, FrontEndWaiter {
   func hasConnected(_ slot: Int, depth: Int) -> Int { slot }
 
   /// Ends the connection in order, behind what was sent.
-  func close() { fatalError("a transport does") }
+  func closeInOrder() { fatalError("a transport does") }
 
   /// Ends the connection now; `connectionHasEnded` follows.
   func reset() { fatalError("a transport does") }
@@ -275,6 +277,21 @@ class CommandQueue: ControllerLink, PortUser, FrontEndWaiter {
   final var toldHead: UInt16 { tellsHead ? head : 0xFFFF }
   /// Whether the host has agreed not to be told of the queue's head.
   final var isSilentOnHead: Bool { !tellsHead }
+
+  /// Ends the connection in order once every command that is under way is answered; no other is carried
+  /// out.
+  func close() {
+    isClosing = true
+    closeIfIdle()
+  }
+
+  /// A slot came free.
+  @inline(__always)
+  final func closeIfIdle() {
+    if isClosing, phase != .ended, freeSlots.count == freeSlots.capacity - heldSlots.count {
+      closeInOrder()
+    }
+  }
 
   final func end() {
     guard phase != .ended else { return }

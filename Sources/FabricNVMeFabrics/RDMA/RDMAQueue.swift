@@ -53,7 +53,6 @@ final class RDMAQueue: CommandQueue, CompletionHandler {
   /// Completions on their way out.
   private var completionCount = 0
   private var isEstablished = false
-  private var isClosing = false
   /// Grows with every end of something that the host has a part in.
   private(set) var progress: UInt64 = 0
   /// Whether the server knows that something is to be posted.
@@ -152,7 +151,7 @@ final class RDMAQueue: CommandQueue, CompletionHandler {
   }
 
   private func takePending() {
-    while isEstablished, !isClosing, phase != .ended, let capsule = pending.first,
+    while isEstablished, phase != .ended, let capsule = pending.first,
       let number = freeSlots.take()
     {
       _ = pending.pop()
@@ -183,7 +182,7 @@ final class RDMAQueue: CommandQueue, CompletionHandler {
     progress &+= 1
     completionCount -= 1
     forget(number)
-    if isClosing { endIfAllIsSent() } else { takePending() }
+    takePending()
   }
 
   // MARK: What the queue asks for
@@ -301,12 +300,11 @@ final class RDMAQueue: CommandQueue, CompletionHandler {
   var isKnown: Bool { phase == .connected }
 
   override func close() {
-    isClosing = true
     server.await(self)
-    endIfAllIsSent()
+    super.close()
   }
 
-  private func endIfAllIsSent() { if completionCount == 0 { end() } }
+  override func closeInOrder() { end() }
 
   /// The connection cannot go on.
   private func fail(_ words: String) {

@@ -88,7 +88,9 @@ final class TCPQueue: CommandQueue, StreamHandler {
       token: isLate ? UInt64(number) : nil)
     if !endsWithData { sendCompletion(number, .success, result: 0) }
     // Otherwise the buffer comes back when the data is out.
-    if !isLate { freeSlots.give(number) }
+    guard !isLate else { return }
+    freeSlots.give(number)
+    closeIfIdle()
   }
 
   override func respond(_ number: Int, with bytes: [UInt8]) {
@@ -146,7 +148,7 @@ final class TCPQueue: CommandQueue, StreamHandler {
 
   var owesData: Bool { fetchCount > 0 }
 
-  override func close() { stream.close() }
+  override func closeInOrder() { stream.close() }
   override func reset() { stream.reset() }
 
   /// Says what was wrong, and ends the connection behind that. (NVMe/TCP 1.0, section 3.5)
@@ -175,6 +177,7 @@ final class TCPQueue: CommandQueue, StreamHandler {
       freeSlots.give(number)
     }
     frontEnd.somethingCameFree()
+    closeIfIdle()
   }
 }
 
