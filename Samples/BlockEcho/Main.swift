@@ -10,7 +10,7 @@ import Glibc
 @main
 enum Main {
   static func main() throws {
-    guard CommandLine.arguments.count == 2 else {
+    guard CommandLine.arguments.count == 2, !CommandLine.arguments[1].hasPrefix("-") else {
       print("error: expected the path of a socket to make, as in: BlockEcho /tmp/echo.sock")
       exit(64)
     }

@@ -18,6 +18,10 @@ public protocol FrontEndCarrier: AnyObject {
   /// Tells of the connections whose peers keep buffers until they send or take something, each with what
   /// grows as they do.
   func forEachDebtor(_ body: (_ number: UInt32, _ progress: UInt64) -> Void)
+  /// The least that a debtor's progress must grow from one look to the next, where it is to count as any.
+  var leastProgress: UInt64 { get }
+  /// Looks at which a debtor may have made none until it ends.
+  var debtorPatience: Int { get }
   /// Ends a connection that was told of.
   func endDebtor(_ number: UInt32)
   /// Takes nobody any more and ends every connection.
@@ -39,6 +43,7 @@ public final class FrontEnd: Subsystem, TimedSource, @unchecked Sendable {
   public let service: CompletionService
   /// Memory for what moves between connections and stores.
   public let buffers: DataBuffers
+  private let refusals: RefusalLog
   private var registration: Registration!
   private var carrier: (any FrontEndCarrier)?
   private var ports: [ServedPort] = []
@@ -48,7 +53,15 @@ public final class FrontEnd: Subsystem, TimedSource, @unchecked Sendable {
   /// When somebody waits: when it is looked at whether debtors have moved anything, and what they had moved
   /// the last time.
   public private(set) var nextDeadline: MonotonicTime?
-  private var debtors: [UInt32: UInt64] = [:]
+  private var debtors: [UInt32: Debtor] = [:]
+  /// Whether somebody has waited since.
+  private var hasWaited = false
+
+  private struct Debtor {
+    var progress: UInt64
+    /// Looks since it made any.
+    var idleLookCount = 0
+  }
   /// Whether who waits is to be asked again at the end of what is running now.
   private var hasNews = false
 
@@ -64,6 +77,7 @@ public final class FrontEnd: Subsystem, TimedSource, @unchecked Sendable {
     self.layer = layer
     self.service = service
     self.options = options
+    refusals = RefusalLog(service, log: options.log)
     buffers = DataBuffers(
       elementByteCount: options.bufferByteCount, elementCount: options.bufferCount,
       largeByteLimit: options.largeBufferByteLimit, source: options.memory)
@@ -79,6 +93,7 @@ public final class FrontEnd: Subsystem, TimedSource, @unchecked Sendable {
     onThread { [self] in
       self.carrier = carrier
       service.add(self as any TimedSource)
+      service.add(refusals)
     }
   }
 
@@ -91,6 +106,7 @@ public final class FrontEnd: Subsystem, TimedSource, @unchecked Sendable {
     onThread { [self] in
       for port in ports { service.remove(port) }
       service.remove(self as any TimedSource)
+      service.remove(refusals)
       carrier?.leaveService()
       ports = []
       waiters = []
@@ -145,6 +161,7 @@ public final class FrontEnd: Subsystem, TimedSource, @unchecked Sendable {
   /// Has `waiter` asked again when a buffer or room in a port came free. Once until it waits no more.
   public func wait(_ waiter: any FrontEndWaiter) {
     waiters.append(waiter)
+    hasWaited = true
     if nextDeadline == nil { lookAtDebtors(at: .now, endingThose: false) }
   }
 
@@ -159,14 +176,25 @@ public final class FrontEnd: Subsystem, TimedSource, @unchecked Sendable {
   /// - Returns: how many ended.
   @discardableResult
   private func lookAtDebtors(at now: MonotonicTime, endingThose isDue: Bool) -> Int {
-    guard !waiters.isEmpty else {
+    guard hasWaited || !waiters.isEmpty else {
       nextDeadline = nil
       debtors = [:]
       return 0
     }
-    var found: [UInt32: UInt64] = [:]
-    carrier?.forEachDebtor { number, progress in found[number] = progress }
-    let stalled = isDue ? found.filter { debtors[$0.key] == $0.value }.keys.sorted() : []
+    hasWaited = false
+    var found: [UInt32: Debtor] = [:]
+    var stalled: [UInt32] = []
+    let least = carrier?.leastProgress ?? 1
+    let patience = carrier?.debtorPatience ?? 1
+    carrier?.forEachDebtor { number, progress in
+      guard isDue, let known = debtors[number], progress &- known.progress < least else {
+        found[number] = Debtor(progress: progress)
+        return
+      }
+      let count = known.idleLookCount + 1
+      if count >= patience { stalled.append(number) }
+      found[number] = Debtor(progress: known.progress, idleLookCount: count)
+    }
     for number in stalled {
       found[number] = nil
       carrier?.endDebtor(number)
@@ -223,6 +251,9 @@ public final class FrontEnd: Subsystem, TimedSource, @unchecked Sendable {
     carrier?.flush()
     if hasNews, !waiters.isEmpty { somethingCameFree() }
   }
+
+  /// For the log: that a peer was refused; not every one of a flood.
+  public func refused(_ words: String) { refusals.refused(words) }
 
   /// For the log: one line.
   public func log(_ words: String) { options.log(words) }

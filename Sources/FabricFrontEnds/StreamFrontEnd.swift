@@ -67,6 +67,10 @@ public final class StreamFrontEnd: FrontEndCarrier, @unchecked Sendable {
     server?.forEachDebtor(body)
   }
 
+  /// Who sends a byte now and then keeps its buffers no better than who sends none.
+  public var leastProgress: UInt64 { 32 << 10 }
+  public var debtorPatience: Int { 2 }
+
   public func endDebtor(_ number: UInt32) { server?.end(number, because: .stalled) }
 
   public func flush() { server?.flushTouched() }

@@ -253,6 +253,9 @@ public final class I2OServer: FrontEndCarrier, @unchecked Sendable {
     }
   }
 
+  public var leastProgress: UInt64 { 1 }
+  public var debtorPatience: Int { 6 }
+
   public func endDebtor(_ number: UInt32) {
     let connection = connections.first { $0.number == number }
     connection?.violation("it takes no data while others wait for buffers")

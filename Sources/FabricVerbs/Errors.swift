@@ -107,12 +107,22 @@ public enum ConnectError: Error, Equatable, Sendable, CustomStringConvertible {
       .turnedAway(let words), .protocolMismatch(let words), .timedOut(let words):
       words
     case .rejected(let data):
-      data.isEmpty
-        ? "the listener refused the connection without a reason"
-        : "the listener refused the connection: \(String(decoding: data, as: UTF8.self))"
+      Self.words(refusing: data)
     case .privateDataTooLong: "the private data is longer than the adapter takes"
     case .invalidState: "the queue pair was connected before; make a new one"
     case .system(let error, let doing): "\(doing) failed: \(error)"
     }
+  }
+
+  /// Peers of other protocols refuse in bytes that are no text.
+  private static func words(refusing data: [UInt8]) -> String {
+    if data.isEmpty { return "the listener refused the connection without a reason" }
+    let text = String(validating: data, as: UTF8.self)
+    if let text, text.unicodeScalars.allSatisfy({ $0.value >= 0x20 && $0.value != 0x7F }) {
+      return "the listener refused the connection: \(text)"
+    }
+    let digits = data.prefix(16).map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }
+    return "the listener refused the connection with \(data.count) bytes that are no words ("
+      + "\(digits.joined(separator: " "))): is this the address of another protocol?"
   }
 }

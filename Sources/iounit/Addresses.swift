@@ -39,7 +39,8 @@ extension Serve {
     var addresses: [FabricAddress] = []
     for text in texts {
       let address = try parseAddress(text, option)
-      guard !addresses.contains(address) else {
+      // With port 0 each is another.
+      guard !addresses.contains(address) || address.endpoint.hasSuffix(":0") else {
         throw ToolFailure(
           64, "expected each \(option.name) once, got \(address) twice; leave one out")
       }
@@ -107,6 +108,10 @@ extension Serve {
   func keylessAddresses(
     _ text: String, option: String, protocolName: String, form: String
   ) throws(ToolFailure) -> [StreamAddress] {
+    if let fabric = ["tcp:", "rdma:"].first(where: text.hasPrefix) {
+      throw ToolFailure(
+        64, "expected \(option) \(form), got \"\(text)\": leave \"\(fabric)\" out")
+    }
     do throws(InternetAddress.Malformed) {
       _ = try InternetAddress.split(text)
     } catch {
@@ -127,4 +132,33 @@ extension Serve {
 
   /// Whether the unit may listen where other machines can reach it.
   var reachesOthers: Bool { keys != nil || insecure }
+
+  /// No two options may have one place. With port 0 each is another.
+  ///
+  /// - Parameter places: of each option, its name and where.
+  func checkPlaces(_ places: [(option: String, places: [String])]) throws(ToolFailure) {
+    var known: [String: String] = [:]
+    for (option, places) in places {
+      for place in places where !place.hasSuffix(":0") {
+        if let other = known[place], other != option {
+          throw ToolFailure(
+            64,
+            "expected \(option) at another address than \(other), got \(place) for both; change one"
+          )
+        }
+        known[place] = option
+      }
+    }
+  }
+}
+
+extension FabricAddress {
+  /// What it takes of the machine: addresses of different kinds may take the same.
+  var place: String { fabric == "shm" ? "unix:\(endpoint)" : description }
+}
+
+extension StreamAddress {
+  var place: String {
+    if case .internet(let address) = self { "tcp:\(address)" } else { description }
+  }
 }

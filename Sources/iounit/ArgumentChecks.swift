@@ -11,9 +11,20 @@ extension Serve {
       throw ToolFailure(
         64,
         "expected --listen \(Self.listenSynopsis), --nbd \(Self.nbdSynopsis), --nvme-tcp "
-          + "\(Self.nvmeSynopsis), --nvme-rdma \(Self.nvmeRDMASynopsis) or --i2o; add one")
+          + "\(Self.nvmeSynopsis), --nvme-rdma \(Self.nvmeRDMASynopsis) or --i2o \(Self.listenSynopsis); add one"
+      )
     }
     if let fault = QualifiedName.fault(in: nqn) { throw ToolFailure(64, "--nqn: \(fault)") }
+    guard nqn != QualifiedName.discovery else {
+      throw ToolFailure(
+        64, "--nqn: expected a name of this unit's own, got that of every discovery subsystem")
+    }
+    guard keys == nil || servesHosts else {
+      throw ToolFailure(
+        64,
+        "expected --listen or --i2o with --keys: NBD clients and NVMe hosts prove none; leave it out"
+      )
+    }
     guard !volume.isEmpty else {
       throw ToolFailure(64, "expected at least one volume; add --volume NAME=PATH,size=1GiB")
     }
@@ -26,7 +37,8 @@ extension Serve {
     guard !direct || addresses.contains(where: { $0.fabric == "shm" }) else {
       throw ToolFailure(
         64,
-        "expected --listen shm:PATH with --direct, or --i2o: it is for shared memory alone; leave it out"
+        "expected shm:PATH for --listen or --i2o with --direct, which is for shared memory alone; leave "
+          + "it out"
       )
     }
     for argument in volume { try argument.check() }

@@ -7,12 +7,7 @@ import FabricVerbs
 extension Serve {
   /// Where to serve I2O hosts, in the order given.
   func parseI2OAddresses() throws(ToolFailure) -> [FabricAddress] {
-    let addresses = try parseAddresses(i2o, fabricOption("--i2o"))
-    for text in i2o where listen.contains(text) {
-      throw ToolFailure(
-        64, "expected --i2o at other addresses than --listen, got \(text) for both; change one")
-    }
-    return addresses
+    try parseAddresses(i2o, fabricOption("--i2o"))
   }
 
   /// A server for each fabric among the addresses.

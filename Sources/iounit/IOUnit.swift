@@ -198,7 +198,19 @@ struct Serve: ParsableCommand {
   private func growVolumes(of layer: CommonLayer) {
     let grown = layer.growVolumes()
     for volume in grown { log("\(volume.name): \(ByteSize.describe(volume.byteCount)) now") }
-    if grown.isEmpty { log("no volume is larger than before") }
+    for volume in layer.volumes {
+      guard let actual = volume.file?.actualByteCount else { continue }
+      if actual < volume.byteCount {
+        log(
+          "warning: \(volume.name): its file has \(actual) bytes now, fewer than the \(volume.byteCount) "
+            + "that are served, and what hosts read there fails; make it as large again")
+      } else if actual > volume.byteCount {
+        log(
+          "\(volume.name): its file has \(actual) bytes, of which whole blocks are served: "
+            + "\(volume.byteCount)")
+      }
+    }
+    if grown.isEmpty { log("no volume has more blocks than before") }
   }
 
   private func start() throws(ToolFailure) -> (Serving, CommonLayer, ReplaceableKeyring?) {
@@ -208,6 +220,11 @@ struct Serve: ParsableCommand {
     let nvmeAddresses = try parseNVMeAddresses()
     let nvmeRDMAAddresses = try parseNVMeRDMAAddresses()
     try checkArguments(addresses + i2oAddresses)
+    try checkPlaces([
+      ("--listen", addresses.map(\.place)), ("--i2o", i2oAddresses.map(\.place)),
+      ("--nbd", nbdAddresses.map(\.place)), ("--nvme-tcp", nvmeAddresses.map(\.place)),
+      ("--nvme-rdma", nvmeRDMAAddresses.map(\.place)),
+    ])
     var options = IOUnitServer.Options()
     let keys = try readKeys()
     let keyring = keys.map { ReplaceableKeyring($0) }

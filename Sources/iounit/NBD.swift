@@ -12,7 +12,7 @@ extension Serve {
     var addresses: [StreamAddress] = []
     for text in nbd {
       for address in try parseNBDAddress(text) {
-        guard !addresses.contains(address) else {
+        guard !addresses.contains(address) || address.place.hasSuffix(":0") else {
           throw ToolFailure(64, "expected each --nbd once, got \(address) twice; leave one out")
         }
         addresses.append(address)

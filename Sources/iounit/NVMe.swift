@@ -19,7 +19,7 @@ extension Serve {
         text, option: "--nvme-tcp", protocolName: "NVMe",
         form: "\(Self.nvmeSynopsis), such as 127.0.0.1:4420")
       for address in found {
-        guard !addresses.contains(address) else {
+        guard !addresses.contains(address) || address.place.hasSuffix(":0") else {
           throw ToolFailure(
             64, "expected each --nvme-tcp once, got \(address) twice; leave one out")
         }

@@ -2,6 +2,7 @@ import ArgumentParser
 import FabricAuthentication
 import FabricCommandLine
 import FabricNBD
+import FabricNVMe
 import FabricStorage
 
 /// What a host may do with a volume, as it is written on the command line. A host's name may hold
@@ -47,7 +48,8 @@ extension Serve {
         let hosts = "\(names.count) host\(names.count == 1 ? "" : "s")"
         Output.error("keys read again: \(hosts) with a key")
       }
-      let rules = Set(allow.compactMap { $0.rule?.host })
+      let rules = Set(
+        allow.compactMap { $0.rule }.filter { !isOfKeyless($0) }.compactMap { $0.host })
       for host in rules.subtracting(names).sorted() {
         Output.error("warning: --allow names \"\(host)\", which has no key any more")
       }
@@ -74,11 +76,13 @@ extension Serve {
           "expected --allow \(AllowArgument.synopsis), where * stands for all, got "
             + "\"\(argument.text)\"")
       }
-      if !isOfKeyless(rule) { try check(rule, argument.text, keys) }
+      try check(rule, argument.text, keys)
       if let name = rule.volume, !volume.contains(where: { $0.name == name }) {
         let names = volume.map { $0.name }.joined(separator: ", ")
+        let form = name.contains(":") ? "; behind the name may be :ro or :rw" : ""
         throw ToolFailure(
-          64, "--allow \(argument.text): expected one of the volumes \(names), got \"\(name)\"")
+          64,
+          "--allow \(argument.text): expected one of the volumes \(names), got \"\(name)\"\(form)")
       }
       rules.append(rule)
     }
@@ -96,17 +100,24 @@ extension Serve {
         "expected --allow NQN=VOLUME[:ro|:rw] with --nvme-tcp or --nvme-rdma and other --allow: NVMe "
           + "hosts have no keys; add one, or leave them out")
     }
-    // Rules of those alone who have no keys say nothing of hosts that have.
-    let areOfHosts = rules.contains { rule in
-      !isOfKeyless(rule) || rule.host.map { keys?.names.contains($0) ?? false } ?? false
+    if servesHosts, !rules.contains(where: { isOfKeyed($0, keys) }) {
+      throw ToolFailure(
+        64,
+        "expected --allow HOST=VOLUME[:ro|:rw] for a host with a key, with --listen or --i2o and other "
+          + "--allow; add one, or leave them out")
     }
     return Rights(
-      hosts: areOfHosts ? VolumeRights(rules) : nil,
+      hosts: servesHosts ? VolumeRights(rules) : nil,
       nbd: nbd.isEmpty ? nil : VolumeRights(ofClients),
       nvme: servesNVMe ? VolumeRights(ofNames) : nil)
   }
 
-  private static func isQualified(_ host: String) -> Bool { host.hasPrefix("nqn.") }
+  /// Whether there are addresses for hosts that may prove keys.
+  var servesHosts: Bool { !listen.isEmpty || !i2o.isEmpty }
+
+  private static func isQualified(_ host: String) -> Bool {
+    host.hasPrefix("nqn.") && QualifiedName.fault(in: host) == nil
+  }
 
   /// Whether it names somebody who is served without a key.
   private func isOfKeyless(_ rule: VolumeRights.Rule) -> Bool {
@@ -115,20 +126,35 @@ extension Serve {
       || servesNVMe && Self.isQualified(host)
   }
 
+  private func isOfKeyed(_ rule: VolumeRights.Rule, _ keys: Keyring?) -> Bool {
+    guard let keys else { return false }
+    return rule.host.map { keys.names.contains($0) } ?? true
+  }
+
+  /// Whether a rule names somebody who may come.
   private func check(
     _ rule: VolumeRights.Rule, _ text: String, _ keys: Keyring?
   ) throws(ToolFailure) {
-    guard let keys else {
+    if servesHosts, keys == nil {
       throw ToolFailure(
         64,
-        "expected --keys FILE beside --allow: without keys a host may call itself what it likes")
+        "expected --keys FILE beside --allow, with --listen or --i2o: without keys a host may call itself "
+          + "what it likes")
     }
-    if let host = rule.host, !keys.names.contains(host) {
-      throw ToolFailure(
-        64,
-        "--allow \(text): expected a host with a key, which are "
-          + "\(keys.names.joined(separator: ", ")), got \"\(host)\"")
+    if isOfKeyless(rule) || isOfKeyed(rule, keys) { return }
+    if servesNVMe, let host = rule.host, host.hasPrefix("nqn."),
+      let fault = QualifiedName.fault(in: host)
+    {
+      throw ToolFailure(64, "--allow \(text): \(fault)")
     }
+    var expected: [String] = []
+    if let keys { expected.append("a host with a key (\(keys.names.joined(separator: ", ")))") }
+    if !nbd.isEmpty { expected.append("\"\(NBDServer.hostName)\" for NBD clients") }
+    if servesNVMe { expected.append("the NQN of an NVMe host") }
+    throw ToolFailure(
+      64,
+      "--allow \(text): expected \(expected.joined(separator: ", or ")), got "
+        + "\"\(rule.host ?? "*")\"")
   }
 }
 

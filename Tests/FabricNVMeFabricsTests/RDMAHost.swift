@@ -181,10 +181,11 @@ final class RDMAHost: HostCommands {
 
   /// Connects the queue; returns how that ended.
   func connect(
-    queue: UInt16 = 0, controller: UInt16 = 0xFFFF, size: UInt16 = 63, keepAlive: UInt32 = 0
+    queue: UInt16 = 0, controller: UInt16 = 0xFFFF, size: UInt16? = nil, keepAlive: UInt32 = 0
   ) throws -> Completion {
     put(connectData(controller: controller))
-    var command = connectCommand(queue: queue, size: size, keepAlive: keepAlive)
+    var command = connectCommand(
+      queue: queue, size: size ?? UInt16(receiveCount - 1), keepAlive: keepAlive)
     command.data = data(byteCount: ConnectCommand.byteCount)
     return try run(command)
   }

@@ -111,4 +111,19 @@ struct StallTests {
     #expect(ends.map(\.status) == [.success, .success])
     try host.awaitEnd()
   }
+
+  @Test("data that no descriptor names is refused, also without a buffer (NT-3)")
+  func namelessData() throws {
+    struct Nothing: DataMemorySource {
+      func makeMemory(byteCount: Int) -> DataMemory? { nil }
+    }
+    let unit = try TCPUnit { $0.memory = Nothing() }
+    let host = try HostPair(unit).io
+    let verify = host.io(Opcode.IO.verify, count: 32)
+    #expect(
+      try host.run(verify, data: pattern(16)).completion.status == .descriptorTypeInvalid)
+    let flush = host.io(Opcode.IO.flush)
+    #expect(try host.run(flush, data: pattern(16)).completion.status == .descriptorTypeInvalid)
+    #expect(try host.run(flush).completion.status == .success)
+  }
 }

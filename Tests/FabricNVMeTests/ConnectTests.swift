@@ -135,4 +135,18 @@ struct ConnectTests {
     #expect(link.answers.first?.result == 0x70_F002)
     #expect(bench.perform(controller, bench.log(0x70, byteCount: 1024)).bytes.number(8, 8) == 2)
   }
+
+  @Test("hosts of one address have a part of the controllers (NV-7)")
+  func parts() throws {
+    let bench = try Bench()
+    func connect(_ origin: [UInt8]) throws(NVMSubsystem.Refusal) {
+      _ = try bench.connect(from: origin)
+    }
+    for _ in 0..<NVMSubsystem.Options().controllersPerOrigin { try connect([1]) }
+    do throws(NVMSubsystem.Refusal) {
+      try connect([1])
+      Issue.record("one more than there may be")
+    } catch { #expect(error.status == .connectControllerBusy) }
+    try connect([2])
+  }
 }

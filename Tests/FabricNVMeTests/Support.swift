@@ -46,7 +46,7 @@ final class Bench {
     queue: UInt16 = 0, size: UInt16 = 31, controller: UInt16 = 0xFFFF,
     subsystem name: String? = nil,
     host: String = hostName, identifier: UInt8 = 7, keepAlive: UInt32 = 0, format: UInt16 = 0,
-    link: RecordingLink = RecordingLink()
+    link: RecordingLink = RecordingLink(), from origin: [UInt8] = []
   ) throws(NVMSubsystem.Refusal) -> NVMSubsystem.ConnectedQueue {
     var command = Command(
       opcode: Opcode.fabrics, namespace: UInt32(Opcode.Fabrics.connect))
@@ -62,7 +62,7 @@ final class Bench {
     let own = Array(host.utf8)
     data.replaceSubrange(512..<512 + own.count, with: own)
     return try withView(data) { view throws(NVMSubsystem.Refusal) in
-      try subsystem.connect(command, data: view, link: link, over: transport, at: now)
+      try subsystem.connect(command, data: view, link: link, over: transport, from: origin, at: now)
     }
   }
 

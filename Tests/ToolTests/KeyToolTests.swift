@@ -157,7 +157,7 @@ struct KeyToolTests {
         try unit("--listen", listen, "--keys", keys, "--allow", rule))
     }
     fails(
-      64, "a host with a key, which are nqn.a, got \"nqn.b\"",
+      64, "expected a host with a key (nqn.a), got \"nqn.b\"",
       try unit("--listen", listen, "--keys", keys, "--allow", "nqn.b=m"))
     fails(
       64, "one of the volumes m, got \"n\"",

@@ -33,7 +33,13 @@ struct NBDArgumentTests {
     try refusal(
       64, "expected one of the volumes disk", "--nbd", "127.0.0.1:0", "--allow", "nbd=other")
     try refusal(
-      64, "expected --keys FILE beside --allow", "--nbd", "127.0.0.1:0", "--allow", "*=disk")
+      64, "--allow *=disk: expected \"nbd\" for NBD clients, got \"*\"", "--nbd", "127.0.0.1:0",
+      "--allow", "*=disk")
+    try refusal(
+      64, "expected one of the volumes disk, got \"disk:rx\"; behind the name may be :ro or :rw",
+      "--nbd", "127.0.0.1:0", "--allow", "nbd=disk:rx")
+    try refusal(
+      64, "expected --listen or --i2o with --keys", "--nbd", "127.0.0.1:0", "--keys", "some.keys")
     let keys = place.file("keys")
     let key = try Tool("iounit", ["key", "web"])
     key.waitForEnd()

@@ -52,6 +52,31 @@ struct NVMeToolTests {
         ["--nvme-rdma", "tcp:0.0.0.0:0"], 64,
         "--nvme-rdma tcp:0.0.0.0:0, which other machines can reach; to serve whoever comes, add"
       ),
+      (
+        ["--nvme-tcp", "127.0.0.1:7777", "--nvme-rdma", "tcp:127.0.0.1:7777"], 64,
+        "expected --nvme-rdma at another address than --nvme-tcp, got tcp:127.0.0.1:7777 for both"
+      ),
+      (
+        ["--nvme-tcp", "tcp:127.0.0.1:0"], 64, "got \"tcp:127.0.0.1:0\": leave \"tcp:\" out"
+      ),
+      (
+        ["--nvme-tcp", "127.0.0.1:0", "--nqn", "nqn.2014-08.org.nvmexpress.discovery"], 64,
+        "--nqn: expected a name of this unit's own"
+      ),
+      (
+        ["--nvme-tcp", "127.0.0.1:0", "--allow", "nqn.other:x=m"], 64,
+        "--allow nqn.other:x=m: expected a name such as nqn.2024-01.org.example:unit"
+      ),
+      (
+        ["--nvme-tcp", "127.0.0.1:0", "--allow", "*=m"], 64,
+        "--allow *=m: expected the NQN of an NVMe host, got \"*\""
+      ),
+      (
+        [
+          "--nvme-tcp", "127.0.0.1:0", "--listen", "tcp:127.0.0.1:0", "--allow",
+          "nqn.2024-01.org.example:web=m",
+        ], 64, "expected --keys FILE beside --allow, with --listen or --i2o"
+      ),
       (["--nvme-rdma", "127.0.0.1:0"], 64, "expected --nvme-rdma tcp:HOST:PORT|rdma:HOST:PORT"),
       (["--nvme-rdma", "shm:/tmp/x"], 64, "expected --nvme-rdma tcp:HOST:PORT|rdma:HOST:PORT"),
       (["--nvme-rdma", "tcp:127.0.0.1:x"], 64, "--nvme-rdma tcp:127.0.0.1:x: "),
@@ -83,11 +108,19 @@ struct NVMeToolTests {
       ["serve", "--volume", "disk=\(path),size=1MiB", "--nvme-tcp", "127.0.0.1:0"])
     #expect(unit.waits(for: "ready: "), "\(unit.errors)")
     unit.signal(SIGUSR1)
-    #expect(unit.waits(for: "no volume is larger than before"))
+    #expect(unit.waits(for: "no volume has more blocks than before"))
     let resized = unsafe truncate(path, 3 << 20)
     #expect(resized == 0)
     unit.signal(SIGUSR1)
     #expect(unit.waits(for: "disk: 3MiB now"))
+    let shrunk = unsafe truncate(path, 2 << 20)
+    #expect(shrunk == 0)
+    unit.signal(SIGUSR1)
+    #expect(unit.waits(for: "warning: disk: its file has 2097152 bytes now, fewer than the 3145728"))
+    let uneven = unsafe truncate(path, 3 << 20 + 1)
+    #expect(uneven == 0)
+    unit.signal(SIGUSR1)
+    #expect(unit.waits(for: "disk: its file has 3145729 bytes, of which whole blocks are served"))
     unit.signal(SIGTERM)
     #expect(unit.waitForEnd() == 0)
   }

@@ -50,6 +50,25 @@ extension NVMSubsystem {
     public let result: UInt64
     /// For the log.
     public let words: String
+
+    init(status: Status, result: UInt64, words: String) {
+      self.status = status
+      self.result = result
+      self.words = words
+    }
+
+    /// A queue that is not the one that the connection was asked for.
+    public static func wrongQueue(_ words: String) -> Refusal {
+      Refusal(
+        status: .connectInvalidParameters, result: ConnectCommand.Field.queue.rawValue,
+        words: words)
+    }
+
+    /// A queue that is longer than the one that the connection was asked for.
+    public static func wrongSize(_ words: String) -> Refusal {
+      Refusal(
+        status: .connectInvalidParameters, result: ConnectCommand.Field.size.rawValue, words: words)
+    }
   }
 
   /// Makes a connection a queue of a controller.
@@ -58,10 +77,11 @@ extension NVMSubsystem {
   ///   - data: of `ConnectCommand.byteCount` bytes.
   ///   - link: kept until `Controller.disconnected`.
   ///   - transport: that the connection comes over.
+  ///   - origin: the host's address; it has a part of the controllers.
   ///   - address: of this machine, that the host came to.
   public func connect(
     _ command: Command, data: WireView, link: any ControllerLink, over transport: QueueTransport,
-    reachedAt address: DiscoveryEntry.Host? = nil, at now: MonotonicTime
+    from origin: [UInt8] = [], reachedAt address: DiscoveryEntry.Host? = nil, at now: MonotonicTime
   ) throws(Refusal) -> ConnectedQueue {
     let request = ConnectCommand(command)
     guard request.format == 0 else {
@@ -82,7 +102,8 @@ extension NVMSubsystem {
     try check(request, of: kind)
     let controller =
       request.queue == 0
-      ? try newController(controllerNumber, identity, kind, over: transport, at: now)
+      ? try newController(
+        controllerNumber, identity, kind, over: transport, from: origin, at: now)
       : try controller(controllerNumber, of: identity, for: request, kind, over: transport)
     if request.queue == 0 {
       controller.reachedAt = address
@@ -96,9 +117,10 @@ extension NVMSubsystem {
 
   private func host(in data: WireView) throws(Refusal) -> HostIdentity {
     let identifier = data.slice(0, 16).array
-    guard let name = QualifiedName.read(data.slice(512, 256).array),
-      QualifiedName.fault(in: name) == nil
-    else { throw invalid(.host, "expected a host's NQN, got none") }
+    let name = QualifiedName.read(data.slice(512, 256).array) ?? ""
+    guard QualifiedName.fault(in: name) == nil else {
+      throw invalid(.host, "expected a host's NQN, got \"\(name)\"")
+    }
     guard identifier.contains(where: { $0 != 0 }) else {
       throw invalid(.hostIdentifier, "expected an identifier of host \(name), got zeroes")
     }
@@ -124,7 +146,7 @@ extension NVMSubsystem {
 
   private func newController(
     _ number: UInt16, _ identity: HostIdentity, _ kind: Controller.Kind,
-    over transport: QueueTransport, at now: MonotonicTime
+    over transport: QueueTransport, from origin: [UInt8], at now: MonotonicTime
   ) throws(Refusal) -> Controller {
     // Controllers are made as hosts connect. (NVMe over Fabrics 1.1, section 1.5.1)
     guard number == 0xFFFF else {
@@ -136,11 +158,14 @@ extension NVMSubsystem {
         words: "host \(identity.name) may use no volume: allow it one, as --allow "
           + "\(identity.name)=VOLUME")
     }
-    guard let controller = makeController(for: identity, kind: kind, over: transport, at: now)
+    guard
+      let controller = makeController(
+        for: identity, kind: kind, over: transport, from: origin, at: now)
     else {
       throw Refusal(
         status: .connectControllerBusy, result: 0,
-        words: "all \(options.controllerCount) controllers are in use")
+        words: "all \(options.controllerCount) controllers are in use, or the "
+          + "\(options.controllersPerOrigin) that hosts of one address may have")
     }
     return controller
   }

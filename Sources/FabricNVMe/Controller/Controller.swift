@@ -1,4 +1,4 @@
-import FabricPlatform
+public import FabricPlatform
 public import FabricStorage
 import FabricWire
 
@@ -19,6 +19,8 @@ public final class Controller {
   public let host: HostIdentity
   public let kind: Kind
   let transport: QueueTransport
+  /// The host's address.
+  let origin: [UInt8]
   unowned let subsystem: NVMSubsystem
   /// The address of this machine that the host came to.
   var reachedAt: DiscoveryEntry.Host?
@@ -57,12 +59,13 @@ public final class Controller {
 
   init(
     number: UInt16, host: HostIdentity, kind: Kind, transport: QueueTransport,
-    subsystem: NVMSubsystem, now: MonotonicTime
+    origin: [UInt8], subsystem: NVMSubsystem, now: MonotonicTime
   ) {
     self.number = number
     self.host = host
     self.kind = kind
     self.transport = transport
+    self.origin = origin
     self.subsystem = subsystem
     lastHeard = now
     begin = now
@@ -133,7 +136,8 @@ public final class Controller {
   /// Milliseconds.
   static let keepAliveUnit: UInt32 = 100
 
-  func heard(at now: MonotonicTime) { lastHeard = now }
+  /// Something came of the host's admin queue.
+  public func heard(at now: MonotonicTime) { lastHeard = now }
 
   func expire() {
     subsystem.options.log(

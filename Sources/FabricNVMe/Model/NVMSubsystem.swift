@@ -17,6 +17,8 @@ public final class NVMSubsystem {
     public var queueCount = 64
     /// Controllers at once, and as many of discovery, which anybody may have.
     public var controllerCount = 512
+    /// Of those, for the hosts of one address: nobody can have all of them.
+    public var controllersPerOrigin = 128
     /// Bytes that travel in a command's own capsule.
     public var inCapsuleByteCount = 16 << 10
     /// The most bytes that one command transfers: 4096 times a power of two.
@@ -128,17 +130,18 @@ public final class NVMSubsystem {
   /// A new controller with a number of its own; nil when there are as many as may be.
   func makeController(
     for host: HostIdentity, kind: Controller.Kind, over transport: QueueTransport,
-    at now: MonotonicTime
+    from origin: [UInt8], at now: MonotonicTime
   ) -> Controller? {
-    guard controllers.values.count(where: { $0.kind == kind }) < options.controllerCount else {
-      return nil
-    }
+    let known = controllers.values.filter { $0.kind == kind }
+    guard known.count < options.controllerCount,
+      known.count(where: { $0.origin == origin }) < options.controllersPerOrigin
+    else { return nil }
     while controllers[nextController] != nil || nextController == 0 || nextController >= 0xFFF0 {
       nextController = nextController >= 0xFFF0 ? 1 : nextController + 1
     }
     let controller = Controller(
-      number: nextController, host: host, kind: kind, transport: transport, subsystem: self,
-      now: now)
+      number: nextController, host: host, kind: kind, transport: transport, origin: origin,
+      subsystem: self, now: now)
     controllers[nextController] = controller
     nextController += 1
     return controller

@@ -47,8 +47,10 @@ extension CommandQueue {
   private func connect(_ number: Int, _ data: WireView) {
     let command = slots[number].command
     do throws(NVMSubsystem.Refusal) {
+      if let refusal = refusal(of: ConnectCommand(command)) { throw refusal }
       let queue = try target.subsystem.connect(
-        command, data: data, link: self, over: transport, reachedAt: reachedAt, at: .now)
+        command, data: data, link: self, over: transport, from: origin, reachedAt: reachedAt,
+        at: .now)
       giveBuffer(number)
       become(queue)
       let number = hasConnected(number, depth: queue.depth)
@@ -58,7 +60,7 @@ extension CommandQueue {
       }
       target.deadlinesMayHaveChanged()
     } catch {
-      frontEnd.log("refused \(peerName): \(error.words)")
+      frontEnd.refused("refused \(peerName): \(error.words)")
       finish(number, error.status, result: error.result)
       // Nothing else may come from it.
       close()
@@ -86,7 +88,9 @@ extension CommandQueue {
 
   func forgetHeld() {
     guard phase == .connected else { return }
-    for held in heldSlots { forget(held.slot) }
+    let all = heldSlots
     heldSlots = []
+    for held in all { drop(held.slot) }
+    flush()
   }
 }

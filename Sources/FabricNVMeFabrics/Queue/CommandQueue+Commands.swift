@@ -23,6 +23,8 @@ extension CommandQueue {
 
   private func prepareAdmin(_ number: Int) -> Status {
     let command = slots[number].command
+    // It may have to wait for a buffer, and others behind it.
+    if isAdmin { controller?.heard(at: .now) }
     let isConnect = command.isFabrics && command.fabricsType == Opcode.Fabrics.connect
     if phase == .connecting {
       guard isConnect else { return .commandSequenceError }
@@ -64,9 +66,12 @@ extension CommandQueue {
 
   // MARK: Carrying out
 
-  /// A command whose data, if any, did not come with it: behind those that wait for a buffer.
+  /// A command whose data, if any, did not come with it: behind those that wait for a buffer, where it
+  /// needs one.
   func begin(_ number: Int) {
-    if !waiting.isEmpty || !goOn(number) { wait(number) }
+    let io = slots[number].io
+    let needsBuffer = io.direction != .none && io.byteCount > 0 || io.form == .pieces
+    if needsBuffer && !waiting.isEmpty || !goOn(number) { wait(number) }
   }
 
   /// All data that was fetched is in the command's buffer.

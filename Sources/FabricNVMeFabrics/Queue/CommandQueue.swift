@@ -47,6 +47,8 @@ class CommandQueue: ControllerLink, PortUser, FrontEndWaiter {
   final private var isWaiting = false
   /// Requests for events that wait, with the host's names for them, oldest first.
   final var heldSlots: [(identifier: UInt16, slot: Int)] = []
+  /// The host's address, as connections are counted by it.
+  final let origin: [UInt8]
   /// Of the host's address, with its other connections.
   final let holding: DataBuffers.Holding
   /// Commands whose data is being fetched.
@@ -67,6 +69,7 @@ class CommandQueue: ControllerLink, PortUser, FrontEndWaiter {
   init(
     _ target: NVMeTarget, frontEnd: FrontEnd, origin: [UInt8], phase: Phase, slotCount: Int
   ) {
+    self.origin = origin
     holding = frontEnd.share(of: origin)
     self.target = target
     self.frontEnd = frontEnd
@@ -137,6 +140,12 @@ class CommandQueue: ControllerLink, PortUser, FrontEndWaiter {
     frontEnd.buffers.take(byteCount, for: holding).map(CommandBuffer.init)
   }
 
+  /// Forgets a command that is never answered.
+  func drop(_ number: Int) { forget(number) }
+
+  /// What is wrong with a Connect, as far as the transport knows; nil: nothing.
+  func refusal(of request: ConnectCommand) -> NVMSubsystem.Refusal? { nil }
+
   /// Takes a command's buffer back.
   func give(_ buffer: CommandBuffer) {
     if let lent = buffer.lent { frontEnd.buffers.give(lent, of: holding) }
@@ -165,8 +174,11 @@ class CommandQueue: ControllerLink, PortUser, FrontEndWaiter {
 
   /// Takes a buffer for a command's data. False when there is none now.
   final func takeBuffer(_ number: Int, isOfCapsule: Bool = false) -> Bool {
-    if slots[number].buffer != nil { return true }
     let count = max(1, Int(slots[number].io.byteCount))
+    if let buffer = slots[number].buffer {
+      if buffer.byteCount >= count { return true }
+      giveBuffer(number)
+    }
     slots[number].buffer = buffer(byteCount: count, isOfCapsule: isOfCapsule)
     return slots[number].buffer != nil
   }

@@ -22,17 +22,24 @@ struct CommandSlot: BitwiseCopyable {
 /// Memory for a command's data.
 struct CommandBuffer: BitwiseCopyable {
   let address: UInt64
+  let byteCount: Int
+  /// What its source calls it.
+  let key: UInt32
   /// Nil: the connection's own.
   let lent: DataBuffers.Buffer?
 
   init(_ lent: DataBuffers.Buffer) {
     address = lent.address
+    byteCount = lent.byteCount
+    key = lent.key
     self.lent = lent
   }
 
   /// Memory of the connection's own.
-  init(address: UInt64) {
+  init(address: UInt64, byteCount: Int, key: UInt32 = 0) {
     self.address = address
+    self.byteCount = byteCount
+    self.key = key
     lent = nil
   }
 }

@@ -34,16 +34,20 @@ final class CompletionQueues {
   func give(_ queue: any CompletionQueue, _ count: Int) {
     guard let index = all.firstIndex(where: { $0.queue === queue }) else { return }
     all[index].taken -= count
+    // One stays, for those who come next.
+    if all[index].taken == 0, all.count > 1 { leave(all.remove(at: index).queue) }
   }
 
   func leaveService() {
-    for (queue, _) in all {
-      service.remove(queue)
-      // Nobody polls it after this: what it holds of queue pairs that are destroyed goes now.
-      var last = [WorkCompletion](repeating: WorkCompletion(), count: 1)
-      var space = last.mutableSpan
-      _ = queue.poll(into: &space)
-    }
+    for (queue, _) in all { leave(queue) }
     all = []
+  }
+
+  private func leave(_ queue: any CompletionQueue) {
+    service.remove(queue)
+    // Nobody polls it after this: what it holds of queue pairs that are destroyed goes now.
+    var last = [WorkCompletion](repeating: WorkCompletion(), count: 1)
+    var space = last.mutableSpan
+    _ = queue.poll(into: &space)
   }
 }

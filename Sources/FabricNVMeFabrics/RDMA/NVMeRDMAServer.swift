@@ -109,7 +109,7 @@ public final class NVMeRDMAServer: FrontEndCarrier, TimedSource, @unchecked Send
         try admit(request)
       } catch {
         let refusal = error as? ConnectionRefusal ?? .noResources
-        refusals.refused("refused \(request.peerDescription): \(error)")
+        refusals.refused("refused nvme \(request.peerDescription): \(error)")
         request.reject(privateData: refusal.encoded)
       }
     case .established(let queuePair, _): queues[queuePair.number]?.established()
@@ -122,16 +122,16 @@ public final class NVMeRDMAServer: FrontEndCarrier, TimedSource, @unchecked Send
     let options = target.subsystem.options
     let parameters = try ConnectionParameters(
       decoding: request.privateData, queueCount: options.queueCount, depth: options.queueDepth)
-    if queues.count >= frontEnd.options.connections, !makeRoom() {
-      throw ConnectionRefusal.noResources
-    }
+    let origin = Self.origin(of: request.peerDescription)
+    try checkLimits(origin)
     let workCount = RDMAQueue.workCount(parameters.entryCount)
     let completionQueue = try completionQueues.take(workCount)
     let queue: RDMAQueue
     do {
       queue = try RDMAQueue(
         target, frontEnd: frontEnd, server: self, peer: request.peerDescription,
-        entryCount: parameters.entryCount, isAdmin: parameters.queue == 0, adapter: adapter,
+        origin: origin, entryCount: parameters.entryCount, queue: parameters.queue,
+        adapter: adapter,
         domain: domain, completionQueue: completionQueue)
     } catch {
       completionQueues.give(completionQueue, workCount)
@@ -147,12 +147,29 @@ public final class NVMeRDMAServer: FrontEndCarrier, TimedSource, @unchecked Send
         events: events)
     } catch {
       queue.end()
-      refusals.refused("refused \(request.peerDescription): \(error)")
+      refusals.refused("refused nvme \(request.peerDescription): \(error)")
       return
     }
+    queue.deadline = .now + frontEnd.options.handshakeTimeout
     handshakes.prune { queues[$0]?.isKnown ?? true }
-    handshakes.add(number, at: .now + frontEnd.options.handshakeTimeout)
+    handshakes.add(number, at: queue.deadline)
     service.deadlinesHaveChanged()
+  }
+
+  /// Connections take much memory before their hosts have said who they are.
+  private static let unknownLimit = 64
+
+  private func checkLimits(_ origin: [UInt8]) throws(ConnectionRefusal) {
+    let limits = frontEnd.options
+    guard queues.values.count(where: { $0.origin == origin }) < limits.connectionsPerOrigin,
+      queues.count < limits.connections || makeRoom()
+    else { throw .noResources }
+    if queues.values.count(where: { !$0.isKnown }) >= Self.unknownLimit { _ = makeRoom() }
+  }
+
+  /// An address without its port.
+  private static func origin(of peer: String) -> [UInt8] {
+    Array(peer.utf8.prefix(upTo: peer.utf8.lastIndex(of: UInt8(ascii: ":")) ?? peer.utf8.endIndex))
   }
 
   /// Ends the oldest peer that has not said who it is. False when there is none.
@@ -198,6 +215,10 @@ public final class NVMeRDMAServer: FrontEndCarrier, TimedSource, @unchecked Send
     for (number, queue) in queues where queue.isDebtor { body(number, queue.progress) }
   }
 
+  /// What a peer has moved is only known request by request.
+  public var debtorPatience: Int { 6 }
+  public var leastProgress: UInt64 { 1 }
+
   public func endDebtor(_ number: UInt32) {
     guard let queue = queues[number] else { return }
     frontEnd.log("\(queue.name): \(StreamEnd.stalled); the connection is closed")
@@ -231,7 +252,8 @@ public final class NVMeRDMAServer: FrontEndCarrier, TimedSource, @unchecked Send
 
   /// Ends a queue that is closing when the time has come.
   func await(_ queue: RDMAQueue) {
-    endings.add(queue.queuePair.number, at: .now + Self.endingTime)
+    queue.deadline = .now + Self.endingTime
+    endings.add(queue.queuePair.number, at: queue.deadline)
     service.deadlinesHaveChanged()
   }
 
@@ -242,13 +264,15 @@ public final class NVMeRDMAServer: FrontEndCarrier, TimedSource, @unchecked Send
   public func progress(at now: MonotonicTime) -> Int {
     var count = 0
     while let number = handshakes.next(at: now) {
-      guard let queue = queues[number], !queue.isKnown else { continue }
-      frontEnd.log("\(queue.peerName): it did not say who it is in time")
+      // A number may be another queue's by now.
+      guard let queue = queues[number], !queue.isKnown, queue.deadline <= now else { continue }
+      frontEnd.refused("\(queue.peerName): it did not say who it is in time")
       queue.end()
       count += 1
     }
     while let number = endings.next(at: now) {
-      queues[number]?.end()
+      guard let queue = queues[number], queue.isOverdue, queue.deadline <= now else { continue }
+      queue.end()
       count += 1
     }
     return count

@@ -35,6 +35,8 @@ final class RDMAQueue: CommandQueue, CompletionHandler {
 
   /// Commands that the host sends at once.
   let entryCount: Int
+  /// What the connection request asked for.
+  private let askedQueue: UInt16
   let queuePair: any QueuePair
   let completionQueue: any CompletionQueue
   private unowned let server: NVMeRDMAServer
@@ -52,7 +54,10 @@ final class RDMAQueue: CommandQueue, CompletionHandler {
   private var receiveCount = 0
   /// Completions on their way out.
   private var completionCount = 0
+  private var ownMemoryIsTaken = false
   private var isEstablished = false
+  /// When it ends, unless it has said who it is or has closed by then.
+  var deadline = MonotonicTime(nanoseconds: .max)
   /// Grows with every end of something that the host has a part in.
   private(set) var progress: UInt64 = 0
   /// Whether the server knows that something is to be posted.
@@ -66,12 +71,13 @@ final class RDMAQueue: CommandQueue, CompletionHandler {
   /// - Throws: `RegistrationError` or `ResourceError`; nothing is left behind.
   init(
     _ target: NVMeTarget, frontEnd: FrontEnd, server: NVMeRDMAServer, peer: String,
-    entryCount: Int, isAdmin: Bool, adapter: any Adapter, domain: any ProtectionDomain,
+    origin: [UInt8], entryCount: Int, queue askedQueue: UInt16, adapter: any Adapter,
+    domain: any ProtectionDomain,
     completionQueue: any CompletionQueue
   ) throws {
     let slotCount = Self.slotsPerEntry * entryCount
     memory = try RDMAQueueMemory(
-      receiveCount: entryCount, dataByteCount: isAdmin ? 0 : Self.inCapsuleByteCount,
+      receiveCount: entryCount, dataByteCount: askedQueue == 0 ? 0 : Self.inCapsuleByteCount,
       completionCount: slotCount, in: domain)
     do {
       queuePair = try adapter.makeQueuePair(
@@ -84,6 +90,7 @@ final class RDMAQueue: CommandQueue, CompletionHandler {
       throw error
     }
     self.entryCount = entryCount
+    self.askedQueue = askedQueue
     self.completionQueue = completionQueue
     self.server = server
     self.peer = peer
@@ -96,14 +103,9 @@ final class RDMAQueue: CommandQueue, CompletionHandler {
     receives = FixedTable(
       repeating: ReceiveRequest(id: 0, elements: ScatterGatherList()), count: entryCount)
     super.init(
-      target, frontEnd: frontEnd, origin: Self.origin(of: peer), phase: .connecting,
+      target, frontEnd: frontEnd, origin: origin, phase: .connecting,
       slotCount: slotCount)
     for capsule in 0..<entryCount { queueReceive(capsule) }
-  }
-
-  /// An address without its port.
-  private static func origin(of peer: String) -> [UInt8] {
-    Array(peer.utf8.prefix(upTo: peer.utf8.lastIndex(of: UInt8(ascii: ":")) ?? peer.utf8.endIndex))
   }
 
   /// Requests that a queue may have under way.
@@ -111,7 +113,7 @@ final class RDMAQueue: CommandQueue, CompletionHandler {
     (1 + slotsPerEntry * sendsPerSlot) * entryCount
   }
 
-  override var peerName: String { peer }
+  override var peerName: String { "nvme \(peer)" }
   override var transport: QueueTransport {
     QueueTransport(kind: .rdma, inCapsuleByteCount: Self.inCapsuleByteCount)
   }
@@ -173,7 +175,8 @@ final class RDMAQueue: CommandQueue, CompletionHandler {
     prepare(number, dataByteCount: dataByteCount)
     countHead()
     if slots[number].status != .success || dataByteCount == 0 { return begin(number) }
-    slots[number].buffer = CommandBuffer(address: memory.data(capsule))
+    slots[number].buffer = CommandBuffer(
+      address: memory.data(capsule), byteCount: memory.dataByteCount)
     slots[number].receivedByteCount = slots[number].io.byteCount
     carryOut(number)
   }
@@ -195,8 +198,43 @@ final class RDMAQueue: CommandQueue, CompletionHandler {
     case .keyed:
       guard dataByteCount == 0 else { return .descriptorTypeInvalid }
       return io.direction == .none || io.byteCount <= transferByteLimit ? .success : .invalidField
-    default: return io.direction == .none || io.byteCount == 0 ? .success : .descriptorTypeInvalid
+    default:
+      // Data that no descriptor names has no place.
+      let isUsed = io.direction != .none && io.byteCount > 0
+      return isUsed || dataByteCount > 0 ? .descriptorTypeInvalid : .success
     }
+  }
+
+  /// Connect and most of what an admin queue asks for depend on nobody's buffers.
+  override func buffer(byteCount: Int, isOfCapsule: Bool) -> CommandBuffer? {
+    let mayBeOwn = isAdmin || phase == .connecting
+    guard mayBeOwn, !ownMemoryIsTaken, byteCount <= RDMAQueueMemory.ownByteCount else {
+      return super.buffer(byteCount: byteCount, isOfCapsule: isOfCapsule)
+    }
+    ownMemoryIsTaken = true
+    return memory.own
+  }
+
+  override func give(_ buffer: CommandBuffer) {
+    if buffer.address == memory.own.address { ownMemoryIsTaken = false } else { super.give(buffer) }
+  }
+
+  override func drop(_ number: Int) {
+    queueReceive(Int(capsules[number]))
+    super.drop(number)
+  }
+
+  override func refusal(of request: ConnectCommand) -> NVMSubsystem.Refusal? {
+    if request.queue != askedQueue {
+      return .wrongQueue(
+        "expected queue \(askedQueue), as its connection request said, got \(request.queue)")
+    }
+    if Int(request.size) >= entryCount {
+      return .wrongSize(
+        "expected at most \(entryCount) entries, as its connection request said, got "
+          + "\(Int(request.size) + 1)")
+    }
+    return nil
   }
 
   override func fetchData(_ number: Int) {
@@ -242,7 +280,7 @@ final class RDMAQueue: CommandQueue, CompletionHandler {
   ) {
     guard let buffer = slots[number].buffer, byteCount > 0 else { return }
     let data = slots[number].command.data
-    let key = LocalKey(rawValue: buffer.lent?.key ?? 0)
+    let key = LocalKey(rawValue: buffer.key)
     queueSend(
       SendRequest(
         id: work.identifier(number), opcode: opcode,
@@ -295,6 +333,8 @@ final class RDMAQueue: CommandQueue, CompletionHandler {
 
   /// Whether the host keeps buffers from others until it does something.
   var isDebtor: Bool { fetchCount > 0 || completionCount > 0 }
+  /// Whether its deadline still means something.
+  var isOverdue: Bool { !hasGone && (isClosing || !isKnown) }
 
   /// Whether the host has said who it is.
   var isKnown: Bool { phase == .connected }

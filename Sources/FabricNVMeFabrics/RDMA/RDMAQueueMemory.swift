@@ -2,14 +2,18 @@ import FabricNVMe
 import FabricPlatform
 import FabricVerbs
 
-/// The registered memory of one queue: commands and their data as they arrive, and completions on their way
-/// out.
+/// The registered memory of one queue: commands and their data as they arrive, completions on their way
+/// out, and what the controller itself is told and tells.
 ///
 /// Data lie in pages of their own, so that stores take them from there.
 final class RDMAQueueMemory {
+  /// Of Connect, and of most of what an admin queue transfers.
+  static let ownByteCount = 8192
+
   let dataByteCount: Int
   private let domain: any ProtectionDomain
   private let region: MemoryRegion
+  private let ownOffset: Int
   private let commandOffset: Int
   private let completionOffset: Int
 
@@ -22,7 +26,8 @@ final class RDMAQueueMemory {
   ) throws(RegistrationError) {
     self.domain = domain
     self.dataByteCount = dataByteCount
-    commandOffset = receiveCount * dataByteCount
+    ownOffset = receiveCount * dataByteCount
+    commandOffset = ownOffset + Self.ownByteCount
     completionOffset = commandOffset + receiveCount * Command.byteCount
     region = try domain.allocate(
       byteCount: completionOffset + completionCount * Completion.byteCount, access: .localWrite)
@@ -41,6 +46,13 @@ final class RDMAQueueMemory {
   /// Where a completion is.
   func completion(_ number: Int) -> UInt64 {
     region.address + UInt64(completionOffset + number * Completion.byteCount)
+  }
+
+  /// Memory that nobody has to wait for.
+  var own: CommandBuffer {
+    CommandBuffer(
+      address: region.address + UInt64(ownOffset), byteCount: Self.ownByteCount,
+      key: region.localKey.rawValue)
   }
 
   /// What a capsule is received into.

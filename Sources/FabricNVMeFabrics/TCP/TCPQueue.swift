@@ -50,7 +50,7 @@ final class TCPQueue: CommandQueue, StreamHandler {
       target, frontEnd: frontEnd, origin: stream.peer.origin, phase: .initializing, slotCount: 1)
   }
 
-  override var peerName: String { "\(stream.peer)" }
+  override var peerName: String { "nvme \(stream.peer)" }
   override var transport: QueueTransport {
     QueueTransport(kind: .tcp, inCapsuleByteCount: inCapsuleByteCount)
   }
@@ -75,7 +75,9 @@ final class TCPQueue: CommandQueue, StreamHandler {
     case .inCapsule:
       return judgeCapsuleData(number, dataByteCount: dataByteCount)
     case .transport: return dataByteCount == 0 ? .success : .descriptorTypeInvalid
-    default: return isNeeded || isWanted ? .descriptorTypeInvalid : .success
+    default:
+      // Data that no descriptor names has no place.
+      return isNeeded || isWanted || dataByteCount > 0 ? .descriptorTypeInvalid : .success
     }
   }
 
@@ -107,9 +109,9 @@ final class TCPQueue: CommandQueue, StreamHandler {
 
   override func buffer(byteCount: Int, isOfCapsule: Bool) -> CommandBuffer? {
     if let lent = super.buffer(byteCount: byteCount, isOfCapsule: isOfCapsule) { return lent }
-    guard isOfCapsule, !ownMemoryIsTaken else { return nil }
+    guard isOfCapsule, !ownMemoryIsTaken, byteCount <= ownMemory.byteCount else { return nil }
     ownMemoryIsTaken = true
-    return CommandBuffer(address: ownMemory.address)
+    return CommandBuffer(address: ownMemory.address, byteCount: ownMemory.byteCount)
   }
 
   override func give(_ buffer: CommandBuffer) {
@@ -185,8 +187,13 @@ final class TCPQueue: CommandQueue, StreamHandler {
 @safe
 final class CapsuleMemory {
   private let memory: UnsafeMutableRawPointer
+  let byteCount: Int
 
-  init(byteCount: Int) { unsafe memory = .allocate(byteCount: byteCount, alignment: 4096) }
+  init(byteCount: Int) {
+    self.byteCount = byteCount
+    unsafe memory = .allocate(byteCount: byteCount, alignment: 4096)
+  }
+
   deinit { unsafe memory.deallocate() }
 
   var address: UInt64 { unsafe UInt64(UInt(bitPattern: memory)) }

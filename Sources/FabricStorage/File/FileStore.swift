@@ -81,6 +81,11 @@ public final class FileStore: Store {
     return currentBlockCount.max(found, ordering: .relaxed).oldValue < found
   }
 
+  /// Bytes of the file or device now, which may be fewer than are served.
+  public var actualByteCount: UInt64? {
+    try? Self.size(descriptor, path: path, isDevice: isDevice)
+  }
+
   /// Takes back what opening made, for a volume that is not to be served after all: the file, its
   /// sibling, both or none. What was there before stays.
   public func removeIfNew() {

@@ -100,7 +100,7 @@ struct VolumeMetadata: Equatable, Sendable {
     let sibling = path + ".new"
     do throws(Errno) {
       let file = try Descriptor(
-        result: unsafe fabric_open(sibling, O_WRONLY | O_CREAT | O_TRUNC, 0o644))
+        result: unsafe fabric_open(sibling, O_WRONLY | O_CREAT | O_TRUNC, 0o600))
       let number = file.rawValue
       var rest = Array(text.utf8)[...]
       while !rest.isEmpty {
