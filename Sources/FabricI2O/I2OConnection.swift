@@ -97,7 +97,7 @@ final class I2OConnection: ChannelHandler, PortUser, FrontEndWaiter, @unchecked 
   var state = State.open
   var translator = FrameTranslator()
   var initCode: UInt8 = 0
-  /// Messages that the host may have under way.
+  /// Messages that the host may have under way: as many requests as it may have, and an abort. (IT-5)
   let depth: Int
   let slots: FixedTable<Slot>
   let freeSlots: IndexPool
@@ -140,7 +140,7 @@ final class I2OConnection: ChannelHandler, PortUser, FrontEndWaiter, @unchecked 
     self.hostName = hostName
     self.peer = peer.place
     holding = frontEnd.share(of: Array((peer.keyName ?? Self.origin(peer.place)).utf8))
-    depth = server.options.depth
+    depth = server.options.depth + 1
     let count = depth + Self.abandonedLimit
     slots = FixedTable(repeating: Slot(), count: count)
     freeSlots = IndexPool(capacity: count)

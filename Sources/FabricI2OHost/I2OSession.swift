@@ -188,6 +188,12 @@ final class I2OSession: ChannelHandler {
       guard let status = found ?? nil, status.depth > 1,
         status.frameWordCount >= UInt16(I2O.maximumFrameByteCount / 4)
       else { return fail("the unit's status makes no sense") }
+      // A request, and an abort of it.
+      guard status.depth > 1 else {
+        return fail(
+          "expected a unit that takes 2 messages or more at once, got \(status.depth); start it with "
+            + "a greater --depth")
+      }
       depth = Int(status.depth)
       let room = min(DeviceTable.byteCount(DeviceTable.maximumCount), Int(status.tableByteCount))
       guard makeRegion(byteCount: Place.answer + max(Place.answer, room)) else { return }
