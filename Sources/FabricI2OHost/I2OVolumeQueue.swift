@@ -48,6 +48,8 @@ public final class I2OVolumeQueue: VolumeRequestQueue {
   public private(set) var info: RemoteVolumeInfo?
   /// Aborts that were sent. (IT-60)
   public internal(set) var abortCount = 0
+  /// Why requests end with `aborted` on a queue that is of use: they had no answer in time.
+  public internal(set) var abortReason: RemoteVolumeError?
   let service: CompletionService
   let endpoint: ChannelEndpoint
   unowned let handler: any I2OVolumeHandler
