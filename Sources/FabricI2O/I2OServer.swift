@@ -200,7 +200,11 @@ public final class I2OServer: FrontEndCarrier, @unchecked Sendable {
         greeting: answer.encoded(),
         handler: I2OConnection(server: self, hostName: host.hostName, peer: peer))
     } catch {
-      return refuse(peer, error.description)
+      guard error.isForeign else { return refuse(peer, error.description) }
+      return refuse(
+        peer,
+        "\(error); this address is for I2O: use iohost with --emulate i2o, or one of the unit's other "
+          + "addresses")
     }
   }
 
