@@ -165,6 +165,7 @@ final class I2OConnection: ChannelHandler, PortUser, FrontEndWaiter, @unchecked 
 
   /// For the log.
   var name: String { "i2o \(hostName) (\(peer))" }
+  private func name(at volume: Volume) -> String { "i2o \(hostName) at \(volume.name) (\(peer))" }
 
   // MARK: Channel
 
@@ -204,7 +205,9 @@ final class I2OConnection: ChannelHandler, PortUser, FrontEndWaiter, @unchecked 
   }
 
   func channel(_ channel: Channel, closed reason: ChannelCloseReason) {
-    if state == .open, self.channel != nil { frontEnd.log("\(name): detached, \(reason)") }
+    if state == .open {
+      for port in ports { frontEnd.log("\(name(at: port.volume)): detached, \(reason)") }
+    }
     close()
     // Behind the job in which the channel's requests end.
     server.runLater { [self] in
@@ -321,6 +324,7 @@ final class I2OConnection: ChannelHandler, PortUser, FrontEndWaiter, @unchecked 
       number: number, blockByteCount: volume.blockByteCount, port: UncountedReference(port),
       client: client)
     deviceCount += 1
+    frontEnd.log("\(name(at: volume)): attached")
     return deviceCount - 1
   }
 }
