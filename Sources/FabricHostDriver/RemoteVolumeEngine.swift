@@ -155,6 +155,8 @@ final class RemoteVolumeEngine: VolumeRequestSink, @unchecked Sendable {
           switch queue.state {
           case .failed(let error): error
           case .closed: .closed
+          case .attached where completion.status == .aborted && queue.abortReason != nil:
+            queue.abortReason
           default:
             .failed(job.operation, block: block, blockCount: count, status: completion.status)
           }

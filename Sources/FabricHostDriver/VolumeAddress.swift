@@ -18,10 +18,14 @@ public struct VolumeAddress: Hashable, Sendable, CustomStringConvertible {
   public struct ParsingError: Error, Equatable, Sendable, CustomStringConvertible {
     public let found: String
     public let detail: String
+    /// A unit's URL was wanted, not a volume's.
+    public internal(set) var isOfUnit = false
 
     public var description: String {
-      "expected a URL such as fabric+shm:///run/user/1000/unit.sock/VOLUME or "
-        + "fabric+tcp://HOST:PORT/VOLUME, got \"\(found)\": \(detail)"
+      let end = isOfUnit ? "" : "/VOLUME"
+      return "expected a \(isOfUnit ? "unit's " : "")URL such as "
+        + "fabric+shm:///run/user/1000/unit.sock\(end) or fabric+tcp://HOST:PORT\(end), got "
+        + "\"\(found)\": \(detail)"
     }
   }
 
@@ -49,6 +53,16 @@ public struct VolumeAddress: Hashable, Sendable, CustomStringConvertible {
   /// Reads the URL of a unit, which names no volume; `tcp:HOST:PORT`, `rdma:HOST:PORT` and
   /// `shm:PATH` will do, too, and the latter may begin at the current directory.
   public init(parsingUnit text: String) throws(ParsingError) {
+    do throws(ParsingError) {
+      try self.init(unitOf: text)
+    } catch {
+      var error = error
+      error.isOfUnit = true
+      throw error
+    }
+  }
+
+  private init(unitOf text: String) throws(ParsingError) {
     if !text.contains("://"), let colon = text.firstIndex(of: ":") {
       let endpoint = String(text[text.index(after: colon)...])
       self.init(unit: try Self.unit(String(text[..<colon]), endpoint, of: text), volumeName: "")
@@ -66,14 +80,32 @@ public struct VolumeAddress: Hashable, Sendable, CustomStringConvertible {
 
   private static func split(_ text: String) throws(ParsingError) -> (String, Substring) {
     guard let range = text.firstRange(of: "://") else {
-      throw ParsingError(found: text, detail: "there is no \"://\" in it")
+      let hint = Self.meant(by: text).map { "; use \($0)" } ?? ""
+      throw ParsingError(found: text, detail: "there is no \"://\" in it\(hint)")
     }
     let scheme = text[..<range.lowerBound].lowercased()
     guard scheme.hasPrefix("fabric+") else {
+      if let meant = Self.meant(by: text) {
+        throw ParsingError(found: text, detail: "it does not begin with fabric+; use \(meant)")
+      }
       throw ParsingError(
         found: text, detail: "it begins neither with fabric+shm nor with fabric+tcp or fabric+rdma")
     }
     return (String(scheme.dropFirst("fabric+".count)), text[range.upperBound...])
+  }
+
+  /// The URL that is meant by an address as units write it, such as `tcp:HOST:PORT` or, of one for I2O,
+  /// `i2o+tcp:HOST:PORT`, and what to use with it; nil: nobody knows.
+  private static func meant(by text: String) -> String? {
+    guard let colon = text.firstIndex(of: ":") else { return nil }
+    var fabric = text[..<colon].lowercased()
+    var rest = String(text[text.index(after: colon)...])
+    if rest.hasPrefix("//") { rest.removeFirst(2) }
+    let isI2O = fabric.hasPrefix("i2o+")
+    if isI2O { fabric.removeFirst("i2o+".count) }
+    guard ["shm", "tcp", "rdma"].contains(fabric), !rest.isEmpty else { return nil }
+    if fabric == "shm" { rest = FileKind.absolutePath(rest) }
+    return "fabric+\(fabric)://\(rest)" + (isI2O ? " with --emulate i2o" : "")
   }
 
   private static func unit(
@@ -83,6 +115,9 @@ public struct VolumeAddress: Hashable, Sendable, CustomStringConvertible {
     case "shm": return try socket(endpoint, of: text)
     case "tcp", "rdma": return try internet(fabric, endpoint, of: text)
     default:
+      if let meant = Self.meant(by: text) {
+        throw ParsingError(found: text, detail: "it is no URL; use \(meant)")
+      }
       throw ParsingError(
         found: text,
         detail: "\"\(fabric)\" is no fabric of this release; "
@@ -100,8 +135,7 @@ public struct VolumeAddress: Hashable, Sendable, CustomStringConvertible {
     if let slash = endpoint.firstIndex(of: "/") {
       throw ParsingError(
         found: text,
-        detail: "expected a unit's URL, which ends with the port, found "
-          + "\"\(endpoint[slash...])\" behind it; leave that out")
+        detail: "\"\(endpoint[slash...])\" comes behind the port; leave that out")
     }
     var host: String
     let port: UInt16

@@ -9,6 +9,8 @@ public protocol VolumeRequestQueue: AnyObject {
   /// What the unit says of the volume; nil before the first connection.
   var info: RemoteVolumeInfo? { get }
   var state: RemoteVolumeQueue.State { get }
+  /// Why requests end with `aborted` although the queue is of use; nil: the unit says so of itself.
+  var abortReason: RemoteVolumeError? { get }
   /// Where memory for requests is registered.
   var memoryDomain: any ProtectionDomain { get }
   /// Requests that may be submitted now.
@@ -39,4 +41,6 @@ public protocol VolumeRequestSink: AnyObject {
 
 extension RemoteVolumeQueue: VolumeRequestQueue {
   public var memoryDomain: any ProtectionDomain { protectionDomain }
+  /// What has no answer in time ends the queue.
+  public var abortReason: RemoteVolumeError? { nil }
 }

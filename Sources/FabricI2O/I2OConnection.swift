@@ -97,7 +97,7 @@ final class I2OConnection: ChannelHandler, PortUser, FrontEndWaiter, @unchecked 
   var state = State.open
   var translator = FrameTranslator()
   var initCode: UInt8 = 0
-  /// Messages that the host may have under way.
+  /// Messages that the host may have under way: as many requests as it may have, and an abort. (IT-5)
   let depth: Int
   let slots: FixedTable<Slot>
   let freeSlots: IndexPool
@@ -140,7 +140,7 @@ final class I2OConnection: ChannelHandler, PortUser, FrontEndWaiter, @unchecked 
     self.hostName = hostName
     self.peer = peer.place
     holding = frontEnd.share(of: Array((peer.keyName ?? Self.origin(peer.place)).utf8))
-    depth = server.options.depth
+    depth = server.options.depth + 1
     let count = depth + Self.abandonedLimit
     slots = FixedTable(repeating: Slot(), count: count)
     freeSlots = IndexPool(capacity: count)
@@ -165,6 +165,7 @@ final class I2OConnection: ChannelHandler, PortUser, FrontEndWaiter, @unchecked 
 
   /// For the log.
   var name: String { "i2o \(hostName) (\(peer))" }
+  private func name(at volume: Volume) -> String { "i2o \(hostName) at \(volume.name) (\(peer))" }
 
   // MARK: Channel
 
@@ -204,7 +205,9 @@ final class I2OConnection: ChannelHandler, PortUser, FrontEndWaiter, @unchecked 
   }
 
   func channel(_ channel: Channel, closed reason: ChannelCloseReason) {
-    if state == .open, self.channel != nil { frontEnd.log("\(name): detached, \(reason)") }
+    if state == .open {
+      for port in ports { frontEnd.log("\(name(at: port.volume)): detached, \(reason)") }
+    }
     close()
     // Behind the job in which the channel's requests end.
     server.runLater { [self] in
@@ -321,6 +324,7 @@ final class I2OConnection: ChannelHandler, PortUser, FrontEndWaiter, @unchecked 
       number: number, blockByteCount: volume.blockByteCount, port: UncountedReference(port),
       client: client)
     deviceCount += 1
+    frontEnd.log("\(name(at: volume)): attached")
     return deviceCount - 1
   }
 }

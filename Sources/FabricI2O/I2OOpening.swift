@@ -69,10 +69,13 @@ public struct I2OUnitOpening: Equatable, Sendable {
 /// Why an opening was refused.
 public struct I2OOpeningFault: Error, Equatable, Sendable, CustomStringConvertible {
   public let found: String
-  init(_ found: String) { self.found = found }
-  public var description: String {
-    "expected the opening of an I2O channel, got \(found); is this the address of another protocol?"
+  /// The mark is another's.
+  public let isForeign: Bool
+  init(_ found: String, isForeign: Bool = false) {
+    self.found = found
+    self.isForeign = isForeign
   }
+  public var description: String { "expected the opening of an I2O channel, got \(found)" }
 }
 
 private enum Opening {
@@ -87,7 +90,7 @@ private enum Opening {
     guard bytes.count >= 6,
       bytes[..<4].reversed().reduce(0, { $0 << 8 | UInt32($1) })
         == I2OHostOpening.mark
-    else { throw I2OOpeningFault("\(bytes.count) bytes that begin otherwise") }
+    else { throw I2OOpeningFault("\(bytes.count) bytes that begin otherwise", isForeign: true) }
     let version = UInt16(bytes[4]) | UInt16(bytes[5]) << 8
     guard version == I2OHostOpening.version else {
       throw I2OOpeningFault("version \(version) instead of \(I2OHostOpening.version)")

@@ -32,7 +32,8 @@ public final class I2OServer: FrontEndCarrier, @unchecked Sendable {
   public struct Options: Sendable {
     /// What the unit calls itself, at most 64 bytes.
     public var unitName = "nqn.2024-01.org.channelfabric:unit"
-    /// Messages that a host may have under way on one channel; 1 to 1024.
+    /// Requests that a host may have under way on one channel, 1 to 1024; one message more is for an
+    /// abort. (IT-5)
     public var depth = 128
     /// The most bytes that one message transfers; also the size of a buffer that hosts write to.
     public var maximumTransferByteCount = 128 << 10
@@ -84,7 +85,7 @@ public final class I2OServer: FrontEndCarrier, @unchecked Sendable {
     precondition(
       !addresses.isEmpty && addresses.allSatisfy { $0.fabric == adapter.fabric },
       "addresses of the adapter's fabric")
-    precondition((1...1024).contains(options.depth), "1 to 1024 messages")
+    precondition((1...1024).contains(options.depth), "1 to 1024 requests")
     self.options = options
     self.service = service
     numbers = DeviceNumbers(name: "i2o devices \(addresses[0])")
@@ -199,7 +200,11 @@ public final class I2OServer: FrontEndCarrier, @unchecked Sendable {
         greeting: answer.encoded(),
         handler: I2OConnection(server: self, hostName: host.hostName, peer: peer))
     } catch {
-      return refuse(peer, error.description)
+      guard error.isForeign else { return refuse(peer, error.description) }
+      return refuse(
+        peer,
+        "\(error); this address is for I2O: use iohost with --emulate i2o, or one of the unit's other "
+          + "addresses")
     }
   }
 

@@ -95,7 +95,7 @@ final class I2OSession: ChannelHandler {
     self.channel = channel
     do throws(I2OOpeningFault) {
       opening = try I2OUnitOpening(decoding: channel.peerGreeting)
-    } catch { return fail("\(error)") }
+    } catch { return fail("\(error); is this the address of another protocol?") }
     guard makeRegion(byteCount: 2 * Place.answer) else { return }
     step = .status
     askForStatus()
@@ -185,9 +185,15 @@ final class I2OSession: ChannelHandler {
     switch step {
     case .status where tag == UInt32(I2O.Function.statusGet.rawValue):
       let found = written(Place.status, StatusBlock.byteCount) { StatusBlock($0) }
-      guard let status = found ?? nil, status.depth > 1,
+      guard let status = found ?? nil,
         status.frameWordCount >= UInt16(I2O.maximumFrameByteCount / 4)
       else { return fail("the unit's status makes no sense") }
+      // A request, and an abort of it.
+      guard status.depth > 1 else {
+        return fail(
+          "expected a unit that takes 2 messages or more at once, got \(status.depth); start it with "
+            + "a greater --depth")
+      }
       depth = Int(status.depth)
       let room = min(DeviceTable.byteCount(DeviceTable.maximumCount), Int(status.tableByteCount))
       guard makeRegion(byteCount: Place.answer + max(Place.answer, room)) else { return }

@@ -157,6 +157,9 @@ extension I2OVolumeQueue {
 
   /// Puts a request's end into the batch.
   func end(_ index: Int, _ status: BlockStatus, _ transferredByteCount: UInt32) {
+    if status == .aborted, slots[index].isAborted {
+      abortReason = .unanswered(address: address, after: options.timeout ?? .zero)
+    }
     takeBackLoan(index)
     if slots[index].isSent { sentCount &-= 1 }
     slots[index].isSent = false
@@ -228,6 +231,8 @@ extension I2OVolumeQueue {
     abortCount += 1
     slots[index].isAborted = true
     slots[index].submitted = now.nanoseconds
+    // Others that are late are so for the same reason: each failure is one line.
+    guard abortCount == 1 else { return }
     options.log(
       "\(address): a request has no answer after \(options.timeout ?? .zero); it is being aborted")
   }

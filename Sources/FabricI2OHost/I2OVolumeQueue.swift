@@ -48,6 +48,8 @@ public final class I2OVolumeQueue: VolumeRequestQueue {
   public private(set) var info: RemoteVolumeInfo?
   /// Aborts that were sent. (IT-60)
   public internal(set) var abortCount = 0
+  /// Why requests end with `aborted` on a queue that is of use: they had no answer in time.
+  public internal(set) var abortReason: RemoteVolumeError?
   let service: CompletionService
   let endpoint: ChannelEndpoint
   unowned let handler: any I2OVolumeHandler
@@ -143,12 +145,7 @@ public final class I2OVolumeQueue: VolumeRequestQueue {
       guard
         let (number, facts) = findings.devices.first(where: { $0.facts.name == address.volumeName })
       else {
-        let names = findings.devices.map { $0.facts.name }.joined(separator: ", ")
-        return fail(
-          .refused(
-            address: address,
-            reason: "expected one of the volumes \(names), got \"\(address.volumeName)\"; correct "
-              + "the name"))
+        return fail(.refused(address: address, reason: absence(among: findings.devices)))
       }
       guard options.access == .readOnly || !facts.isReadOnly else {
         return fail(
@@ -159,6 +156,16 @@ public final class I2OVolumeQueue: VolumeRequestQueue {
       }
       attached(findings, number, facts)
     }
+  }
+
+  /// Why there is no such volume.
+  private func absence(among devices: [(number: UInt16, facts: DeviceFacts)]) -> String {
+    if devices.isEmpty {
+      return "expected volume \"\(address.volumeName)\", but the unit has none for this host; have "
+        + "the unit serve it, and to this host with --allow"
+    }
+    let names = devices.map { $0.facts.name }.joined(separator: ", ")
+    return "expected one of the volumes \(names), got \"\(address.volumeName)\"; correct the name"
   }
 
   private func attached(

@@ -13,10 +13,16 @@ public enum ProtocolFault: Error, Equatable, Sendable, CustomStringConvertible {
   /// A name is too long, empty where one is needed, or not UTF-8.
   case invalidName(record: String, field: String)
 
+  /// `CFI2`, which I2O hosts begin with. (IT-1)
+  private static let i2oMark: UInt32 = 0x3249_4643
+
   public var description: String {
     switch self {
     case .wrongByteCount(let record, let expected, let found):
       "expected \(expected) bytes of \(record), got \(found)"
+    case .foreignOpening(Self.i2oMark):
+      "expected a ChannelFabric block I/O opening, got that of an I2O channel; leave --emulate i2o out, "
+        + "or use an address that the unit was given with --i2o"
     case .foreignOpening(let found):
       "expected a ChannelFabric block I/O opening, got one that begins with "
         + "0x\(String(found, radix: 16)); is it the address of something else?"

@@ -252,11 +252,19 @@ final class Load: RemoteVolumeHandler, I2OVolumeHandler {
       // What was in flight at the end took its time as well: a stall there is not left out.
       histogram.record(now &- started[tag])
       let isGood = completion.status == .success
-      if !isGood { errorCount &+= 1 }
+      if !isGood { failed(completion.status, on: queue) }
       guard isRunning else { continue }
       if isGood { endedCount &+= 1 }
       submit(tag, to: queue)
     }
+  }
+
+  /// Counts a request that failed; one without an answer in time ends the measurement.
+  private func failed(_ status: BlockStatus, on queue: some VolumeRequestQueue) {
+    errorCount &+= 1
+    guard status == .aborted, let reason = queue.abortReason, failure == nil else { return }
+    failure = reason
+    isRunning = false
   }
 
   func remoteVolume(_ queue: RemoteVolumeQueue, changed state: RemoteVolumeQueue.State) {

@@ -277,6 +277,11 @@ extension ConnectionOptions {
 
   /// Reads a unit's URL. One that goes on to a volume is told where to stop.
   func unitAddress(_ text: String) throws -> VolumeAddress {
+    // Where a unit is HOST:PORT a volume's URL is plain to see.
+    if let volume = try? VolumeAddress(parsing: text), volume.unit.fabric != "shm" {
+      let unit = VolumeAddress(unit: volume.unit, volumeName: "")
+      throw ToolFailure(64, "expected a unit's URL, got that of a volume; use \(unit)")
+    }
     let address = try VolumeAddress(parsingUnit: text)
     guard address.unit.fabric == "shm", let slash = address.unit.endpoint.lastIndex(of: "/"),
       case let path = String(address.unit.endpoint[..<slash]), FileKind.isSocket(path)

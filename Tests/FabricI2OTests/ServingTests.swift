@@ -42,7 +42,7 @@ struct ServingTests {
       return withView(bytes) { StatusBlock($0) }
     }
     let before = try #require(status())
-    #expect(before.state == .reset && before.depth == 128 && before.tableByteCount == 12 + 72)
+    #expect(before.state == .reset && before.depth == 129 && before.tableByteCount == 12 + 72)
     // Replies of 7 words are too short.
     var short = RequestFrame.outboundInit(wordTo: host.piece(0, 4)).bytes
     short[22] = 7

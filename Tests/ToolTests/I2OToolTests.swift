@@ -87,19 +87,51 @@ struct I2OToolTests {
     let unit = try I2OPlace("disk=memory,size=1MiB")
     let other = try unit.host("info", "fabric+shm://\(unit.place.path)/u.sock/disk")
     #expect(other.waitForEnd() == 69)
-    #expect(other.errors.joined().contains("expected a ChannelFabric block I/O opening"))
+    #expect(other.errors.joined().contains("leave --emulate i2o out"), "\(other.errors)")
     let own = try Tool("iohost", ["info", "\(unit.url("shm"))/disk"])
     #expect(own.waitForEnd() == 69)
-    #expect(own.errors.joined().contains("expected the opening of an I2O channel"))
+    #expect(own.errors.joined().contains("use iohost with --emulate i2o"), "\(own.errors)")
   }
 
-  @Test("IT-60, IT-72: what the medium keeps is aborted after --timeout")
-  func aborted() throws {
-    let unit = try I2OPlace("slow=memory,size=1MiB,fault=delay=4s:read")
-    let tool = try unit.host("read", "\(unit.url("tcp"))/slow", "--timeout", "1")
-    #expect(tool.waitForEnd() == 74, "\(tool.errors)")
-    #expect(tool.errors.joined().contains("it is being aborted"))
-    #expect(tool.errors.joined().contains("the request was given up"))
+  @Test(
+    "IT-60, IT-72: what the medium keeps is aborted after --timeout, which ends the host",
+    arguments: ["read", "copy", "verify", "bench"])
+  func aborted(_ command: String) throws {
+    let unit = try I2OPlace("slow=memory,size=64MiB,fault=delay=3s")
+    let rest = command == "copy" ? ["/dev/null"] : command == "verify" ? ["--read-only"] : []
+    let tool = try Tool(
+      "iohost",
+      [command, "\(unit.url("tcp"))/slow"] + rest + ["--timeout", "1", "--emulate", "i2o"])
+    #expect(tool.waitForEnd() == 75, "\(tool.errors)")
+    #expect(tool.errors.count { $0.contains("it is being aborted") } == 1, "\(tool.errors)")
+    #expect(tool.errors.last?.contains("gave up on") == true, "\(tool.errors)")
+    #expect(tool.errors.count == 2, "\(tool.errors)")
+  }
+
+  @Test(
+    "IT-5: a host has as many requests under way as the unit's --depth", arguments: [1, 128, 1024])
+  func depth(_ depth: Int) throws {
+    let unit = try I2OPlace("disk=memory,size=16MiB", options: ["--depth", "\(depth)"])
+    let url = unit.url("tcp")
+    #expect(try unit.host("discover", url).waitForEnd() == 0)
+    let verified = try unit.host("verify", "\(url)/disk", "--overwrite", "--size", "1MiB")
+    #expect(verified.waitForEnd() == 0, "\(verified.errors)")
+    let bench = try unit.host("bench", "\(url)/disk", "--seconds", "0.3", "--depth", "\(depth)")
+    #expect(bench.waitForEnd() == 0, "\(bench.errors)")
+    #expect(bench.output.last?.hasSuffix("errors: 0") == true, "\(bench.output)")
+  }
+
+  @Test("the unit's log says which hosts use which volumes, and not who only looks")
+  func log() throws {
+    let unit = try I2OPlace("disk=memory,size=1MiB")
+    let url = unit.url("shm")
+    let looking = try unit.host("discover", url, "--host-name", "looker")
+    #expect(looking.waitForEnd() == 0)
+    let reading = try unit.host("read", "\(url)/disk", "--host-name", "reader")
+    #expect(reading.waitForEnd() == 0)
+    #expect(unit.unit.waits(for: "i2o reader at disk", ": attached"), "\(unit.unit.errors)")
+    #expect(unit.unit.waits(for: "i2o reader at disk", ": detached"), "\(unit.unit.errors)")
+    #expect(!(unit.unit.errors + unit.unit.output).contains { $0.contains("looker") })
   }
 
   @Test("IT-72: a unit that dies ends the host at once")
@@ -142,6 +174,26 @@ struct I2OToolTests {
     #expect(tool.output.contains("4096"))
     #expect(
       tool.output.suffix(4) == ["code 69", "code 77", "code 77", "code 77"], "\(tool.output)")
+  }
+
+  @Test("IT-16: a host that no volume is for is told so")
+  func nothingForThisHost() throws {
+    let place = try Place()
+    let tool = try Tool(
+      shell: """
+        set -e; cd '\(place.path)'; umask 077
+        "$bin/iounit" key web1 > web1.keys; "$bin/iounit" key web2 > web2.keys
+        cat web1.keys web2.keys > unit.keys
+        "$bin/iounit" serve --keys unit.keys --allow web1=disk --volume disk=memory,size=1MiB \
+          --i2o shm:$PWD/i.sock >unit.out 2>&1 & unit=$!
+        trap 'kill $unit' EXIT
+        for i in $(seq 50); do grep -q ready unit.out && break; sleep 0.1; done
+        "$bin/iohost" info fabric+shm://$PWD/i.sock/disk --emulate i2o --key-file web2.keys 2>&1 \
+          || echo "code $?"
+        """)
+    #expect(tool.waitForEnd() == 0, "\(tool.errors)")
+    #expect(tool.output.last == "code 69", "\(tool.output)")
+    #expect(tool.output.joined().contains("has none for this host"), "\(tool.output)")
   }
 
   @Test("what iounit says of --i2o")

@@ -284,7 +284,14 @@ struct TCPToolTests {
     try host(64, "HOST:PORT is missing", "info", "fabric+tcp:///disk")
     try host(64, "has no \"/\" in it", "info", "fabric+tcp://host:1/a/b")
     try host(64, "a host's name or address", "info", "fabric+tcp://user@host:1/a")
-    try host(64, "leave that out", "discover", "fabric+tcp://host:1/a")
+    try host(64, "volume; use fabric+tcp://host:1", "discover", "fabric+tcp://host:1/a")
+    try host(
+      64, "unit's URL such as fabric+shm:///run/user/1000/unit.sock or fabric+tcp://HOST:PORT, got",
+      "discover", "tcp:host:1/a")
+    try host(64, "use fabric+tcp://host:1/a", "info", "tcp:host:1/a")
+    try host(64, "use fabric+tcp://host:1 with --emulate i2o", "discover", "i2o+tcp:host:1")
+    try host(64, "use fabric+tcp://host:1/a with --emulate i2o", "info", "i2o+tcp:host:1/a")
+    try host(64, "use fabric+shm:///u.sock with --emulate i2o", "discover", "i2o+shm:/u.sock")
     try unit(64, "expected --listen shm:PATH|tcp:HOST:PORT", "tcp:")
     try unit(64, "port of 0 to 65535", "tcp:127.0.0.1:")
     try unit(64, "in brackets", "tcp:::1:0")
