@@ -154,7 +154,7 @@ final class I2OConnection: ChannelHandler, PortUser, FrontEndWaiter, @unchecked 
   }
 
   /// Where a host is, whichever of its ports it comes from.
-  private static func origin(_ place: String) -> String {
+  static func origin(_ place: String) -> String {
     place.lastIndex(of: ":").map { String(place[..<$0]) } ?? place
   }
 

@@ -43,6 +43,9 @@ public final class I2OServer: FrontEndCarrier, @unchecked Sendable {
     public var readBufferCount = 256
     /// How long a host may take none of what waits for it while others wait for buffers.
     public var stallTimeout = FrontEndOptions().stallTimeout
+    /// Channels at once, and those of one address among them: each takes memory and keys of the fabric.
+    public var channelCount = 1024
+    public var channelsPerOrigin = 256
     /// Takes only hosts that prove one of these keys; nil: any host.
     public var keys: (any ChannelKeyring)?
     /// Which hosts may use which volumes; nil: every host all of them.
@@ -67,6 +70,13 @@ public final class I2OServer: FrontEndCarrier, @unchecked Sendable {
   private let refusals: RefusalLog
   private var listeners: [ChannelListener] = []
   private var connections: [I2OConnection] = []
+  /// By address, what was accepted.
+  private var accepted: [String: [AcceptedConnection]] = [:]
+
+  private struct AcceptedConnection {
+    weak var connection: I2OConnection?
+    var isThere: Bool { connection.map { $0.state != .gone } ?? false }
+  }
   private var touched: [I2OConnection] = []
   private var nextNumber: UInt32 = 0
   private var isStopped = false
@@ -196,9 +206,13 @@ public final class I2OServer: FrontEndCarrier, @unchecked Sendable {
       let answer = I2OUnitOpening(
         unitName: options.unitName,
         maximumTransferByteCount: UInt32(options.maximumTransferByteCount))
-      return .accept(
-        greeting: answer.encoded(),
-        handler: I2OConnection(server: self, hostName: host.hostName, peer: peer))
+      let origin = I2OConnection.origin(peer.place)
+      if let limit = exceededLimit(of: origin) {
+        return refuse(peer, "it would be more than the \(limit) channels that may be at once")
+      }
+      let connection = I2OConnection(server: self, hostName: host.hostName, peer: peer)
+      accepted[origin, default: []].append(AcceptedConnection(connection: connection))
+      return .accept(greeting: answer.encoded(), handler: connection)
     } catch {
       guard error.isForeign else { return refuse(peer, error.description) }
       return refuse(
@@ -206,6 +220,15 @@ public final class I2OServer: FrontEndCarrier, @unchecked Sendable {
         "\(error); this address is for I2O: use iohost with --emulate i2o, or one of the unit's other "
           + "addresses")
     }
+  }
+
+  private func exceededLimit(of origin: String) -> Int? {
+    accepted = accepted.mapValues { $0.filter(\.isThere) }.filter { !$0.value.isEmpty }
+    if accepted.values.reduce(0, { $0 + $1.count }) >= options.channelCount {
+      return options.channelCount
+    }
+    let count = accepted[origin]?.count ?? 0
+    return count >= options.channelsPerOrigin ? options.channelsPerOrigin : nil
   }
 
   private func refuse(_ peer: ChannelPeer, _ reason: String) -> AcceptDecision {

@@ -208,4 +208,22 @@ struct HostileTests {
     #expect(
       nobody.read(block: 0, into: [nobody.piece(0, 4096)]) == .failure(.invalidTarget))
   }
+
+  @Test("IT-6: hosts of one address have a part of the channels")
+  func parts() throws {
+    var options = I2OServer.Options()
+    options.channelsPerOrigin = 2
+    let test = try TestServer(options: options)
+    let first = try RawHost(test)
+    first.initialise()
+    var second: RawHost? = try RawHost(test)
+    second?.initialise()
+    #expect(try RawHost(test).refusal != nil)
+    #expect(test.lines.values.contains { $0.contains("more than the 2 channels") })
+    second?.close()
+    second = nil
+    #expect(first.run { test.server.connectionCount == 1 })
+    let third = try RawHost(test)
+    #expect(third.initialise())
+  }
 }

@@ -201,7 +201,7 @@ struct I2OToolTests {
     for (arguments, words) in [
       (["--i2o", "nowhere"], "expected --i2o shm:PATH|tcp:HOST:PORT|rdma:HOST:PORT"),
       (["--i2o", "shm:/tmp/a", "--i2o", "shm:/tmp/a"], "expected each --i2o once"),
-      (["--i2o", "shm:/tmp/a", "--listen", "shm:/tmp/a"], "at other addresses than --listen"),
+      (["--i2o", "shm:/tmp/a", "--listen", "shm:/tmp/a"], "at another address than --listen"),
       (["--i2o", "tcp:0.0.0.0:0"], "expected --keys FILE with --i2o"),
       (["--i2o", "shm:/nowhere/at/all.sock"], "/nowhere/at/all.sock"),
     ] {

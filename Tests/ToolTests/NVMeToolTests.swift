@@ -116,7 +116,8 @@ struct NVMeToolTests {
     let shrunk = unsafe truncate(path, 2 << 20)
     #expect(shrunk == 0)
     unit.signal(SIGUSR1)
-    #expect(unit.waits(for: "warning: disk: its file has 2097152 bytes now, fewer than the 3145728"))
+    #expect(
+      unit.waits(for: "warning: disk: its file has 2097152 bytes now, fewer than the 3145728"))
     let uneven = unsafe truncate(path, 3 << 20 + 1)
     #expect(uneven == 0)
     unit.signal(SIGUSR1)
