@@ -37,8 +37,7 @@ extension Serve {
     guard !direct || addresses.contains(where: { $0.fabric == "shm" }) else {
       throw ToolFailure(
         64,
-        "expected shm:PATH for --listen or --i2o with --direct, which is for shared memory alone; leave "
-          + "it out"
+        "expected --listen or --i2o shm:PATH with --direct, which is for shared memory alone; leave it out"
       )
     }
     for argument in volume { try argument.check() }

@@ -95,7 +95,7 @@ struct WordsTests {
   @Test("--direct is refused where it means nothing, and a time-out without end")
   func options() throws {
     fails(
-      64, "expected --listen shm:PATH with --direct",
+      64, "expected --listen or --i2o shm:PATH with --direct",
       tool: try Tool(
         "iounit",
         ["serve", "--volume", "m=memory,size=1MiB", "--listen", "tcp:127.0.0.1:0", "--direct"]))
