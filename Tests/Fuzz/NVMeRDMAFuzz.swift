@@ -91,10 +91,15 @@ private final class NVMeRDMABench {
     command.dword12 = UInt32(input.byte()) | UInt32(flags & 0x18) << 27
     let byteCount = UInt32(input.byte()) << (flags >> 4)
     let isKeyed = flags & 2 != 0
-    command.data =
-      isKeyed
-      ? host.data(byteCount: byteCount, offset: UInt64(input.byte()) << 6, isWrong: flags & 4 != 0)
-      : .inCapsule(byteCount: byteCount)
+    switch (isKeyed, flags & 4 != 0) {
+    case (true, let isWrong):
+      command.data = host.data(
+        byteCount: byteCount, offset: UInt64(input.byte()) << 6, isWrong: isWrong)
+    case (false, false): command.data = .inCapsule(byteCount: byteCount)
+    case (false, true):
+      // A descriptor of whatever kind.
+      command.data = DataPointer(low: 0, high: UInt64(byteCount) | UInt64(input.byte()) << 56)
+    }
     let data = [UInt8](repeating: 0x33, count: isKeyed ? 0 : Int(min(byteCount, 5000)))
     host.send(written(Command.byteCount) { command.encode(into: $0) } + data)
   }
