@@ -56,14 +56,14 @@ public final class FrontEnd: Subsystem, TimedSource, @unchecked Sendable {
   private var debtors: [UInt32: Debtor] = [:]
   /// Whether somebody has waited since.
   private var hasWaited = false
+  /// Whether who waits is to be asked again at the end of what is running now.
+  private var hasNews = false
 
   private struct Debtor {
     var progress: UInt64
     /// Looks since it made any.
     var idleLookCount = 0
   }
-  /// Whether who waits is to be asked again at the end of what is running now.
-  private var hasNews = false
 
   /// - Parameters:
   ///   - name: unique in the common layer.
@@ -162,20 +162,20 @@ public final class FrontEnd: Subsystem, TimedSource, @unchecked Sendable {
   public func wait(_ waiter: any FrontEndWaiter) {
     waiters.append(waiter)
     hasWaited = true
-    if nextDeadline == nil { lookAtDebtors(at: .now, endingThose: false) }
+    if nextDeadline == nil { lookAtDebtors(at: .now, areDue: false) }
   }
 
   /// Forgets who waits.
   public func stopWaiting(_ waiter: any FrontEndWaiter) { waiters.removeAll { $0 === waiter } }
 
-  public func progress(at now: MonotonicTime) -> Int { lookAtDebtors(at: now, endingThose: true) }
+  public func progress(at now: MonotonicTime) -> Int { lookAtDebtors(at: now, areDue: true) }
 
   /// Looks at who keeps buffers, once in a while for as long as others wait.
   ///
-  /// - Parameter isDue: those that have moved nothing since the last look end.
+  /// - Parameter areDue: those that have moved nothing for as many looks as they may end.
   /// - Returns: how many ended.
   @discardableResult
-  private func lookAtDebtors(at now: MonotonicTime, endingThose isDue: Bool) -> Int {
+  private func lookAtDebtors(at now: MonotonicTime, areDue: Bool) -> Int {
     guard hasWaited || !waiters.isEmpty else {
       nextDeadline = nil
       debtors = [:]
@@ -187,7 +187,7 @@ public final class FrontEnd: Subsystem, TimedSource, @unchecked Sendable {
     let least = carrier?.leastProgress ?? 1
     let patience = carrier?.debtorPatience ?? 1
     carrier?.forEachDebtor { number, progress in
-      guard isDue, let known = debtors[number], progress &- known.progress < least else {
+      guard areDue, let known = debtors[number], progress &- known.progress < least else {
         found[number] = Debtor(progress: progress)
         return
       }

@@ -141,7 +141,8 @@ struct Serve: ParsableCommand {
         * stands for every host with a key, or every volume; :ro lets it read only. Several add up, \
         and what none allows is not there for a host. Without --allow every host with a key may use \
         all. NBD clients are the host "nbd", which * does not stand for: once there is any --allow \
-        they may use what is allowed to that name. So it is with NVMe hosts, by their NQNs.
+        they may use what is allowed to that name. So it is with NVMe hosts, by their NQNs. With --listen \
+        or --i2o it takes --keys, and a rule for a host with a key.
         """,
       valueName: AllowArgument.synopsis))
   var allow: [AllowArgument] = []

@@ -144,7 +144,10 @@ struct VolumeTests {
     let test = try TestServer(volumes: [try TestServer.volume("slow", fault: "delay=2s:read")])
     let volume = try await attach(test, "slow")
     let reading = Task { await failure { _ = try await volume.read(block: 0, count: 1) } }
-    try await Task.sleep(for: .milliseconds(200))
+    // Until the medium has it.
+    while test.server.freeReadBufferCount == I2OServer.Options().readBufferCount {
+      await Task.yield()
+    }
     test.server.stop()
     #expect(await reading.value?.description.contains("the connection was lost") == true)
     await volume.close()

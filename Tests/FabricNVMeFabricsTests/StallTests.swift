@@ -9,6 +9,11 @@ import Testing
 /// Hosts that keep buffers while others wait.
 @Suite("NVMe over its transports: stalls")
 struct StallTests {
+  /// A machine without memory for buffers.
+  private struct Nothing: DataMemorySource {
+    func makeMemory(byteCount: Int) -> DataMemory? { nil }
+  }
+
   private static func isScarce(_ options: inout FrontEndOptions) {
     options.bufferCount = 4
     options.stallTimeout = .milliseconds(200)
@@ -65,9 +70,6 @@ struct StallTests {
 
   @Test("without memory a command fails, and the connection goes on (NT-9)")
   func withoutMemory() throws {
-    struct Nothing: DataMemorySource {
-      func makeMemory(byteCount: Int) -> DataMemory? { nil }
-    }
     let unit = try TCPUnit { $0.memory = Nothing() }
     let host = try HostPair(unit).io
     let write = host.io(Opcode.IO.write, count: 8, data: .transport(byteCount: 32768))
@@ -114,9 +116,6 @@ struct StallTests {
 
   @Test("data that no descriptor names is refused, also without a buffer (NT-3)")
   func namelessData() throws {
-    struct Nothing: DataMemorySource {
-      func makeMemory(byteCount: Int) -> DataMemory? { nil }
-    }
     let unit = try TCPUnit { $0.memory = Nothing() }
     let host = try HostPair(unit).io
     let verify = host.io(Opcode.IO.verify, count: 32)

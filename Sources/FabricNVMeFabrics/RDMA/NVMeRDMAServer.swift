@@ -19,7 +19,6 @@ public final class NVMeRDMAServer: FrontEndCarrier, TimedSource, @unchecked Send
   private let domain: any ProtectionDomain
   private let events: any ConnectionEventChannel
   private let completionQueues: CompletionQueues
-  private let refusals: RefusalLog
   private var listeners: [any Listener] = []
   private var queues: [UInt32: RDMAQueue] = [:]
   /// Those whose queue pairs are about to go.
@@ -58,7 +57,6 @@ public final class NVMeRDMAServer: FrontEndCarrier, TimedSource, @unchecked Send
       domain.deregister(trial)
     } catch { throw .system("\(error)") }
     completionQueues = CompletionQueues(adapter, service)
-    refusals = RefusalLog(service, log: options.log)
     var options = options
     options.memory = RegisteredMemory(domain: domain)
     frontEnd = try FrontEnd(
@@ -90,7 +88,6 @@ public final class NVMeRDMAServer: FrontEndCarrier, TimedSource, @unchecked Send
   public var connectionCount: Int { frontEnd.onThread { [self] in queues.count } }
 
   private func listen(at addresses: [FabricAddress]) throws(FrontEndError) {
-    service.add(refusals)
     service.add(self as any TimedSource)
     service.add(events) { [unowned self] event in handle(event) }
     for address in addresses {
@@ -109,7 +106,7 @@ public final class NVMeRDMAServer: FrontEndCarrier, TimedSource, @unchecked Send
         try admit(request)
       } catch {
         let refusal = error as? ConnectionRefusal ?? .noResources
-        refusals.refused("refused nvme \(request.peerDescription): \(error)")
+        frontEnd.refused("refused nvme \(request.peerDescription): \(error)")
         request.reject(privateData: refusal.encoded)
       }
     case .established(let queuePair, _): queues[queuePair.number]?.established()
@@ -131,8 +128,7 @@ public final class NVMeRDMAServer: FrontEndCarrier, TimedSource, @unchecked Send
       queue = try RDMAQueue(
         target, frontEnd: frontEnd, server: self, peer: request.peerDescription,
         origin: origin, entryCount: parameters.entryCount, queue: parameters.queue,
-        adapter: adapter,
-        domain: domain, completionQueue: completionQueue)
+        adapter: adapter, domain: domain, completionQueue: completionQueue)
     } catch {
       completionQueues.give(completionQueue, workCount)
       throw error
@@ -147,7 +143,7 @@ public final class NVMeRDMAServer: FrontEndCarrier, TimedSource, @unchecked Send
         events: events)
     } catch {
       queue.end()
-      refusals.refused("refused nvme \(request.peerDescription): \(error)")
+      frontEnd.refused("refused nvme \(request.peerDescription): \(error)")
       return
     }
     queue.deadline = .now + frontEnd.options.handshakeTimeout
@@ -245,7 +241,6 @@ public final class NVMeRDMAServer: FrontEndCarrier, TimedSource, @unchecked Send
     service.remove(events)
     completionQueues.leaveService()
     service.remove(self as any TimedSource)
-    service.remove(refusals)
   }
 
   // MARK: Time
@@ -271,7 +266,7 @@ public final class NVMeRDMAServer: FrontEndCarrier, TimedSource, @unchecked Send
       count += 1
     }
     while let number = endings.next(at: now) {
-      guard let queue = queues[number], queue.isOverdue, queue.deadline <= now else { continue }
+      guard let queue = queues[number], queue.isClosing, queue.deadline <= now else { continue }
       queue.end()
       count += 1
     }

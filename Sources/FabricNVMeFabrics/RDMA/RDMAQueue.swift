@@ -72,8 +72,7 @@ final class RDMAQueue: CommandQueue, CompletionHandler {
   init(
     _ target: NVMeTarget, frontEnd: FrontEnd, server: NVMeRDMAServer, peer: String,
     origin: [UInt8], entryCount: Int, queue askedQueue: UInt16, adapter: any Adapter,
-    domain: any ProtectionDomain,
-    completionQueue: any CompletionQueue
+    domain: any ProtectionDomain, completionQueue: any CompletionQueue
   ) throws {
     let slotCount = Self.slotsPerEntry * entryCount
     memory = try RDMAQueueMemory(
@@ -333,8 +332,6 @@ final class RDMAQueue: CommandQueue, CompletionHandler {
 
   /// Whether the host keeps buffers from others until it does something.
   var isDebtor: Bool { fetchCount > 0 || completionCount > 0 }
-  /// Whether its deadline still means something.
-  var isOverdue: Bool { !hasGone && (isClosing || !isKnown) }
 
   /// Whether the host has said who it is.
   var isKnown: Bool { phase == .connected }

@@ -8,7 +8,7 @@ import FabricVerbs
 /// Data lie in pages of their own, so that stores take them from there.
 final class RDMAQueueMemory {
   /// Of Connect, and of most of what an admin queue transfers.
-  static let ownByteCount = 8192
+  static let ownByteCount = CommandQueue.adminByteCount
 
   let dataByteCount: Int
   private let domain: any ProtectionDomain
