@@ -141,7 +141,7 @@ struct VolumeTests {
 
   @Test("IT-72: a connection that is lost is not made again")
   func lost() async throws {
-    let test = try TestServer(volumes: [try TestServer.volume("slow", fault: "delay=2s:read")])
+    let test = try TestServer(volumes: [try TestServer.volume("slow", fault: "delay=10s:read")])
     let volume = try await attach(test, "slow")
     let reading = Task { await failure { _ = try await volume.read(block: 0, count: 1) } }
     // Until the medium has it.
