@@ -13,7 +13,7 @@ import FabricWire
 /// | 24 | 4 | epoch |
 /// | 28 | 2 | most commands in flight |
 /// | 30 | 1 | length of the host's name |
-/// | 31 | 1 | reserved |
+/// | 31 | 1 | number of the connection in its epoch |
 /// | 32 | | the volume's name, then the host's |
 public struct HostOpening: Equatable, Sendable {
   /// All of a host's connections to one volume belong to one session.
@@ -38,8 +38,11 @@ public struct HostOpening: Equatable, Sendable {
   /// Who asks, an NQN-style name.
   public var hostName: String
   public var session: SessionIdentifier
-  /// Grows by one with each connection that takes the place of the session's earlier ones.
+  /// Connections of a greater epoch take the place of all earlier ones; those of one epoch stand beside
+  /// each other.
   public var epoch: UInt32
+  /// Tells apart the connections of one epoch.
+  public var number: UInt8
   public var access: VolumeAccess
   /// The most commands that the host will have in flight.
   public var depth: UInt16
@@ -47,15 +50,19 @@ public struct HostOpening: Equatable, Sendable {
   /// - Parameters: names of at most 64 bytes, together at most 96.
   public init(
     volumeName: String, hostName: String, session: SessionIdentifier, epoch: UInt32 = 1,
-    access: VolumeAccess = .readWrite, depth: UInt16 = 128
+    number: UInt8 = 0, access: VolumeAccess = .readWrite, depth: UInt16 = 128
   ) {
     self.volumeName = volumeName
     self.hostName = hostName
     self.session = session
     self.epoch = epoch
+    self.number = number
     self.access = access
     self.depth = depth
   }
+
+  /// What the connection is called in its session.
+  public var connection: ConnectionName { ConnectionName(epoch: epoch, number: number) }
 
   /// The bytes to connect with.
   ///
@@ -77,7 +84,7 @@ public struct HostOpening: Equatable, Sendable {
     writer.append(epoch)
     writer.append(depth)
     writer.append(UInt8(hostName.utf8.count))
-    writer.append(0 as UInt8)
+    writer.append(number)
     writer.append(volumeName)
     writer.append(hostName)
     return writer.bytes
@@ -96,7 +103,6 @@ public struct HostOpening: Equatable, Sendable {
     guard view.uint8(at: 6) <= 1 else {
       throw .invalidField(record: record, field: "access", found: UInt64(view.uint8(at: 6)))
     }
-    guard view.uint8(at: 31) == 0 else { throw .reservedNotZero(record: record) }
     let depth = view.uint16(at: 28)
     guard depth > 0 else { throw .invalidField(record: record, field: "depth", found: 0) }
     let volumeCount = Int(view.uint8(at: 7))
@@ -113,8 +119,8 @@ public struct HostOpening: Equatable, Sendable {
     self.init(
       volumeName: volume, hostName: host,
       session: SessionIdentifier(high: view.uint64(at: 8), low: view.uint64(at: 16)),
-      epoch: view.uint32(at: 24), access: view.uint8(at: 6) == 1 ? .readWrite : .readOnly,
-      depth: depth)
+      epoch: view.uint32(at: 24), number: view.uint8(at: 31),
+      access: view.uint8(at: 6) == 1 ? .readWrite : .readOnly, depth: depth)
   }
 
   /// Checks the mark and the version, which no release changes the place of.

@@ -22,6 +22,16 @@ public enum MessageKind: UInt16, Sendable, CaseIterable {
   case volumeQuery = 4
   /// Unit to host: a `VolumeEntry`.
   case volumeEntry = 5
+  /// Host to unit: a `FenceRequest`.
+  case fence = 6
+  /// Unit to host: a `FenceAnswer`.
+  case fenced = 7
+  /// Unit to host: a `PathStateNotice`.
+  case pathState = 8
+  /// Host to unit: where else is the unit? An `AddressQuery`.
+  case addressQuery = 9
+  /// Unit to host: an `AddressEntry`.
+  case addressEntry = 10
 }
 
 /// Names a command in flight: a slot of the host's table and the slot's generation, so that a late

@@ -14,7 +14,8 @@ import FabricWire
 /// | 32 | 4 | bytes of a block |
 /// | 36 | 4 | most bytes that a command transfers |
 /// | 40 | 2 | most commands in flight |
-/// | 42 | 2 | reserved |
+/// | 42 | 1 | the path's state |
+/// | 43 | 1 | reserved |
 /// | 44 | | the unit's name |
 public struct UnitOpening: Equatable, Sendable {
   public var unitName: String
@@ -27,10 +28,13 @@ public struct UnitOpening: Equatable, Sendable {
   public var maximumTransferByteCount: UInt32
   /// The most commands that the host may have in flight.
   public var depth: UInt16
+  /// How good a way to the volume the address is.
+  public var pathState: PathState
 
   public init(
     unitName: String, volume: VolumeIdentifier, blockByteCount: UInt32, blockCount: UInt64,
-    access: VolumeAccess, maximumTransferByteCount: UInt32, depth: UInt16
+    access: VolumeAccess, maximumTransferByteCount: UInt32, depth: UInt16,
+    pathState: PathState = .optimised
   ) {
     self.unitName = unitName
     self.volume = volume
@@ -39,6 +43,7 @@ public struct UnitOpening: Equatable, Sendable {
     self.access = access
     self.maximumTransferByteCount = maximumTransferByteCount
     self.depth = depth
+    self.pathState = pathState
   }
 
   /// The bytes to accept with.
@@ -59,7 +64,8 @@ public struct UnitOpening: Equatable, Sendable {
     writer.append(blockByteCount)
     writer.append(maximumTransferByteCount)
     writer.append(depth)
-    writer.append(0 as UInt16)
+    writer.append(pathState.rawValue)
+    writer.append(0 as UInt8)
     writer.append(unitName)
     return writer.bytes
   }
@@ -78,7 +84,7 @@ public struct UnitOpening: Equatable, Sendable {
     guard view.uint8(at: 6) <= 1 else {
       throw .invalidField(record: record, field: "access", found: UInt64(view.uint8(at: 6)))
     }
-    guard view.uint16(at: 42) == 0 else { throw .reservedNotZero(record: record) }
+    guard view.uint8(at: 43) == 0 else { throw .reservedNotZero(record: record) }
     let nameCount = Int(view.uint8(at: 7))
     guard view.byteCount == 44 + nameCount, nameCount > 0 else {
       throw .wrongByteCount(record: record, expected: 44 + nameCount, found: view.byteCount)
@@ -89,7 +95,8 @@ public struct UnitOpening: Equatable, Sendable {
       volume: VolumeIdentifier(high: view.uint64(at: 8), low: view.uint64(at: 16)),
       blockByteCount: view.uint32(at: 32), blockCount: view.uint64(at: 24),
       access: view.uint8(at: 6) == 1 ? .readWrite : .readOnly,
-      maximumTransferByteCount: view.uint32(at: 36), depth: view.uint16(at: 40))
+      maximumTransferByteCount: view.uint32(at: 36), depth: view.uint16(at: 40),
+      pathState: try PathState.decode(view.uint8(at: 42), record: record))
     try VolumeGeometry.check(
       blockByteCount: blockByteCount, blockCount: blockCount, record: record)
     guard depth > 0 else { throw .invalidField(record: record, field: "depth", found: 0) }

@@ -123,6 +123,10 @@ extension UnitConnection {
   func ended(_ slot: Int, status: BlockStatus, transferredByteCount: UInt32) {
     slots[slot].status = status
     slots[slot].transferredByteCount = transferredByteCount
+    if slots[slot].command.opcode != .read {
+      outcomes.record(
+        slots[slot].command.tag, status, transferredByteCount: transferredByteCount)
+    }
     guard state == .ready, let channel else { return }
     if slots[slot].hasBuffer {
       slots[slot].hasBuffer = false

@@ -63,6 +63,10 @@ final class UnitConnection: ChannelHandler {
   let deferred: IndexQueue
   /// Commands whose response waits for the channel, in order.
   let replies: IndexQueue
+  /// What the host may ask about when this connection has gone.
+  let outcomes: OutcomeRing
+  /// What the host asks about another connection, until it is answered. (IO-50)
+  var fenceRequest: FenceRequest?
   var channel: Channel?
   var state = State.opening
   var isReadySent = false
@@ -93,6 +97,7 @@ final class UnitConnection: ChannelHandler {
     freeSlots = IndexPool(capacity: depth)
     deferred = IndexQueue(capacity: depth)
     replies = IndexQueue(capacity: depth)
+    outcomes = OutcomeRing(depth: depth)
   }
 
   /// For the log.
@@ -112,11 +117,7 @@ final class UnitConnection: ChannelHandler {
     guard state == .opening, !isReadySent, let channel, session.isSettled(before: self) else {
       return
     }
-    let refusal = unsafe withUnsafeTemporaryAllocation(byteCount: 1, alignment: 1) { bytes in
-      channel.send(
-        kind: MessageKind.ready.rawValue, tag: 0,
-        payload: unsafe WireView(UnsafeRawPointer(bytes.baseAddress!), byteCount: 0))
-    }
+    let refusal = channel.send(kind: MessageKind.ready.rawValue, tag: 0, bytes: [])
     // A refusal for want of credit is followed by `channelCanSend`.
     guard refusal == nil else { return }
     isReadySent = true
@@ -166,10 +167,13 @@ final class UnitConnection: ChannelHandler {
         return
       }
       let message = messages[index]
-      guard message.kind == MessageKind.command.rawValue, !message.isPushCompletion else {
+      if message.kind == MessageKind.command.rawValue, !message.isPushCompletion {
+        receive(message, over: channel)
+      } else if message.kind == MessageKind.fence.rawValue, message.buffer == nil {
+        receiveFence(message)
+      } else {
         return violation("expected a command, got a message of kind \(message.kind)")
       }
-      receive(message, over: channel)
     }
   }
 
@@ -180,6 +184,7 @@ final class UnitConnection: ChannelHandler {
 
   func channelCanSend(_ channel: Channel) {
     sendReadyIfSettled()
+    answerFenceIfSettled()
     while state == .ready, let slot = replies.first {
       guard sendReply(slot) else { return }
       _ = replies.pop()

@@ -119,11 +119,9 @@ final class UnitShard {
     let session = sessions.session(
       UnitSession.Key(volume: volume.identifier, host: host.hostName, session: host.session),
       volume: volume)
-    if let newest = session.newestEpoch, host.epoch <= newest {
+    if let reason = session.refusal(of: host) {
       if session.connections.isEmpty { sessions.didBecomeIdle(session) }
-      return .reject(
-        reason: "expected an epoch greater than \(newest) for this session, got \(host.epoch); "
-          + "connect again with a greater one")
+      return .reject(reason: reason)
     }
     let number = connections.firstIndex { $0 == nil } ?? connections.count
     let connection = UnitConnection(
@@ -133,11 +131,8 @@ final class UnitShard {
     if number == connections.count { connections.append(nil) }
     connections[number] = connection
     connectionCount += 1
-    session.newestEpoch = host.epoch
-    let older = session.connections
-    session.connections.append(connection)
     opening.append((greeting, connection))
-    for other in older { other.fence() }
+    session.add(connection)
     log("\(connection.name): attached" + (host.epoch > 1 ? " again, epoch \(host.epoch)" : ""))
     return .accept(greeting: answer, handler: connection)
   }
@@ -241,9 +236,12 @@ final class UnitShard {
     connection.finish()
     connections[connection.number] = nil
     connectionCount -= 1
-    session.connections.removeAll { $0 === connection }
+    session.remove(connection)
     if session.connections.isEmpty { sessions.didBecomeIdle(session) }
-    for other in session.connections { other.sendReadyIfSettled() }
+    for other in session.connections {
+      other.sendReadyIfSettled()
+      other.answerFenceIfSettled()
+    }
     retryDeferred()
   }
 

@@ -26,6 +26,18 @@ extension Channel {
     return nil
   }
 
+  /// Sends a small message out of an array; for what is not on a hot path.
+  public func send(kind: UInt16, tag: UInt32, bytes: [UInt8]) -> SendRefusal? {
+    // An empty array may have no address; a view needs one.
+    var copy = bytes
+    copy.append(0)
+    return unsafe copy.withUnsafeBytes {
+      send(
+        kind: kind, tag: tag,
+        payload: unsafe WireView($0.baseAddress!, byteCount: bytes.count))
+    }
+  }
+
   /// Writes `data` into one of the peer's advertised buffers and names it in a message.
   ///
   /// - Parameters:

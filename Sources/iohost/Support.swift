@@ -16,7 +16,7 @@ extension ToolFailure {
     let code: Int32 =
       switch error {
       case .resource: 71
-      case .unreachable, .turnedAway, .refused, .volumeChanged: 69
+      case .unreachable, .turnedAway, .refused, .foreign, .volumeChanged: 69
       case .unproven: 77
       case .timedOut, .unanswered: 75
       case .notWholeBlocks: 64

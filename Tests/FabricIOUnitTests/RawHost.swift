@@ -16,6 +16,8 @@ final class RawHost: ChannelHandler {
   var refusal: ChannelOpenError?
   var isReady = false
   var responses: [ResponseCapsule] = []
+  var fenceAnswers: [FenceAnswer] = []
+  var pathStates: [PathState] = []
   var pushedTags: [UInt32] = []
   var closeReason: ChannelCloseReason?
 
@@ -41,12 +43,14 @@ final class RawHost: ChannelHandler {
 
   convenience init(
     _ unit: TestUnit, volume: String, session: HostOpening.SessionIdentifier = .random(),
-    epoch: UInt32 = 1, depth: UInt16 = 16, service: CompletionService? = nil
+    epoch: UInt32 = 1, number: UInt8 = 0, depth: UInt16 = 16,
+    service: CompletionService? = nil
   ) throws {
     try self.init(
       unit,
       greeting: HostOpening(
-        volumeName: volume, hostName: "raw", session: session, epoch: epoch, depth: depth
+        volumeName: volume, hostName: "raw", session: session, epoch: epoch, number: number,
+        depth: depth
       ).encoded(), service: service)
   }
 
@@ -76,6 +80,12 @@ final class RawHost: ChannelHandler {
     channel?.flush()
   }
 
+  /// Asks for another connection to be fenced.
+  func fence(_ name: ConnectionName, tags: [RequestTag] = []) {
+    send(
+      kind: MessageKind.fence.rawValue, tag: 0, FenceRequest(name, tags: tags).encoded())
+  }
+
   /// Sends a command, changed by `change` after it was written down.
   func send(
     _ command: CommandCapsule, data: ScatterGatherElement? = nil,
@@ -94,6 +104,14 @@ final class RawHost: ChannelHandler {
         pushedTags.append(message.tag)
       } else if message.kind == MessageKind.ready.rawValue {
         isReady = true
+      } else if message.kind == MessageKind.fenced.rawValue,
+        let answer = try? FenceAnswer(decoding: message.payload)
+      {
+        fenceAnswers.append(answer)
+      } else if message.kind == MessageKind.pathState.rawValue,
+        let notice = try? PathStateNotice(decoding: message.payload)
+      {
+        pathStates.append(notice.state)
       } else if let response = try? ResponseCapsule(decoding: message.payload) {
         responses.append(response)
       }

@@ -14,11 +14,13 @@ public protocol RemoteVolumeHandler: AnyObject {
   func remoteVolume(_ queue: RemoteVolumeQueue, changed state: RemoteVolumeQueue.State)
 }
 
-/// A queue of requests to a volume on an I/O unit: the callback face, for the hot path.
+/// A queue of requests to a volume on an I/O unit, over one path or several: the callback face, for the
+/// hot path.
 ///
-/// It connects, and when the connection is lost it connects again with a greater epoch, waits
-/// until the unit has fenced the old connection, and sends what was not acknowledged once more
-/// (IO-37): whoever submitted sees a pause. Only its end is told, after `timeout`.
+/// It connects to every address, and when a connection is lost it connects again, each path on its own.
+/// What a lost connection had under way goes on by another path, or by the next connection, once the
+/// unit has fenced the old one (IO-37): whoever submitted sees a pause at most. Only its end is told,
+/// after `timeout`.
 ///
 /// Threads: confined to the thread that runs `service`. Nothing is allocated per request.
 public final class RemoteVolumeQueue {
@@ -31,14 +33,21 @@ public final class RemoteVolumeQueue {
     public var access = VolumeAccess.readWrite
     /// Requests that may be submitted and not ended.
     public var depth = 128
+    /// Which path a request takes, where there are several; can be changed later.
+    public var policy = PathPolicy.roundRobin
     /// How long to do without a connection or an answer before giving up; nil: for ever.
     public var timeout: Duration?
+    /// How long requests wait while there is no connection before they end with `aborted`, as do
+    /// further ones until there is one again; nil: for ever. Unlike `timeout` it gives nothing up.
+    public var queueTimeout: Duration?
     /// Goes on also when the very first attempt to connect fails.
     public var isPatientAtFirst = false
     /// The longest that one attempt to connect may take. So long a first one is repeated when the
     /// unit hangs up on it.
     public var attemptTimeout: Duration = .seconds(5)
     public var backoff = Backoff()
+    /// As in `ChannelOptions`: five of these without a sign of life and a connection counts as lost.
+    public var heartbeat: Duration?
     /// Told of losses and attempts, one line each.
     public var log: @Sendable (String) -> Void = { _ in }
 
@@ -61,48 +70,53 @@ public final class RemoteVolumeQueue {
     var request = RemoteRequest(.flush)
     /// Lent to the unit for this request's data; 0: none.
     var loan = RemoteKey(rawValue: 0)
-    /// Nanoseconds on the monotonic clock, coarse.
+    /// The connection that it was handed to.
+    var connection: UInt32 = 0
+    /// Nanoseconds on the monotonic clock, coarse: when it was submitted, and handed to a path.
     var submitted: UInt64 = 0
+    var sent: UInt64 = 0
     var generation: UInt16 = 0
+    var path: UInt8 = 0
     var isTaken = false
-    /// Handed to the channel, the end not seen.
+    /// Handed to a connection, the end not seen.
     var isSent = false
+    /// The connection that it was handed to was lost, and the unit has not fenced it yet.
+    var isStranded = false
   }
 
   // What each request touches comes first and lies together: with many queues, lines of the cache are
   // what a request costs.
   unowned let handler: any RemoteVolumeHandler
-  let protectionDomain: any ProtectionDomain
   let slots: FixedTable<Slot>
   let freeSlots: IndexPool
-  /// Slots to be handed to the channel, in order of submission.
+  /// Slots to be handed to a path, in order of submission.
   let unsent: IndexQueue
   let batch: FixedTable<BlockCompletion>
   /// What the handler is being told, while `batch` fills again.
   let reported: FixedTable<BlockCompletion>
   var batchCount = 0
-  var sentCount = 0
-  /// The unit's limit to `sentCount`.
-  var sentLimit = 0
   var coarseNow = MonotonicTime.now.nanoseconds
-  /// `channel`, for each request.
-  private(set) var channelReference: UncountedReference<Channel>?
+  /// Whether the clock was read since the last turn to something else.
+  var isTimeFresh = false
+  /// Where there is only one.
+  let onlyPath: UncountedReference<VolumePath>?
   var timer: RemoteVolumeTimer?
-  /// Whether the unit gets a key for one read at a time, and for no more than that.
-  let lendsKeys: Bool
   /// What each request asks of the state, without a copy of it.
   private var isClosed = false
   private var hasFailed = false
+  /// Without a connection for `queueTimeout`.
+  var isRefusing = false
+  /// Something that was given up is not known to be over: nothing may be sent.
+  var isBarred = false
   var isReporting = false
-  /// The unit's `ready` has come on `channel`.
-  var isReady = false
-  /// A request has ended on `channel`, or none was waiting when it opened.
-  var isProven = false
   /// What of this object a request touches, in bytes.
   static let hotByteCount = 256
 
-  public let address: VolumeAddress
+  /// Where the volume is, at the first of its paths.
+  public var address: VolumeAddress { paths[0].address }
   public let options: Options
+  let paths: PathTable
+  var chooser: PathChooser
   public internal(set) var state = State.connecting {
     didSet {
       isClosed = if case .closed = state { true } else { false }
@@ -115,23 +129,34 @@ public final class RemoteVolumeQueue {
   public internal(set) var reconnectCount = 0
 
   let service: CompletionService
-  let endpoint: ChannelEndpoint
+  /// One for each fabric.
+  private let endpoints: [ChannelEndpoint]
   /// Made for this queue, and gone with it.
-  private let ownsEndpoint: Bool
+  private let ownsEndpoints: Bool
+  /// Where memory for requests is registered.
+  public let memoryDomain: any ProtectionDomain
+  /// The same, where there are several fabrics.
+  let pathMemory: PathMemory?
+  /// Of each fabric but the first, the keys of regions by those of the first, as they were when
+  /// `pathMemory` had changed so often.
+  var otherKeys: [[UInt32: PathMemory.Keys]] = []
+  var keyChangeCount: UInt64 = 0
   /// A handler that nobody else keeps alive.
   var keptHandler: (any RemoteVolumeHandler)?
   /// Slots of requests that no unit would take, still to be ended.
   let doomed: IndexQueue
   let session = HostOpening.SessionIdentifier.random()
   var epoch: UInt32 = 0
-  var channel: Channel? {
-    didSet { channelReference = channel.map { UncountedReference($0) } }
-  }
-  var link: Link?
-  var backoff: Backoff
+  var lastNumber: UInt8 = 0
+  var lastSerial: UInt32 = 0
+  /// Connections that are not known to be fenced, oldest first.
+  var dead: [DeadConnection] = []
+  /// Off only in tests, to see what comes of it.
+  var fencesBeforeResubmit = true
   /// When the last connection went, or the queue was opened.
   var lostAt = MonotonicTime.now
-  var lossReason = "no connection was made yet"
+  /// Since then a request has ended, or none was waiting.
+  var isProven = false
 
   /// Connects once `attach` is called.
   ///
@@ -143,9 +168,37 @@ public final class RemoteVolumeQueue {
     _ address: VolumeAddress, adapter: any Adapter, service: CompletionService,
     options: Options = .init(), handler: any RemoteVolumeHandler
   ) throws(ChannelOpenError) {
-    self.init(
-      address, over: try ChannelEndpoint(adapter: adapter, service: service), isOwn: true,
-      options: options, handler: handler)
+    try self.init(
+      [address], adapters: [adapter], service: service, options: options, handler: handler)
+  }
+
+  /// Connects to one volume by several ways once `attach` is called.
+  ///
+  /// - Parameters:
+  ///   - addresses: 1 to 64, of which none is there twice.
+  ///   - adapters: one for each fabric of the addresses, of which at most one cannot register memory
+  ///     that another made.
+  ///   - service: carries the queue on; run by the caller or by its own thread.
+  ///   - handler: not kept alive; must outlive `close`.
+  /// - Throws: `.resources`; `.invalidOptions` for an address without an adapter.
+  public convenience init(
+    _ addresses: [VolumeAddress], adapters: [any Adapter], service: CompletionService,
+    options: Options = .init(), handler: any RemoteVolumeHandler
+  ) throws(ChannelOpenError) {
+    if let lost = addresses.first(where: { address in
+      !adapters.contains { $0.fabric == address.unit.fabric }
+    }) {
+      throw .invalidOptions("expected an adapter for the fabric of \(lost), got none")
+    }
+    // The first one makes the memory that is registered with all.
+    let ordered =
+      adapters.filter { !$0.capabilities.hasForeignMemory }
+      + adapters.filter { $0.capabilities.hasForeignMemory }
+    var endpoints: [ChannelEndpoint] = []
+    for adapter in ordered {
+      endpoints.append(try ChannelEndpoint(adapter: adapter, service: service))
+    }
+    self.init(addresses, over: endpoints, areOwn: true, options: options, handler: handler)
   }
 
   /// Connects once `attach` is called, over an endpoint that it shares with others: what many queues
@@ -159,22 +212,33 @@ public final class RemoteVolumeQueue {
     _ address: VolumeAddress, endpoint: ChannelEndpoint, options: Options = .init(),
     handler: any RemoteVolumeHandler
   ) {
-    self.init(address, over: endpoint, isOwn: false, options: options, handler: handler)
+    self.init([address], over: [endpoint], areOwn: false, options: options, handler: handler)
   }
 
   private init(
-    _ address: VolumeAddress, over endpoint: ChannelEndpoint, isOwn: Bool, options: Options,
-    handler: any RemoteVolumeHandler
+    _ addresses: [VolumeAddress], over endpoints: [ChannelEndpoint], areOwn: Bool,
+    options: Options, handler: any RemoteVolumeHandler
   ) {
     precondition(options.depth > 0 && options.depth <= 0x8000, "1 to 32768 requests")
-    self.address = address
-    self.endpoint = endpoint
-    ownsEndpoint = isOwn
-    service = endpoint.service
+    precondition(
+      (1...Self.maximumPathCount).contains(addresses.count)
+        && Set(addresses).count == addresses.count, "1 to 64 addresses, each once")
+    self.endpoints = endpoints
+    ownsEndpoints = areOwn
+    service = endpoints[0].service
     self.options = options
     self.handler = handler
-    protectionDomain = endpoint.protectionDomain
-    lendsKeys = endpoint.adapter.capabilities.peersAreStrangers
+    pathMemory = endpoints.count > 1 ? PathMemory(endpoints.map(\.protectionDomain)) : nil
+    memoryDomain = pathMemory ?? endpoints[0].protectionDomain
+    paths = PathTable(
+      addresses.enumerated().map { index, address in
+        let number = endpoints.firstIndex { $0.adapter.fabric == address.unit.fabric } ?? 0
+        return VolumePath(
+          address, index: index, endpoint: endpoints[number], endpointIndex: number,
+          backoff: options.backoff)
+      })
+    onlyPath = addresses.count == 1 ? UncountedReference(paths[0]) : nil
+    chooser = PathChooser(options.policy)
     slots = FixedTable(repeating: Slot(), count: options.depth)
     freeSlots = IndexPool(capacity: options.depth)
     unsent = IndexQueue(capacity: options.depth)
@@ -183,9 +247,11 @@ public final class RemoteVolumeQueue {
       repeating: BlockCompletion(tag: 0, status: .success), count: options.depth)
     reported = FixedTable(
       repeating: BlockCompletion(tag: 0, status: .success), count: options.depth)
-    backoff = options.backoff
-    timer = RemoteVolumeTimer(timeout: options.timeout)
+    timer = RemoteVolumeTimer(timeout: options.timeout, queueTimeout: options.queueTimeout)
   }
+
+  /// The most paths of one queue.
+  public static let maximumPathCount = 64
 
   /// Starts to connect. Requests may be submitted before and after.
   public func attach() {
@@ -193,15 +259,28 @@ public final class RemoteVolumeQueue {
     lostAt = .now
     timer.queue = self
     service.add(timer)
-    connect()
+    for path in paths.paths {
+      guard case .connecting = state else { return }
+      connect(path)
+    }
+  }
+
+  /// Which path a request takes from now on, where there are several.
+  public var policy: PathPolicy {
+    get { chooser.policy }
+    set { chooser.policy = newValue }
   }
 
   /// Memory for requests of this queue, zeroed and page-aligned. Lives as long as the region.
   public func allocate(byteCount: Int) throws(RegistrationError) -> MemoryRegion {
-    let region = try endpoint.protectionDomain.allocate(
+    let region = try memoryDomain.allocate(
       byteCount: byteCount, access: [.localWrite, .remoteWrite])
     // Strangers get a key for each read, and nothing that outlives it.
-    if lendsKeys, let key = region.remoteKey { endpoint.protectionDomain.revoke(key) }
+    if let pathMemory {
+      pathMemory.revokeOwnKeys(of: region) { endpoints[$0].adapter.capabilities.peersAreStrangers }
+    } else if paths[0].lendsKeys, let key = region.remoteKey {
+      memoryDomain.revoke(key)
+    }
     return region
   }
 
@@ -232,9 +311,11 @@ public final class RemoteVolumeQueue {
     slots[index].request = request
     slots[index].isTaken = true
     slots[index].isSent = false
+    slots[index].isStranded = false
+    if !isTimeFresh { readClock() }
     slots[index].submitted = coarseNow
     slots[index].generation = (slots[index].generation &+ 1) & 0x7FFF
-    if hasFailed {
+    if hasFailed || isRefusing {
       timer?.hasEnds = true
     } else if !unsent.isEmpty || !post(index) {
       unsent.push(index)
@@ -242,19 +323,35 @@ public final class RemoteVolumeQueue {
     return true
   }
 
-  /// Posts what was submitted since the last time, as one batch.
-  public func flushSubmissions() { channel?.flush() }
+  /// Takes the time once for all that happens until the thread turns to something else.
+  func readClock() {
+    coarseNow = MonotonicTime.now.nanoseconds
+    isTimeFresh = true
+  }
 
-  /// Closes the connection in order. Requests in flight end with `aborted` before it returns, or,
+  /// Posts what was submitted since the last time, one batch for each path.
+  public func flushSubmissions() {
+    isTimeFresh = false
+    if let onlyPath {
+      onlyPath.with { $0.channelReference?.with { $0.flush() } }
+      return
+    }
+    for index in 0..<paths.count {
+      paths.with(index) { $0.channelReference?.with { $0.flush() } }
+    }
+  }
+
+  /// Closes the connections in order. Requests in flight end with `aborted` before it returns, or,
   /// when the handler calls it, right after that call.
   public func close() {
     if case .closed = state { return }
     state = .closed
-    dropLink()
+    for path in paths.paths { drop(path) }
+    dead = []
     endAll()
     if let timer { service.remove(timer) }
     timer?.queue = nil
     timer = nil
-    if ownsEndpoint { endpoint.close() }
+    if ownsEndpoints { for endpoint in endpoints { endpoint.close() } }
   }
 }

@@ -8,6 +8,8 @@ public enum RemoteVolumeError: Error, Sendable, CustomStringConvertible {
   case resource(String)
   /// No connection could be had, at the first attempt.
   case unreachable(address: VolumeAddress, reason: String)
+  /// What was reached does not speak the protocol. Asking again does not help.
+  case foreign(address: VolumeAddress, reason: String)
   /// The unit's end hung up before the connection was of use, as it does with whom it has no place
   /// for. Asking again may help.
   case turnedAway(address: VolumeAddress, reason: String)
@@ -32,7 +34,9 @@ public enum RemoteVolumeError: Error, Sendable, CustomStringConvertible {
   public var description: String {
     switch self {
     case .resource(let words): words
-    case .unreachable(_, let reason), .refused(_, let reason), .unproven(_, let reason): reason
+    case .unreachable(_, let reason), .refused(_, let reason), .unproven(_, let reason),
+      .foreign(_, let reason):
+      reason
     case .turnedAway(let address, let reason):
       "expected \(address) to take this host, but it hung up: \(reason); it may have as many "
         + "connections as it takes, or have ended: see its log, and try again later or allow more time"
@@ -54,6 +58,14 @@ public enum RemoteVolumeError: Error, Sendable, CustomStringConvertible {
         ? "\(operation) failed: \(status.explanation)"
         : "\(operation) of \(count) block\(count == 1 ? "" : "s") from block \(block) failed: "
           + status.explanation
+    }
+  }
+
+  /// Whether asking again never helps.
+  var isForGood: Bool {
+    switch self {
+    case .unproven, .volumeChanged, .foreign: true
+    default: false
     }
   }
 

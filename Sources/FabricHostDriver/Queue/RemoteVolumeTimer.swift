@@ -7,9 +7,7 @@ final class RemoteVolumeTimer: TimedSource {
   /// From `attach` until `close`; keeps the queue alive as long.
   var queue: RemoteVolumeQueue?
   private let timeout: Duration?
-  var reconnectAt: MonotonicTime? {
-    didSet { queue?.service.deadlinesHaveChanged() }
-  }
+  private let queueTimeout: Duration?
   /// Requests of a queue that was given up wait for their end, or ends for their report.
   var hasEnds = false {
     didSet { if hasEnds && !oldValue { queue?.service.deadlinesHaveChanged() } }
@@ -18,55 +16,79 @@ final class RemoteVolumeTimer: TimedSource {
   private let interval: Duration
   private var nextCheck: MonotonicTime
 
-  init(timeout: Duration?) {
+  init(timeout: Duration?, queueTimeout: Duration?) {
     self.timeout = timeout
-    interval = timeout.map { max(.milliseconds(10), min(.seconds(1), $0 / 8)) } ?? .seconds(1)
+    self.queueTimeout = queueTimeout
+    let shortest = [timeout, queueTimeout].compactMap { $0 }.min()
+    interval = shortest.map { max(.milliseconds(10), min(.seconds(1), $0 / 8)) } ?? .seconds(1)
     nextCheck = .now + interval
   }
 
   func progress(at now: MonotonicTime) -> Int {
     if hasEnds { return end() }
-    if let reconnectAt, now >= reconnectAt {
-      self.reconnectAt = nil
-      if hasTimedOut(now) { return 1 }
-      queue?.connect()
-      return 1
+    guard let queue else { return 0 }
+    var count = 0
+    for path in queue.paths.paths {
+      guard let due = path.reconnectAt, now >= due else { continue }
+      path.reconnectAt = nil
+      count += 1
+      if hasTimedOut(now) { return count }
+      queue.connect(path)
     }
-    guard now >= nextCheck else { return 0 }
+    guard now >= nextCheck else { return count }
     nextCheck = now + interval
-    return hasTimedOut(now) ? 1 : 0
+    return hasTimedOut(now) ? count + 1 : count
   }
 
   var nextDeadline: MonotonicTime? {
     if hasEnds { return .now }
-    guard let timeout, timeout > .zero else { return reconnectAt }
-    return reconnectAt.map { min($0, nextCheck) } ?? nextCheck
+    var next = timeout ?? .zero > .zero || queueTimeout != nil ? nextCheck : nil
+    for path in queue?.paths.paths ?? [] {
+      guard let due = path.reconnectAt else { continue }
+      next = next.map { min($0, due) } ?? due
+    }
+    return next
   }
 
   private func end() -> Int {
     hasEnds = false
     guard let queue else { return 0 }
-    if case .failed = queue.state { queue.endAll() } else { queue.endDoomed() }
+    if case .failed = queue.state {
+      queue.endAll()
+    } else if queue.isRefusing {
+      queue.endAll()
+    } else {
+      queue.endDoomed()
+    }
     return 1
   }
 
   /// Gives the queue up when it has been without a connection, or a request without an answer, for
   /// too long.
   private func hasTimedOut(_ now: MonotonicTime) -> Bool {
-    guard let queue, let timeout else { return false }
+    guard let queue else { return false }
+    if case .connecting = queue.state, let queueTimeout, !queue.isRefusing,
+      queue.info != nil, now.nanoseconds(since: queue.lostAt) >= queueTimeout.nanoseconds
+    {
+      queue.refuseWaiting()
+    }
+    guard let timeout else { return false }
     let limit = timeout.nanoseconds
-    queue.coarseNow = now.nanoseconds
     switch queue.state {
     case .connecting:
       guard now.nanoseconds(since: queue.lostAt) >= limit else { return false }
-      queue.fail(.timedOut(address: queue.address, after: timeout, reason: queue.lossReason))
+      queue.fail(
+        .timedOut(
+          address: queue.address, after: timeout, reason: queue.paths[0].lossReason))
       return true
     case .attached:
       // Connections that open and break do not stop the clock.
       if !queue.isProven, queue.reconnectCount > 0,
         now.nanoseconds(since: queue.lostAt) >= limit &+ interval.nanoseconds
       {
-        queue.fail(.timedOut(address: queue.address, after: timeout, reason: queue.lossReason))
+        queue.fail(
+          .timedOut(
+            address: queue.address, after: timeout, reason: queue.paths[0].lossReason))
         return true
       }
       for index in 0..<queue.slots.count where queue.slots[index].isTaken {

@@ -40,7 +40,6 @@ public protocol VolumeRequestSink: AnyObject {
 }
 
 extension RemoteVolumeQueue: VolumeRequestQueue {
-  public var memoryDomain: any ProtectionDomain { protectionDomain }
   /// What has no answer in time ends the queue.
   public var abortReason: RemoteVolumeError? { nil }
 }

@@ -4,7 +4,6 @@ public import FabricMessaging
 import FabricPlatform
 import FabricStorage
 public import FabricVerbs
-import FabricWire
 
 /// Asks a unit which volumes it serves. (IO-40)
 public enum VolumeDiscovery {
@@ -122,14 +121,9 @@ private final class Inquiry: ChannelHandler, @unchecked Sendable {
 
   private func ask(_ channel: Channel) {
     // One question at a time: there is always a credit for it.
-    var payload = VolumeQuery(after: volumes.last?.name ?? "").encoded()
-    let count = payload.count
-    payload.append(0)
-    let refusal = unsafe payload.withUnsafeBytes { bytes in
-      channel.send(
-        kind: MessageKind.volumeQuery.rawValue, tag: UInt32(volumes.count),
-        payload: unsafe WireView(bytes.baseAddress!, byteCount: count))
-    }
+    let refusal = channel.send(
+      kind: MessageKind.volumeQuery.rawValue, tag: UInt32(volumes.count),
+      bytes: VolumeQuery(after: volumes.last?.name ?? "").encoded())
     if let refusal { return fail("\(refusal)") }
     channel.flush()
   }

@@ -1,0 +1,122 @@
+import FabricIOProtocol
+import FabricPlatform
+
+/// Which of several paths a request takes. Paths that are not usable now are left out, and so are, with
+/// every policy but `failover`, those that have as many requests as the unit allows.
+public enum PathPolicy: String, Sendable, CaseIterable {
+  /// Each in its turn.
+  case roundRobin = "round-robin"
+  /// The one with the fewest requests under way.
+  case queueDepth = "queue-depth"
+  /// The one that is expected to be done first, by the time that its requests of late have taken and
+  /// the number under way.
+  case serviceTime = "service-time"
+  /// Each in proportion to how quick its requests of late were.
+  case latencyWeighted = "latency-weighted"
+  /// Each in its turn of those that the unit calls optimised; where there is none, of the others.
+  case optimisedFirst = "optimised-first"
+  /// The first in the order given; the next one only while that one cannot be used.
+  case failover = "failover"
+}
+
+/// What a policy remembers between requests. Confined to the queue's thread.
+struct PathChooser {
+  var policy: PathPolicy
+  /// The path that had the last request.
+  private var last = 0
+
+  init(_ policy: PathPolicy) { self.policy = policy }
+
+  /// The number of the path for the next request; nil: none can take it.
+  ///
+  /// - Parameter now: nanoseconds on the monotonic clock, coarse.
+  mutating func choose(_ paths: borrowing PathTable, at now: UInt64) -> Int? {
+    let found =
+      switch policy {
+      case .roundRobin: inTurn(paths) { _ in true }
+      case .queueDepth: least(paths) { UInt64($0.sentCount) }
+      case .serviceTime: least(paths) { $0.expectedServiceTime(at: now) }
+      case .latencyWeighted: weighted(paths, at: now)
+      case .optimisedFirst:
+        inTurn(paths) { $0.accessState == .optimised } ?? inTurn(paths) { _ in true }
+      case .failover: paths.first(where: { $0.isUsable }).flatMap { paths[$0].canTake ? $0 : nil }
+      }
+    if let found { last = found }
+    return found
+  }
+
+  private func inTurn(
+    _ paths: borrowing PathTable, _ isMeant: (VolumePath) -> Bool
+  ) -> Int? {
+    var index = last
+    for _ in 0..<paths.count {
+      index = index &+ 1 < paths.count ? index &+ 1 : 0
+      let isFound = paths.with(index) { $0.canTake && isMeant($0) }
+      if isFound { return index }
+    }
+    return nil
+  }
+
+  /// The one with the least cost; of several the next in turn.
+  private func least(
+    _ paths: borrowing PathTable, _ cost: (VolumePath) -> UInt64
+  ) -> Int? {
+    var found: Int?
+    var foundCost = UInt64.max
+    var index = last
+    for _ in 0..<paths.count {
+      index = index &+ 1 < paths.count ? index &+ 1 : 0
+      let cost = paths.with(index) { $0.canTake ? cost($0) : nil }
+      guard let cost, found == nil || cost < foundCost else { continue }
+      found = index
+      foundCost = cost
+    }
+    return found
+  }
+
+  /// Every path earns by its quickness; who has most goes, and pays what all have earned. So each
+  /// goes in proportion, and as evenly spread as can be.
+  private func weighted(_ paths: borrowing PathTable, at now: UInt64) -> Int? {
+    var found: Int?
+    var foundWeight = Double.zero
+    var sum = Double.zero
+    for index in 0..<paths.count {
+      let weight = paths.with(index) { path -> Double? in
+        guard path.canTake else { return nil }
+        let weight = 1 / Double(max(1, path.latency))
+        path.earned += weight
+        sum += weight
+        return path.earned
+      }
+      guard let weight, found == nil || weight > foundWeight else { continue }
+      found = index
+      foundWeight = weight
+    }
+    if let found { paths[found].earned -= sum }
+    return found
+  }
+}
+
+/// The paths of a queue, in the order given; looked at for each request without counting references.
+struct PathTable: ~Copyable {
+  let paths: [VolumePath]
+  private let references: [UncountedReference<VolumePath>]
+
+  init(_ paths: [VolumePath]) {
+    self.paths = paths
+    references = paths.map { UncountedReference($0) }
+  }
+
+  var count: Int { references.count }
+  subscript(index: Int) -> VolumePath { paths[index] }
+
+  @inline(__always)
+  func with<Result>(_ index: Int, _ body: (VolumePath) -> Result) -> Result {
+    references[index].with(body)
+  }
+
+  func first(where isMeant: (VolumePath) -> Bool) -> Int? {
+    for index in 0..<count where with(index, isMeant) { return index }
+    return nil
+  }
+}
