@@ -337,6 +337,15 @@ let package = Package(
       ],
       swiftSettings: ours),
     .testTarget(
+      name: "FabricHostDriverTests",
+      dependencies: [
+        "CAllocationCounter", "FabricBounded", "FabricCompletion", "FabricHostDriver",
+        "FabricIOProtocol", "FabricIOUnit", "FabricMessaging", "FabricPlatform",
+        "FabricSharedMemory", "FabricSimulated", "FabricStorage", "FabricTCP", "FabricVerbs",
+        "TestSupport",
+      ],
+      swiftSettings: ours),
+    .testTarget(
       name: "FabricIOProtocolTests",
       dependencies: [
         "FabricIOProtocol", "FabricStorage", "FabricVerbs", "FabricWire", "TestSupport",

@@ -10,7 +10,7 @@ import Synchronization
 ///
 /// Threads: any.
 public final class UnitFabric: Sendable {
-  /// Carries the unit on, with a thread of its own.
+  /// Carries the unit on.
   public let service: CompletionService
   /// One for each adapter. Used on the service's thread only.
   let endpoints: [ChannelEndpoint]
@@ -29,23 +29,31 @@ public final class UnitFabric: Sendable {
   ///   - adapters: at least one, of different fabrics, of which at most one cannot register memory
   ///     that another made.
   ///   - spin: time to look for work before sleeping.
-  public init(
+  public convenience init(
     _ adapters: [any Adapter], spin: Duration = .microseconds(50)
   ) throws(ChannelOpenError) {
-    precondition(
-      !adapters.isEmpty && Set(adapters.map { $0.fabric }).count == adapters.count,
-      "adapters of different fabrics")
-    let node = adapters.lazy.compactMap(\.numaNode).first
-    self.node = node
+    let service: CompletionService
     do throws(ResourceError) {
       var options = CompletionService.Options()
       options.threadCount = 1
       options.spin = spin
       // Small batches: the host works on the first answers while the next are made.
       options.budget = 8
-      options.numaNode = node
+      options.numaNode = adapters.lazy.compactMap(\.numaNode).first
       service = try CompletionService(options)
     } catch { throw .resources(error.description) }
+    try self.init(adapters, service: service)
+  }
+
+  /// As above, carried on by a service of the caller's.
+  public init(
+    _ adapters: [any Adapter], service: CompletionService
+  ) throws(ChannelOpenError) {
+    precondition(
+      !adapters.isEmpty && Set(adapters.map { $0.fabric }).count == adapters.count,
+      "adapters of different fabrics")
+    node = adapters.lazy.compactMap(\.numaNode).first
+    self.service = service
     // The first one allocates what is registered with all.
     let ordered =
       adapters.filter { !$0.capabilities.hasForeignMemory }

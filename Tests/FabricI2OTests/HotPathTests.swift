@@ -11,26 +11,8 @@ import FabricVerbs
 import FabricWire
 import Foundation
 import Synchronization
+import TestSupport
 import Testing
-
-/// Runs on another thread what waits for the service's, which is this one.
-func elsewhere<Value: Sendable>(
-  _ turn: () -> Void, wake: @escaping @Sendable () -> Void,
-  _ body: @escaping @Sendable () throws -> Value
-) throws -> Value {
-  let box = Box<Result<Value, any Error>>()
-  Thread.detachNewThread {
-    let result = Result { try body() }
-    box.value.withLock { $0 = result }
-    wake()
-  }
-  while box.value.withLock({ $0 == nil }) { turn() }
-  return try #require(box.value.withLock { $0 }).get()
-}
-
-private final class Box<Value: Sendable>: Sendable {
-  let value = Mutex<Value?>(nil)
-}
 
 /// A server and a host on the calling thread.
 private final class SingleThread {

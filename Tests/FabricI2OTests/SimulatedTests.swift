@@ -5,6 +5,7 @@ import FabricMessaging
 import FabricSimulated
 import FabricStorage
 import FabricVerbs
+import TestSupport
 import Testing
 
 /// A server and a host over a simulated network, which one seed drives.

@@ -1,0 +1,119 @@
+import FabricIOProtocol
+import FabricMessaging
+import FabricSimulated
+import FabricStorage
+@testable import FabricHostDriver
+import Testing
+
+@Suite("Host driver: paths", .timeLimit(.minutes(5)))
+struct PathTests {
+  /// Lets all land at once, and returns how many requests each path had of `count` writes, `depth` of
+  /// them under way at a time.
+  private func shares(
+    _ paths: SimulatedPaths, count: Int, depth: Int
+  ) -> [UInt64] {
+    let before = paths.queue.paths.paths.map(\.counters.requestCount)
+    var free = Array(0..<UInt64(depth))
+    var sent = 0
+    var ended = 0
+    while ended < count {
+      while sent < count, let block = free.popLast() {
+        paths.write(1, block: block)
+        sent += 1
+      }
+      paths.store.land(using: &paths.random)
+      paths.step()
+      for end in paths.takeEnds() {
+        free.append(end.tag)
+        ended += 1
+      }
+    }
+    return zip(paths.queue.paths.paths, before).map { $0.counters.requestCount - $1 }
+  }
+
+  @Test("Round-robin: each path in its turn")
+  func roundRobin() throws {
+    let paths = try SimulatedPaths(seed: 1, pathCount: 3, policy: .roundRobin)
+    #expect(paths.run { paths.readyCount == 3 })
+    #expect(shares(paths, count: 300, depth: 4) == [100, 100, 100])
+  }
+
+  @Test(
+    "Failover: the first path alone, the next while that is lost, the first again when it is back")
+  func failover() throws {
+    let paths = try SimulatedPaths(seed: 2, pathCount: 2, policy: .failover)
+    #expect(paths.run { paths.readyCount == 2 })
+    #expect(shares(paths, count: 50, depth: 4) == [50, 0])
+    let first = paths.queue.paths[0]
+    paths.network.breakConnection(of: try #require(first.channel).fabricQueuePair)
+    #expect(paths.run { !first.isReady })
+    paths.write(2, block: 0)
+    #expect(paths.queue.paths[1].sentCount == 1)
+    #expect(paths.run { first.isReady })
+    #expect(first.counters.lossCount == 1)
+    #expect(shares(paths, count: 49, depth: 4)[0] > 45)
+  }
+
+  @Test("A policy is switched while requests are under way")
+  func switching() throws {
+    let paths = try SimulatedPaths(seed: 3, pathCount: 2, policy: .failover)
+    #expect(paths.run { paths.readyCount == 2 })
+    #expect(shares(paths, count: 20, depth: 4) == [20, 0])
+    paths.queue.policy = .roundRobin
+    #expect(shares(paths, count: 20, depth: 4) == [10, 10])
+  }
+
+  @Test("Queue-depth: the path with fewer requests under way has the next")
+  func queueDepth() throws {
+    let paths = try SimulatedPaths(seed: 4, pathCount: 2, policy: .queueDepth)
+    #expect(paths.run { paths.readyCount == 2 })
+    for block in 0..<6 as Range<UInt64> { paths.write(1, block: block) }
+    #expect(paths.queue.paths.paths.map(\.sentCount) == [3, 3])
+    // A path that is slow in answering keeps its own, and gets no more than the other.
+    paths.queue.paths[0].sentLimit = 3
+    paths.write(1, block: 6)
+    #expect(paths.queue.paths.paths.map(\.sentCount) == [3, 4])
+  }
+
+  @Test("Service-time and latency-weighted: a slow path has few requests, and not none")
+  func measured() throws {
+    for policy in [PathPolicy.serviceTime, .latencyWeighted] {
+      let paths = try SimulatedPaths(seed: 5, pathCount: 2, policy: policy)
+      #expect(paths.run { paths.readyCount == 2 })
+      let now = paths.queue.coarseNow
+      for _ in 0..<64 {
+        paths.queue.paths[0].measured(1_000_000, at: now)
+        paths.queue.paths[1].measured(100_000, at: now)
+      }
+      var counts = [0, 0]
+      for _ in 0..<110 {
+        let next = paths.queue.chooser.choose(paths.queue.paths, at: now)
+        let chosen = try #require(next)
+        counts[chosen] += 1
+        paths.queue.paths[chosen].sentCount = (paths.queue.paths[chosen].sentCount + 1) % 7
+      }
+      #expect(counts[1] > 6 * counts[0], "\(policy): \(counts)")
+      #expect(counts[0] > 0 || policy == .serviceTime, "\(policy): \(counts)")
+      // Nothing was heard of the slow one for a while: it is tried again.
+      paths.queue.paths[0].sentCount = 0
+      let later = now + 2_000_000_000
+      let isTried = (0..<20).contains { _ in
+        paths.queue.chooser.choose(paths.queue.paths, at: later) == 0
+      }
+      #expect(isTried)
+      for path in paths.queue.paths.paths { path.sentCount = 0 }
+    }
+  }
+
+  @Test("IO-60: optimised paths first, others while there is none, inaccessible ones never")
+  func optimised() throws {
+    let paths = try SimulatedPaths(seed: 6, pathCount: 3, policy: .optimisedFirst)
+    #expect(paths.run { paths.readyCount == 3 })
+    paths.queue.paths[0].accessState = .nonOptimised
+    #expect(shares(paths, count: 30, depth: 4) == [0, 15, 15])
+    paths.queue.paths[1].accessState = .inaccessible
+    #expect(shares(paths, count: 30, depth: 4) == [0, 0, 30])
+    paths.queue.paths[2].accessState = .inaccessible
+    #expect(shares(paths, count: 30, depth: 4) == [30, 0, 0])
+  }
+}
