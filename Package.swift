@@ -221,7 +221,8 @@ let package = Package(
       name: "iounit",
       dependencies: [
         "FabricAuthentication", "FabricCommandLine", "FabricCompletion", "FabricFrontEnds",
-        "FabricI2O", "FabricIOUnit", "FabricMessaging", "FabricNBD", "FabricNVMe",
+        "FabricI2O", "FabricIOProtocol", "FabricIOUnit", "FabricMessaging", "FabricNBD",
+        "FabricNVMe",
         "FabricNVMeFabrics", "FabricPlatform", "FabricStorage", "FabricVerbs",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],

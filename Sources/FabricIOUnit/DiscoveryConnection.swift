@@ -1,31 +1,33 @@
 import FabricIOProtocol
 import FabricMessaging
 import FabricStorage
-import FabricWire
 
 /// A channel that asks which volumes there are. Confined to its shard's thread. (IO-40)
 final class DiscoveryConnection: ChannelHandler {
   /// What the host sees.
   private let volumes: () -> [(volume: Volume, access: VolumeAccess)]
+  /// Where the unit can be reached.
+  private let addresses: () -> [AddressEntry.Address]
   private let didClose: (DiscoveryConnection) -> Void
   /// Answers that wait for the channel; a host that asks more before it has an answer is cut off.
-  private var waiting: [(tag: UInt32, payload: [UInt8])] = []
+  private var waiting: [(kind: MessageKind, tag: UInt32, payload: [UInt8])] = []
 
   init(
     volumes: @escaping () -> [(volume: Volume, access: VolumeAccess)],
+    addresses: @escaping () -> [AddressEntry.Address],
     didClose: @escaping (DiscoveryConnection) -> Void
   ) {
     self.volumes = volumes
+    self.addresses = addresses
     self.didClose = didClose
   }
 
   func channel(_ channel: Channel, received messages: Span<IncomingMessage>) {
     for index in messages.indices {
       let message = messages[index]
-      guard message.kind == MessageKind.volumeQuery.rawValue, message.buffer == nil,
-        waiting.count < 16, let query = try? VolumeQuery(decoding: message.payload)
-      else { return channel.close() }
-      answer(query, tag: message.tag)
+      guard message.buffer == nil, waiting.count < 16, answer(message) else {
+        return channel.close()
+      }
     }
     channelCanSend(channel)
   }
@@ -33,17 +35,30 @@ final class DiscoveryConnection: ChannelHandler {
   func channel(_ channel: Channel, finished tokens: Span<UInt64>) {}
 
   func channelCanSend(_ channel: Channel) {
-    while let (tag, payload) = waiting.first {
-      let refusal = unsafe payload.withUnsafeBytes { bytes in
-        channel.send(
-          kind: MessageKind.volumeEntry.rawValue, tag: tag, payload: unsafe WireView(bytes))
-      }
+    while let (kind, tag, payload) = waiting.first {
+      let refusal = channel.send(kind: kind.rawValue, tag: tag, bytes: payload)
       if refusal == .noCredit || refusal == .noBuffer { return }
       waiting.removeFirst()
     }
   }
 
   func channel(_ channel: Channel, closed reason: ChannelCloseReason) { didClose(self) }
+
+  /// False when it is no question.
+  private func answer(_ message: IncomingMessage) -> Bool {
+    switch MessageKind(rawValue: message.kind) {
+    case .volumeQuery:
+      guard let query = try? VolumeQuery(decoding: message.payload) else { return false }
+      answer(query, tag: message.tag)
+    case .addressQuery:
+      guard let query = try? AddressQuery(decoding: message.payload) else { return false }
+      let all = addresses()
+      let entry = AddressEntry(query.number < all.count ? all[Int(query.number)] : nil)
+      waiting.append((.addressEntry, message.tag, entry.encoded()))
+    default: return false
+    }
+    return true
+  }
 
   private func answer(_ query: VolumeQuery, tag: UInt32) {
     let previous = Array(query.previousName.utf8)
@@ -57,6 +72,6 @@ final class DiscoveryConnection: ChannelHandler {
           name: volume.name, identifier: volume.identifier,
           blockByteCount: volume.blockByteCount, blockCount: volume.blockCount, access: access)
       })
-    if let payload = try? entry.encoded() { waiting.append((tag, payload)) }
+    if let payload = try? entry.encoded() { waiting.append((.volumeEntry, tag, payload)) }
   }
 }

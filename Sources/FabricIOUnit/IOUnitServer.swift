@@ -1,4 +1,5 @@
 import FabricCompletion
+public import FabricIOProtocol
 public import FabricMessaging
 import FabricPlatform
 public import FabricStorage
@@ -49,14 +50,14 @@ public final class IOUnitServer: Subsystem, @unchecked Sendable {
   ///
   /// - Parameters:
   ///   - fabric: also the maker of memory volumes that are to be read directly. Serves one unit.
-  ///   - addresses: where to listen, at least one.
+  ///   - places: where to listen, at least one.
   /// - Throws: `IOUnitError`; nothing is left behind.
   public init(
-    layer: CommonLayer, fabric: UnitFabric, addresses: [FabricAddress], options: Options = .init()
+    layer: CommonLayer, fabric: UnitFabric, places: [ListeningPlace], options: Options = .init()
   ) throws(IOUnitError) {
-    precondition(!addresses.isEmpty, "a unit listens somewhere")
+    precondition(!places.isEmpty, "a unit listens somewhere")
     self.fabric = fabric
-    name = "io-unit \(addresses[0])"
+    name = "io-unit \(places[0].address)"
     do throws(CommonLayerError) {
       registration = try layer.register(self)
     } catch { throw .subsystem(error.description) }
@@ -68,17 +69,26 @@ public final class IOUnitServer: Subsystem, @unchecked Sendable {
       registration.deregister()
       throw .registration(error)
     }
-    for address in addresses {
+    for place in places {
       do throws(ChannelOpenError) {
-        let listener = try listen(at: address, options).get()
+        let listener = try listen(at: place, options).get()
         listeners.append(listener)
         self.addresses += listener.addresses
       } catch {
         onThread { [self] _ in closeListeners() }
         registration.deregister()
-        throw .listening(address: address, reason: error.description)
+        throw .listening(address: place.address, reason: error.description)
       }
     }
+  }
+
+  /// Serves at addresses that are all alike.
+  public convenience init(
+    layer: CommonLayer, fabric: UnitFabric, addresses: [FabricAddress], options: Options = .init()
+  ) throws(IOUnitError) {
+    try self.init(
+      layer: layer, fabric: fabric, places: addresses.map { ListeningPlace($0) },
+      options: options)
   }
 
   /// Serves at one address.
@@ -89,11 +99,12 @@ public final class IOUnitServer: Subsystem, @unchecked Sendable {
   }
 
   private func listen(
-    at address: FabricAddress, _ options: Options
+    at place: ListeningPlace, _ options: Options
   ) -> Result<ChannelListener, ChannelOpenError> {
-    guard let number = fabric.number(of: address.fabric) else {
+    guard let number = fabric.number(of: place.address.fabric) else {
       return .failure(
-        .invalidOptions("expected an address of one of the unit's fabrics, got \(address)"))
+        .invalidOptions(
+          "expected an address of one of the unit's fabrics, got \(place.address)"))
     }
     var channel = ChannelOptions()
     channel.bufferCount = options.bufferCount
@@ -101,13 +112,17 @@ public final class IOUnitServer: Subsystem, @unchecked Sendable {
     channel.keys = options.keys
     return onThread { [fabric, channel] shard in
       Result { () throws(ChannelOpenError) in
-        try fabric.endpoints[number].listen(
-          at: address, options: channel,
+        let unitPlace = UnitPlace(place, endpoint: number)
+        let listener = try fabric.endpoints[number].listen(
+          at: place.address, options: channel,
           accept: { greeting, peer in
-            shard.accept(greeting: greeting, peer: peer, endpoint: number)
+            shard.accept(greeting: greeting, peer: peer, place: unitPlace)
           },
           opened: { channel in shard.opened(channel) },
           refused: { peer, reason in shard.logRefusal(of: peer, because: reason) })
+        unitPlace.addresses = listener.addresses
+        shard.places.append(unitPlace)
+        return listener
       }
     }
   }
@@ -121,6 +136,22 @@ public final class IOUnitServer: Subsystem, @unchecked Sendable {
   public var connectionCount: Int { onThread { $0.connectionCount } }
   /// Elements of the read pool that are free. Waits for the unit's thread.
   public var freeReadElementCount: Int { onThread { $0.readPool.freeCount } }
+
+  /// Changes the state of the paths through the place that was given with `address`, and tells the hosts
+  /// that use them. (IO-61)
+  ///
+  /// - Returns: whether there is such a place.
+  public func setPathState(_ state: PathState, at address: FabricAddress) -> Bool {
+    onThread { shard in
+      guard
+        let place = shard.places.first(where: {
+          $0.place.address == address || $0.addresses.contains(address)
+        })
+      else { return false }
+      shard.setState(state, of: place)
+      return true
+    }
+  }
 
   /// Accepts nobody any more, closes every connection in order, lets what was accepted end, and
   /// returns when nothing is called any more. The fabric's thread ends with it.

@@ -19,6 +19,7 @@ extension UnitConnection {
       return violation("a command's tag differs from its message's, or has 32 bits")
     }
     if let directKey, command.opcode == .read, message.buffer == nil, isOrdinary(command),
+      place.delay == 0,
       let data = served.directElement(
         block: command.block, blockCount: command.blockCount, byteCount: command.byteCount,
         key: directKey),
@@ -119,7 +120,7 @@ extension UnitConnection {
 
   // MARK: Answers
 
-  /// A command has ended: gives its buffer back and answers.
+  /// A command has ended: answers, at once or when the place's delay is over.
   func ended(_ slot: Int, status: BlockStatus, transferredByteCount: UInt32) {
     slots[slot].status = status
     slots[slot].transferredByteCount = transferredByteCount
@@ -127,6 +128,15 @@ extension UnitConnection {
       outcomes.record(
         slots[slot].command.tag, status, transferredByteCount: transferredByteCount)
     }
+    if place.delay > 0, state == .ready {
+      shard.delayedAnswers.add(slot, of: self)
+    } else {
+      answer(slot)
+    }
+  }
+
+  /// Gives a command's buffer back and answers.
+  func answer(_ slot: Int) {
     guard state == .ready, let channel else { return }
     if slots[slot].hasBuffer {
       slots[slot].hasBuffer = false

@@ -47,6 +47,7 @@ final class UnitConnection: ChannelHandler {
   /// Who the host is, in words.
   let peer: String
   let served: ServedVolume
+  let place: UnitPlace
   let session: UnitSession
   let client: UInt32
   let depth: Int
@@ -73,6 +74,8 @@ final class UnitConnection: ChannelHandler {
   /// Elements of the read pool that commands of this connection have, until the fabric has taken
   /// their data.
   var heldElementCount = 0
+  /// The place's state as the host knows it.
+  var toldState: PathState
   /// Whether the shard knows that `deferred` holds something.
   var isWaiting = false
   /// Whether the shard will flush the channel.
@@ -80,7 +83,7 @@ final class UnitConnection: ChannelHandler {
 
   init(
     number: Int, opening: HostOpening, peer: String, served: ServedVolume, session: UnitSession,
-    depth: Int, maximumTransferByteCount: UInt32, shard: UnitShard, endpoint: Int
+    depth: Int, maximumTransferByteCount: UInt32, shard: UnitShard, place: UnitPlace
   ) {
     self.number = number
     self.opening = opening
@@ -90,14 +93,16 @@ final class UnitConnection: ChannelHandler {
     self.depth = depth
     self.maximumTransferByteCount = maximumTransferByteCount
     self.shard = shard
-    readKey = shard.readPool.localKey(endpoint)
-    directKey = served.directMemory?.localKey(endpoint)
+    self.place = place
+    readKey = shard.readPool.localKey(place.endpoint)
+    directKey = served.directMemory?.localKey(place.endpoint)
     client = served.port.attach(session.client)
     slots = FixedTable(repeating: Slot(), count: depth)
     freeSlots = IndexPool(capacity: depth)
     deferred = IndexQueue(capacity: depth)
     replies = IndexQueue(capacity: depth)
     outcomes = OutcomeRing(depth: depth)
+    toldState = place.state
   }
 
   /// For the log.
@@ -122,6 +127,19 @@ final class UnitConnection: ChannelHandler {
     guard refusal == nil else { return }
     isReadySent = true
     state = .ready
+    channel.flush()
+    tellStateIfChanged()
+  }
+
+  /// Tells the host that the path's state is another now. (IO-61)
+  func tellStateIfChanged() {
+    guard state == .ready, toldState != place.state, let channel else { return }
+    let notice = PathStateNotice(place.state)
+    let refusal = channel.send(
+      kind: MessageKind.pathState.rawValue, tag: 0, bytes: notice.encoded())
+    // A refusal for want of credit is followed by `channelCanSend`.
+    guard refusal == nil else { return }
+    toldState = place.state
     channel.flush()
   }
 
@@ -185,6 +203,7 @@ final class UnitConnection: ChannelHandler {
   func channelCanSend(_ channel: Channel) {
     sendReadyIfSettled()
     answerFenceIfSettled()
+    tellStateIfChanged()
     while state == .ready, let slot = replies.first {
       guard sendReply(slot) else { return }
       _ = replies.pop()

@@ -32,6 +32,9 @@ final class UnitShard {
   private var quiescing: [UnitConnection] = []
   private(set) var connectionCount = 0
   private let refusals: RefusalLog
+  /// Where the unit listens.
+  var places: [UnitPlace] = []
+  let delayedAnswers: DelayedAnswers
 
   init(
     options: IOUnitServer.Options, layer: CommonLayer, fabric: UnitFabric,
@@ -48,6 +51,12 @@ final class UnitShard {
     pushes = FixedTable(repeating: Self.nobody, count: options.readElementCount)
     refusals = RefusalLog(service, log: options.log)
     service.add(refusals)
+    delayedAnswers = DelayedAnswers(service)
+    delayedAnswers.didAnswer = { [unowned self] in
+      flushTouched()
+      retryDeferred()
+    }
+    service.add(delayedAnswers)
   }
 
   func log(_ words: String) { options.log(words) }
@@ -65,8 +74,8 @@ final class UnitShard {
 
   /// Judges a host's opening; what it is given is taken by `opened`.
   ///
-  /// - Parameter endpoint: the number of the one that it came to.
-  func accept(greeting: [UInt8], peer: ChannelPeer, endpoint: Int) -> AcceptDecision {
+  /// - Parameter place: where it came to.
+  func accept(greeting: [UInt8], peer: ChannelPeer, place: UnitPlace) -> AcceptDecision {
     do {
       let host = try HostOpening(decoding: greeting)
       if let name = peer.keyName, name != host.hostName {
@@ -82,7 +91,7 @@ final class UnitShard {
       if host.access == .readWrite, access == .readOnly {
         throw CommonLayerError.readOnlyVolume(name: volume.name)
       }
-      return try accept(host, greeting: greeting, volume: volume, peer: peer, endpoint: endpoint)
+      return try accept(host, greeting: greeting, volume: volume, peer: peer, place: place)
     } catch {
       logRefusal(of: peer, because: "\(error)")
       return .reject(reason: "\(error)")
@@ -107,14 +116,15 @@ final class UnitShard {
   }
 
   private func accept(
-    _ host: HostOpening, greeting: [UInt8], volume: Volume, peer: ChannelPeer, endpoint: Int
+    _ host: HostOpening, greeting: [UInt8], volume: Volume, peer: ChannelPeer, place: UnitPlace
   ) throws -> AcceptDecision {
     let served = try served(volume, access: host.access)
     let depth = min(Int(host.depth), options.depth)
     let answer = try UnitOpening(
       unitName: options.unitName, volume: volume.identifier,
       blockByteCount: volume.blockByteCount, blockCount: volume.blockCount, access: host.access,
-      maximumTransferByteCount: UInt32(options.maximumTransferByteCount), depth: UInt16(depth)
+      maximumTransferByteCount: UInt32(options.maximumTransferByteCount), depth: UInt16(depth),
+      pathState: place.state
     ).encoded()
     let session = sessions.session(
       UnitSession.Key(volume: volume.identifier, host: host.hostName, session: host.session),
@@ -127,7 +137,7 @@ final class UnitShard {
     let connection = UnitConnection(
       number: number, opening: host, peer: "\(peer)", served: served, session: session,
       depth: depth, maximumTransferByteCount: UInt32(options.maximumTransferByteCount),
-      shard: self, endpoint: endpoint)
+      shard: self, place: place)
     if number == connections.count { connections.append(nil) }
     connections[number] = connection
     connectionCount += 1
@@ -144,6 +154,7 @@ final class UnitShard {
     ).encoded()
     let connection = DiscoveryConnection(
       volumes: { [unowned self] in volumes(for: host) },
+      addresses: { [unowned self] in places.flatMap(\.reachable) },
       didClose: { [unowned self] closed in discoveries.removeAll { $0 === closed } })
     discoveries.append(connection)
     return .accept(greeting: answer, handler: connection)
@@ -211,6 +222,14 @@ final class UnitShard {
     touched.removeAll(keepingCapacity: true)
   }
 
+  /// Changes the state of the paths through a place, and tells the hosts that use them.
+  func setState(_ state: PathState, of place: UnitPlace) {
+    place.state = state
+    for connection in connections where connection?.place === place {
+      connection?.tellStateIfChanged()
+    }
+  }
+
   // MARK: Closing
 
   var hasQuiescing: Bool { !quiescing.isEmpty }
@@ -259,6 +278,7 @@ final class UnitShard {
   func leaveService() {
     for served in volumes { service.remove(served) }
     service.remove(refusals)
+    service.remove(delayedAnswers)
     volumes = []
     connections = []
     discoveries = []

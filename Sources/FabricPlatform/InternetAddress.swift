@@ -29,7 +29,7 @@ public struct InternetAddress: Hashable, Sendable, CustomStringConvertible {
     InternetAddress(host: host, port: port, scope: scope)
   }
 
-  private init(host: [UInt8], port: UInt16, scope: UInt32) {
+  init(host: [UInt8], port: UInt16, scope: UInt32) {
     self.host = host
     self.port = port
     self.scope = scope

@@ -54,12 +54,26 @@ struct Discover: AsyncParsableCommand {
         Output.line("\(url)  \(size) in blocks of \(volume.blockByteCount)\(rights)")
       }
       if listing.volumes.isEmpty { Output.line("no volumes") }
+      for entry in listing.addresses where entry.address != address.unit {
+        let state = entry.state == .optimised ? "" : ", \(entry.state)"
+        Output.line("also at \(VolumeAddress(unit: entry.address, volumeName: ""))\(state)")
+      }
     }
   }
 
   private func describe(_ listing: VolumeDiscovery.Listing, at address: VolumeAddress) -> JSON {
     .object([
       ("unit", .text(listing.unitName)),
+      (
+        "addresses",
+        .list(
+          listing.addresses.map { entry in
+            .object([
+              ("url", .text("\(VolumeAddress(unit: entry.address, volumeName: ""))")),
+              ("state", .text(entry.state.description)),
+            ])
+          })
+      ),
       (
         "volumes",
         .list(

@@ -19,11 +19,6 @@ struct AddressOption {
 extension Serve {
   static let listenSynopsis = "shm:PATH|tcp:HOST:PORT|rdma:HOST:PORT"
 
-  /// Where to listen, in the order given.
-  func parseAddresses() throws(ToolFailure) -> [FabricAddress] {
-    try parseAddresses(listen, fabricOption("--listen"))
-  }
-
   /// An option that takes addresses of every fabric, of hosts that may prove keys.
   func fabricOption(_ name: String) -> AddressOption {
     AddressOption(

@@ -65,9 +65,11 @@ struct Serve: ParsableCommand {
         An IPv6 address goes in brackets; port 0 lets the system choose one. A name is listened at \
         with all its addresses. 0.0.0.0 is every address of IPv4, [::] every one of IPv6 and of \
         that only: both may be given with one port. rdma: is for RDMA devices, by an address of \
-        theirs (iohost discover --fabrics).
+        theirs (iohost discover --fabrics). Hosts may use a volume through several addresses at \
+        once: state=non-optimised tells them that others are better, state=inaccessible to use others \
+        only. delay=1ms, for drills, has answers wait.
         """,
-      valueName: Self.listenSynopsis))
+      valueName: Self.placeSynopsis))
   var listen: [String] = []
 
   @Option(
@@ -215,7 +217,8 @@ struct Serve: ParsableCommand {
   }
 
   private func start() throws(ToolFailure) -> (Serving, CommonLayer, ReplaceableKeyring?) {
-    let addresses = try parseAddresses()
+    let places = try parsePlaces()
+    let addresses = places.map(\.address)
     let i2oAddresses = try parseI2OAddresses()
     let nbdAddresses = try parseNBDAddresses()
     let nvmeAddresses = try parseNVMeAddresses()
@@ -240,7 +243,7 @@ struct Serve: ParsableCommand {
     do throws(ToolFailure) {
       for argument in volume { opened.append(try open(argument, on: carrier, for: layer)) }
       if let fabric = carrier.fabric {
-        serving.add(try listen(at: addresses, layer, fabric, options))
+        serving.add(try listen(at: places, layer, fabric, options))
       }
       for server in try serveI2O(at: i2oAddresses, layer, carrier, options) {
         serving.add(server)
@@ -331,7 +334,7 @@ struct Serve: ParsableCommand {
   }
 
   private func listen(
-    at addresses: [FabricAddress], _ layer: CommonLayer, _ fabric: UnitFabric,
+    at places: [ListeningPlace], _ layer: CommonLayer, _ fabric: UnitFabric,
     _ options: IOUnitServer.Options
   ) throws(ToolFailure) -> IOUnitServer {
     var options = options
@@ -339,7 +342,7 @@ struct Serve: ParsableCommand {
     options.depth = depth
     options.log = log
     do {
-      return try IOUnitServer(layer: layer, fabric: fabric, addresses: addresses, options: options)
+      return try IOUnitServer(layer: layer, fabric: fabric, places: places, options: options)
     } catch {
       switch error {
       case .registration(.refused), .resource(.refused): throw ToolFailure(71, "\(error)")

@@ -36,7 +36,7 @@ struct PathChooser {
       case .roundRobin: inTurn(paths) { _ in true }
       case .queueDepth: least(paths) { UInt64($0.sentCount) }
       case .serviceTime: least(paths) { $0.expectedServiceTime(at: now) }
-      case .latencyWeighted: weighted(paths, at: now)
+      case .latencyWeighted: weighted(paths)
       case .optimisedFirst:
         inTurn(paths) { $0.accessState == .optimised } ?? inTurn(paths) { _ in true }
       case .failover: paths.first(where: { $0.isUsable }).flatMap { paths[$0].canTake ? $0 : nil }
@@ -74,25 +74,33 @@ struct PathChooser {
     return found
   }
 
-  /// Every path earns by its quickness; who has most goes, and pays what all have earned. So each
-  /// goes in proportion, and as evenly spread as can be.
-  private func weighted(_ paths: borrowing PathTable, at now: UInt64) -> Int? {
-    var found: Int?
-    var foundWeight = Double.zero
+  /// Every path earns its part of one by its quickness; who has most goes, and pays one. So each goes in
+  /// proportion, and as evenly spread as can be. One that is not known earns like the quickest.
+  private func weighted(_ paths: borrowing PathTable) -> Int? {
     var sum = Double.zero
+    var quickest = UInt64.max
     for index in 0..<paths.count {
-      let weight = paths.with(index) { path -> Double? in
+      paths.with(index) { path in
+        if path.canTake, path.latency > 0 { quickest = min(quickest, path.latency) }
+      }
+    }
+    let unknown = quickest == .max ? 1 : quickest
+    for index in 0..<paths.count {
+      sum += paths.with(index) { $0.canTake ? $0.quickness(unlessKnown: unknown) : 0 }
+    }
+    var found: Int?
+    var foundEarned = Double.zero
+    for index in 0..<paths.count {
+      let earned = paths.with(index) { path -> Double? in
         guard path.canTake else { return nil }
-        let weight = 1 / Double(max(1, path.latency))
-        path.earned += weight
-        sum += weight
+        path.earned += path.quickness(unlessKnown: unknown) / sum
         return path.earned
       }
-      guard let weight, found == nil || weight > foundWeight else { continue }
+      guard let earned, found == nil || earned > foundEarned else { continue }
       found = index
-      foundWeight = weight
+      foundEarned = earned
     }
-    if let found { paths[found].earned -= sum }
+    if let found { paths[found].earned -= 1 }
     return found
   }
 }

@@ -28,8 +28,10 @@ final class VolumePath {
   var accessState = PathState.optimised
   /// Nanoseconds that requests of late have taken, on average; 0: not known.
   private(set) var latency: UInt64 = 0
-  /// The same, divided by how many were under way.
+  /// The same, divided by how many were under way: what one more adds.
   private var serviceTime: UInt64 = 0
+  /// What the quickest of late have taken: what one alone takes.
+  private var quickest: UInt64 = 0
   private var lastEnd: UInt64 = 0
   /// For the latency-weighted policy.
   var earned = Double.zero
@@ -86,13 +88,21 @@ final class VolumePath {
     let share = nanoseconds / UInt64(max(1, sentCount))
     latency = latency == 0 ? nanoseconds : (latency &* 7 &+ nanoseconds) / 8
     serviceTime = serviceTime == 0 ? share : (serviceTime &* 7 &+ share) / 8
+    let isQuickest = quickest == 0 || nanoseconds < quickest
+    quickest = isQuickest ? nanoseconds : quickest &+ (nanoseconds &- quickest) / 64
     lastEnd = now
   }
 
-  /// Nanoseconds until a request that is sent now may have ended.
+  /// Requests in a nanosecond, one after the other.
+  func quickness(unlessKnown unknown: UInt64) -> Double {
+    1 / Double(latency == 0 ? unknown : latency)
+  }
+
+  /// Nanoseconds until a request that is sent now may have ended. A path that is not known, or of
+  /// which nothing was heard for a while, is tried with one request.
   func expectedServiceTime(at now: UInt64) -> UInt64 {
-    if sentCount == 0, now > lastEnd &+ Self.measureLifetime { return 0 }
-    return serviceTime &* UInt64(sentCount &+ 1)
+    if sentCount == 0, quickest == 0 || now > lastEnd &+ Self.measureLifetime { return 0 }
+    return quickest == 0 ? .max : quickest &+ serviceTime &* UInt64(sentCount)
   }
 }
 

@@ -34,11 +34,21 @@ public final class RemoteVolume: Sendable {
   public static func attach(
     _ address: VolumeAddress, adapter: any Adapter, options: Options = .init()
   ) async throws(RemoteVolumeError) -> RemoteVolume {
-    try await attach(adapter: adapter, depth: options.depth) {
+    try await attach([address], adapters: [adapter], options: options)
+  }
+
+  /// Connects to a volume by several ways.
+  ///
+  /// - Parameters: as of `RemoteVolumeQueue`.
+  /// - Throws: `RemoteVolumeError`.
+  public static func attach(
+    _ addresses: [VolumeAddress], adapters: [any Adapter], options: Options = .init()
+  ) async throws(RemoteVolumeError) -> RemoteVolume {
+    try await attach(adapter: adapters[0], depth: options.depth) {
       service, sink throws(ChannelOpenError) in
       let relay = RemoteVolumeRelay(sink)
       let queue = try RemoteVolumeQueue(
-        address, adapter: adapter, service: service, options: options, handler: relay)
+        addresses, adapters: adapters, service: service, options: options, handler: relay)
       queue.keptHandler = relay
       return queue
     }

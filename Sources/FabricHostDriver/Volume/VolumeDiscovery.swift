@@ -12,10 +12,15 @@ public enum VolumeDiscovery {
     public let unitName: String
     /// In bytewise order of names.
     public let volumes: [VolumeEntry.Volume]
+    /// Where the unit says it can be reached, in the order that it was given. (IO-43)
+    public let addresses: [AddressEntry.Address]
 
-    public init(unitName: String, volumes: [VolumeEntry.Volume]) {
+    public init(
+      unitName: String, volumes: [VolumeEntry.Volume], addresses: [AddressEntry.Address] = []
+    ) {
       self.unitName = unitName
       self.volumes = volumes
+      self.addresses = addresses
     }
   }
 
@@ -84,6 +89,9 @@ private final class Inquiry: ChannelHandler, @unchecked Sendable {
   private var completed: ((Result<VolumeDiscovery.Listing, RemoteVolumeError>) -> Void)?
   private var unitName = ""
   private var volumes: [VolumeEntry.Volume] = []
+  /// Of the unit; asked for when the volumes are known.
+  private var addresses: [AddressEntry.Address] = []
+  private var asksAddresses = false
 
   init(
     _ address: VolumeAddress,
@@ -121,28 +129,67 @@ private final class Inquiry: ChannelHandler, @unchecked Sendable {
 
   private func ask(_ channel: Channel) {
     // One question at a time: there is always a credit for it.
-    let refusal = channel.send(
-      kind: MessageKind.volumeQuery.rawValue, tag: UInt32(volumes.count),
-      bytes: VolumeQuery(after: volumes.last?.name ?? "").encoded())
+    let refusal =
+      asksAddresses
+      ? channel.send(
+        kind: MessageKind.addressQuery.rawValue, tag: UInt32(addresses.count),
+        bytes: AddressQuery(UInt16(addresses.count)).encoded())
+      : channel.send(
+        kind: MessageKind.volumeQuery.rawValue, tag: UInt32(volumes.count),
+        bytes: VolumeQuery(after: volumes.last?.name ?? "").encoded())
     if let refusal { return fail("\(refusal)") }
     channel.flush()
   }
 
   func channel(_ channel: Channel, received messages: Span<IncomingMessage>) {
     for index in messages.indices {
-      let message = messages[index]
-      guard message.kind == MessageKind.volumeEntry.rawValue,
-        let entry = try? VolumeEntry(decoding: message.payload)
-      else { return fail("the unit sent something else than a list of its volumes") }
-      guard let volume = entry.volume else {
-        return end(.success(.init(unitName: unitName, volumes: volumes)))
-      }
-      let previous = Array((volumes.last?.name ?? "").utf8)
-      guard previous.lexicographicallyPrecedes(Array(volume.name.utf8)), volumes.count < 65536
-      else { return fail("the unit's list of volumes has no end") }
-      volumes.append(volume)
-      ask(channel)
+      guard completed != nil else { return }
+      let isKnown = asksAddresses ? takeAddress(messages[index]) : takeVolume(messages[index])
+      guard isKnown else { return }
+      if completed != nil { ask(channel) }
     }
+  }
+
+  /// False when the inquiry has ended with it.
+  private func takeVolume(_ message: IncomingMessage) -> Bool {
+    guard message.kind == MessageKind.volumeEntry.rawValue,
+      let entry = try? VolumeEntry(decoding: message.payload)
+    else {
+      fail("the unit sent something else than a list of its volumes")
+      return false
+    }
+    guard let volume = entry.volume else {
+      asksAddresses = true
+      return true
+    }
+    let previous = Array((volumes.last?.name ?? "").utf8)
+    guard previous.lexicographicallyPrecedes(Array(volume.name.utf8)), volumes.count < 65536
+    else {
+      fail("the unit's list of volumes has no end")
+      return false
+    }
+    volumes.append(volume)
+    return true
+  }
+
+  /// False when the inquiry has ended with it.
+  private func takeAddress(_ message: IncomingMessage) -> Bool {
+    guard message.kind == MessageKind.addressEntry.rawValue,
+      let entry = try? AddressEntry(decoding: message.payload)
+    else {
+      fail("the unit sent something else than a list of its addresses")
+      return false
+    }
+    guard let address = entry.address else {
+      end(.success(.init(unitName: unitName, volumes: volumes, addresses: addresses)))
+      return false
+    }
+    guard addresses.count < 1024 else {
+      fail("the unit's list of addresses has no end")
+      return false
+    }
+    addresses.append(address)
+    return true
   }
 
   func channel(_ channel: Channel, closed reason: ChannelCloseReason) {

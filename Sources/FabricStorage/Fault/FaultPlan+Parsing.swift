@@ -77,6 +77,14 @@ extension FaultPlan {
   }
 
   private static func duration(_ text: Substring) throws(ParsingError) -> Duration {
+    guard let duration = duration(parsing: text) else {
+      throw ParsingError(expected: "a duration such as 500us, 1ms or 2s", found: String(text))
+    }
+    return duration
+  }
+
+  /// Reads a whole number with `ns`, `us`, `ms` or `s`; nil for anything else.
+  public static func duration(parsing text: Substring) -> Duration? {
     let digits = text.prefix { $0.isASCII && $0.isNumber }
     if let value = Int64(digits) {
       switch text.dropFirst(digits.count) {
@@ -87,7 +95,7 @@ extension FaultPlan {
       default: break
       }
     }
-    throw ParsingError(expected: "a duration such as 500us, 1ms or 2s", found: String(text))
+    return nil
   }
 
   private static func blocks(_ text: Substring) throws(ParsingError) -> ClosedRange<UInt64> {
