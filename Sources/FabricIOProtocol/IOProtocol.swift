@@ -32,6 +32,10 @@ public enum MessageKind: UInt16, Sendable, CaseIterable {
   case addressQuery = 9
   /// Unit to host: an `AddressEntry`.
   case addressEntry = 10
+  /// Host to unit: a `ControlCall`.
+  case control = 11
+  /// Unit to host: a `ControlAnswer`.
+  case controlAnswer = 12
 }
 
 /// Names a command in flight: a slot of the host's table and the slot's generation, so that a late

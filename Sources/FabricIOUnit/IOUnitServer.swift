@@ -29,6 +29,11 @@ public final class IOUnitServer: Subsystem, @unchecked Sendable {
     /// Which hosts may use which volumes; nil: every host all of them. Rights of hosts that prove
     /// no key are rights of whoever takes their name.
     public var rights: VolumeRights?
+    /// Answers control calls of vendors (`ControlCode.isVendors`), on the unit's thread, with the name of
+    /// the host that asks: as a host may call itself what it likes where no keys are proven. nil, or the
+    /// answer nil: there is no such call.
+    public var vendorCall:
+      (@Sendable (_ host: String, _ volume: Volume, _ call: ControlCall) -> ControlAnswer?)?
     /// Told of what an operator might want to know: one line each.
     public var log: @Sendable (String) -> Void = { _ in }
 

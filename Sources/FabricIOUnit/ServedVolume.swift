@@ -1,4 +1,5 @@
 import FabricCompletion
+import FabricIOProtocol
 import FabricPlatform
 import FabricStorage
 import FabricVerbs
@@ -17,6 +18,9 @@ final class ServedVolume: ProgressSource, VolumePortHandler {
   /// Holds this object in turn until it is taken off the shard.
   private let shard: UnitShard
   private var isArmed = false
+  /// How the volume has done, through this port.
+  private var counted = ControlHealth()
+  private let since = MonotonicTime.now
   /// Whether the port may have something: looked at in every round, so it is kept here.
   var needsPoll = true
 
@@ -44,6 +48,33 @@ final class ServedVolume: ProgressSource, VolumePortHandler {
       let address = portReference?.with({ $0.directAddress(block: block, blockCount: blockCount) })
     else { return nil }
     return ScatterGatherElement(address: address, byteCount: byteCount, localKey: key)
+  }
+
+  // MARK: Health
+
+  /// How the volume has done. (IO-73)
+  var health: ControlHealth {
+    var health = counted
+    health.secondsInService = UInt64(MonotonicTime.now.nanoseconds(since: since)) / 1_000_000_000
+    return health
+  }
+
+  /// A command of a host has ended. Reads of fabric memory that take the direct way are not counted.
+  func count(_ opcode: Opcode, _ status: BlockStatus, _ byteCount: UInt32) {
+    switch (opcode, status) {
+    case (.read, _):
+      counted.readCount &+= 1
+      counted.readByteCount &+= UInt64(byteCount)
+    case (.write, .success):
+      counted.writeCount &+= 1
+      counted.writtenByteCount &+= UInt64(byteCount)
+    default: break
+    }
+    switch status {
+    case .mediaReadError, .mediaWriteError: counted.mediaErrorCount &+= 1
+    case .flushFailed: counted.flushFailureCount &+= 1
+    default: break
+    }
   }
 
   // MARK: Progress

@@ -124,6 +124,7 @@ extension UnitConnection {
   func ended(_ slot: Int, status: BlockStatus, transferredByteCount: UInt32) {
     slots[slot].status = status
     slots[slot].transferredByteCount = transferredByteCount
+    served.count(slots[slot].command.opcode, status, transferredByteCount)
     if slots[slot].command.opcode != .read {
       outcomes.record(
         slots[slot].command.tag, status, transferredByteCount: transferredByteCount)

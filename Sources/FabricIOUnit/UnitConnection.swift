@@ -74,6 +74,8 @@ final class UnitConnection: ChannelHandler {
   /// Elements of the read pool that commands of this connection have, until the fabric has taken
   /// their data.
   var heldElementCount = 0
+  /// Answers to control calls that wait for the channel, in order.
+  var controlAnswers: [(tag: UInt32, answer: ControlAnswer)] = []
   /// The place's state as the host knows it.
   var toldState: PathState
   /// Whether the shard knows that `deferred` holds something.
@@ -189,6 +191,8 @@ final class UnitConnection: ChannelHandler {
         receive(message, over: channel)
       } else if message.kind == MessageKind.fence.rawValue, message.buffer == nil {
         receiveFence(message)
+      } else if message.kind == MessageKind.control.rawValue, message.buffer == nil {
+        receiveControl(message)
       } else {
         return violation("expected a command, got a message of kind \(message.kind)")
       }
@@ -204,6 +208,7 @@ final class UnitConnection: ChannelHandler {
     sendReadyIfSettled()
     answerFenceIfSettled()
     tellStateIfChanged()
+    sendControlAnswers()
     while state == .ready, let slot = replies.first {
       guard sendReply(slot) else { return }
       _ = replies.pop()

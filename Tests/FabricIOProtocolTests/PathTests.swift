@@ -14,22 +14,6 @@ struct PathTests {
     try #require(try goldenVectors("io-protocol.txt")[name])
   }
 
-  /// Every change of a byte to a value that it cannot have is refused, and so is every other length.
-  private func checkRefusals(
-    of bytes: [UInt8], _ wrong: [(offset: Int, value: UInt8)],
-    _ decode: (WireView) throws -> Void
-  ) throws {
-    for count in 0..<bytes.count {
-      #expect(throws: ProtocolFault.self) { try withView(Array(bytes.prefix(count)), decode) }
-    }
-    #expect(throws: ProtocolFault.self) { try withView(bytes + [0], decode) }
-    for (offset, value) in wrong {
-      var changed = bytes
-      changed[offset] = value
-      #expect(throws: ProtocolFault.self) { try withView(changed, decode) }
-    }
-  }
-
   @Test("IO-10: a connection's number is the byte behind the length of the host's name")
   func number() throws {
     let opening = HostOpening(

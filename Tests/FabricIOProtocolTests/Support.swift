@@ -1,5 +1,6 @@
 import FabricIOProtocol
 import FabricWire
+import Testing
 
 /// Calls `body` with a view of `bytes`.
 func withView<Value>(_ bytes: [UInt8], _ body: (WireView) throws -> Value) rethrows -> Value {
@@ -27,5 +28,21 @@ struct SeededGenerator: RandomNumberGenerator {
     value = (value ^ (value >> 30)) &* 0xBF58_476D_1CE4_E5B9
     value = (value ^ (value >> 27)) &* 0x94D0_49BB_1331_11EB
     return value ^ (value >> 31)
+  }
+}
+
+/// Every change of a byte to a value that it cannot have is refused, and so is every other length.
+func checkRefusals(
+  of bytes: [UInt8], _ wrong: [(offset: Int, value: UInt8)],
+  _ decode: (WireView) throws -> Void
+) throws {
+  for count in 0..<bytes.count {
+    #expect(throws: ProtocolFault.self) { try withView(Array(bytes.prefix(count)), decode) }
+  }
+  #expect(throws: ProtocolFault.self) { try withView(bytes + [0], decode) }
+  for (offset, value) in wrong {
+    var changed = bytes
+    changed[offset] = value
+    #expect(throws: ProtocolFault.self) { try withView(changed, decode) }
   }
 }

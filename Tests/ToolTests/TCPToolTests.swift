@@ -142,6 +142,7 @@ struct TCPToolTests {
     #expect(
       discover.output.dropFirst() == [
         "\(tcp.url("d"))  512KiB in blocks of 4096", "\(tcp.url("m"))  512KiB in blocks of 4096",
+        "also at fabric+shm://\(tcp.place.path)/u.sock", "also at fabric+tcp://[::1]:\(six)",
       ])
     _ = unit
   }

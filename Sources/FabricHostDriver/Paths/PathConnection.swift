@@ -46,6 +46,7 @@ final class PathConnection: ChannelHandler {
 
   func channelCanSend(_ channel: Channel) {
     queue?.sendFences()
+    queue?.sendControls()
     queue?.postUnsent()
   }
 

@@ -3,6 +3,7 @@ import FabricCompletion
 import FabricMessaging
 import FabricPlatform
 import FabricStorage
+import Glibc
 
 /// Connections: how they go.
 extension RemoteVolumeQueue {
@@ -14,6 +15,7 @@ extension RemoteVolumeQueue {
     let wasProven = path.isProven
     strand(connection)
     drop(path)
+    loseControls(of: connection.serial)
     path.lossReason = reason
     if wasReady { path.counters.lossCount += 1 }
     switch state {
@@ -30,6 +32,7 @@ extension RemoteVolumeQueue {
         guard case .connecting = state else { return }
       } else {
         sendFences()
+        sendControls()
         postUnsent()
         flushSubmissions()
       }
@@ -119,6 +122,7 @@ extension RemoteVolumeQueue {
     }
     state = .failed(error)
     handler.remoteVolume(self, changed: state)
+    endControls(ESHUTDOWN)
     if case .failed = state { endAll() }
   }
 
@@ -130,6 +134,7 @@ extension RemoteVolumeQueue {
       "no path to \(address) for \(RemoteVolumeError.seconds(options.queueTimeout ?? .zero)): "
         + "requests fail until there is one; the first one is missing because "
         + paths[0].lossReason)
+    endControls(EIO)
     endAll()
   }
 }

@@ -122,6 +122,7 @@ extension RemoteVolumeQueue {
     // With nothing to prove itself by it counts as proven.
     if inFlightCount == 0 || path.counters.lossCount == 0 { path.hasProven() }
     sendFences()
+    sendControls()
     postUnsent()
     flushSubmissions()
   }
@@ -183,6 +184,7 @@ extension RemoteVolumeQueue {
         return false
       }
       return fenced(answer, over: connection)
+    case .controlAnswer: return controlAnswered(message, over: connection)
     case .pathState:
       guard let notice = try? PathStateNotice(decoding: message.payload) else { return false }
       guard path.accessState != notice.state else { return true }

@@ -5,6 +5,7 @@ public import FabricMessaging
 import FabricPlatform
 public import FabricStorage
 public import FabricVerbs
+import Glibc
 
 /// Told of what happens on a queue, on the thread of its completion service.
 public protocol RemoteVolumeHandler: AnyObject {
@@ -153,6 +154,9 @@ public final class RemoteVolumeQueue {
   var dead: [DeadConnection] = []
   /// Off only in tests, to see what comes of it.
   var fencesBeforeResubmit = true
+  /// Control calls under way, by their messages' tags.
+  var pendingControls: [UInt32: PendingControl] = [:]
+  var lastControl: UInt32 = 0
   /// When the last connection went, or the queue was opened.
   var lostAt = MonotonicTime.now
   /// Since then a request has ended, or none was waiting.
@@ -348,6 +352,7 @@ public final class RemoteVolumeQueue {
     state = .closed
     for path in paths.paths { drop(path) }
     dead = []
+    endControls(ESHUTDOWN)
     endAll()
     if let timer { service.remove(timer) }
     timer?.queue = nil
