@@ -39,6 +39,8 @@ let package = Package(
   ],
   targets: [
     // Floor 0: C
+    .systemLibrary(
+      name: "CFabricFUSE", pkgConfig: "fuse3", providers: [.apt(["libfuse3-dev"])]),
     .systemLibrary(name: "CFabricLinux"),
     .systemLibrary(name: "CFabricNUMA"),
     .systemLibrary(name: "CFabricURing"),
@@ -175,6 +177,15 @@ let package = Package(
       ],
       swiftSettings: ours),
 
+    // Remote volumes as devices of this machine's kernel
+    .target(
+      name: "FabricHostDevices",
+      dependencies: [
+        "CFabricFUSE", "CFabricLinux", "FabricBounded", "FabricCompletion", "FabricHostDriver",
+        "FabricPlatform", "FabricStorage", "FabricVerbs",
+      ],
+      swiftSettings: ours),
+
     .target(
       name: "FabricI2OHost",
       dependencies: [
@@ -229,8 +240,8 @@ let package = Package(
     .executableTarget(
       name: "iohost",
       dependencies: [
-        "FabricAuthentication", "FabricCommandLine", "FabricCompletion", "FabricHostDriver",
-        "FabricI2OHost", "FabricIOProtocol",
+        "CFabricLinux", "FabricAuthentication", "FabricCommandLine", "FabricCompletion",
+        "FabricHostDevices", "FabricHostDriver", "FabricI2OHost", "FabricIOProtocol",
         "FabricMessaging", "FabricPlatform", "FabricRDMA", "FabricSharedMemory", "FabricStorage",
         "FabricTCP", "FabricVerbs",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
