@@ -67,6 +67,14 @@ static inline int fabric_open_lock(const char *path) {
   return open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 }
 
+/// flock(2), exclusive, waiting.
+static inline int fabric_lock_file(int fd) { return flock(fd, LOCK_EX); }
+
+/// socketpair(2) of sequenced packets, close-on-exec.
+static inline int fabric_sequenced_pair(int *pair) {
+  return socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair);
+}
+
 /// fcntl(2) F_DUPFD_CLOEXEC to a number of at least `least`.
 static inline int fabric_duplicate_above(int fd, int least) {
   return fcntl(fd, F_DUPFD_CLOEXEC, least);
@@ -134,8 +142,7 @@ static inline int fabric_pidfd_signal(int fd, int number) {
 
 /// posix_spawn(3) of this program itself, in a session of its own, with signals as they are at first.
 /// Its descriptors 0 to 3 are those given, and no others are open. Returns an errno, or 0.
-static inline int fabric_spawn_self(char *const arguments[], char *const environment[], int input,
-                                    int output, int errors, int channel, int *pid) {
+static inline int fabric_spawn_self(char *const arguments[], int input, int output, int errors, int channel, int *pid) {
   posix_spawn_file_actions_t actions;
   posix_spawnattr_t attributes;
   sigset_t none, standard;
@@ -156,7 +163,7 @@ static inline int fabric_spawn_self(char *const arguments[], char *const environ
   posix_spawn_file_actions_adddup2(&actions, errors, 2);
   posix_spawn_file_actions_adddup2(&actions, channel, 3);
   posix_spawn_file_actions_addclosefrom_np(&actions, 4);
-  result = posix_spawn(&child, "/proc/self/exe", &actions, &attributes, arguments, environment);
+  result = posix_spawn(&child, "/proc/self/exe", &actions, &attributes, arguments, environ);
   posix_spawnattr_destroy(&attributes);
   posix_spawn_file_actions_destroy(&actions);
   *pid = child;
