@@ -5,6 +5,8 @@ import FabricPlatform
 /// with its last descriptor would have to write back what is cached, to a file that only it serves.
 public struct LoopDevice: Sendable {
   public let number: Int32
+  /// What it was bound with: by that it is told from one of the same number that others have bound since.
+  public let token: String
   public var path: String { "/dev/loop\(number)" }
 
   /// How often another process may take the number that the kernel named as free.
@@ -22,7 +24,7 @@ public struct LoopDevice: Sendable {
       guard number >= 0 else {
         throw .system(.current, doing: "expected a free loop device")
       }
-      let device = LoopDevice(number: number)
+      let device = LoopDevice(number: number, token: token)
       let loop = try open(device.path)
       guard
         unsafe fabric_loop_configure(
@@ -48,6 +50,7 @@ public struct LoopDevice: Sendable {
   /// Writes back what is cached of the device, and has the volume flush it.
   public func flush() throws(HostDeviceError) {
     let loop = try Self.open(path, flags: O_RDONLY)
+    guard isOurs(loop) else { return }
     let number = loop.rawValue
     try HostDeviceError.doing("expected to flush \(path)") { () throws(Errno) in
       _ = try Errno.check { fsync(number) }
@@ -68,11 +71,11 @@ public struct LoopDevice: Sendable {
       guard case .system(let reason, _) = error, reason.rawValue == EBUSY else { throw error }
       throw .inUse(device: path, by: DeviceUsers.find(path))
     }
-    guard Self.status(of: loop) != nil else { return }
+    guard isOurs(loop) else { return }
     guard fabric_loop_clear(loop.rawValue) == 0 else {
       throw .system(.current, doing: "expected to release \(path)")
     }
-    guard Self.status(of: loop) != nil else { return }
+    guard isOurs(loop) else { return }
     // Somebody has it open, and the kernel has noted to let go when they close it: that is undone.
     _ = fabric_loop_keep(loop.rawValue)
     throw .inUse(device: path, by: DeviceUsers.find(path))
@@ -80,14 +83,14 @@ public struct LoopDevice: Sendable {
 
   /// Lets go of the file now, or, where the device is in use, once it is not.
   public func abandon() {
-    guard let loop = try? Self.open(path, flags: O_RDONLY) else { return }
+    guard let loop = try? Self.open(path, flags: O_RDONLY), isOurs(loop) else { return }
     _ = fabric_loop_clear(loop.rawValue)
   }
 
-  /// Whether it is bound to a file.
+  /// Whether it is bound to the file still.
   public var isBound: Bool {
     guard let loop = try? Self.open(path, flags: O_RDONLY) else { return false }
-    return Self.status(of: loop) != nil
+    return isOurs(loop)
   }
 
   /// The loop devices that were bound with a token.
@@ -96,11 +99,8 @@ public struct LoopDevice: Sendable {
       guard name.hasPrefix("loop"), let number = Int32(name.dropFirst(4)),
         unsafe access("/sys/block/\(name)/loop", F_OK) == 0
       else { return nil }
-      let device = LoopDevice(number: number)
-      guard let loop = try? open(device.path, flags: O_RDONLY), let found = status(of: loop),
-        found.token == token
-      else { return nil }
-      return device
+      let device = LoopDevice(number: number, token: token)
+      return device.isBound ? device : nil
     }
   }
 
@@ -113,6 +113,10 @@ public struct LoopDevice: Sendable {
       () throws(Errno) in
       try Descriptor(result: unsafe fabric_open_existing(path, flags))
     }
+  }
+
+  private func isOurs(_ loop: borrowing Descriptor) -> Bool {
+    Self.status(of: loop)?.token == token
   }
 
   /// nil when nothing is bound.

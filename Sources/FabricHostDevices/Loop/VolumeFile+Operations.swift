@@ -40,7 +40,9 @@ extension VolumeFile {
     unsafe table.`fallocate` = { request, _, mode, offset, count, _ in
       unsafe VolumeFile.of(request).allocate(FileRequest(request), mode, offset, count)
     }
-    unsafe table.`statfs` = { request, _ in unsafe VolumeFile.of(request).tellSpace(FileRequest(request)) }
+    unsafe table.`statfs` = { request, _ in
+      unsafe VolumeFile.of(request).tellSpace(FileRequest(request))
+    }
     unsafe table.`readdir` = { request, _, limit, offset, _ in
       unsafe VolumeFile.of(request).list(FileRequest(request), limit, offset)
     }

@@ -89,10 +89,14 @@ struct AttachWorker: AsyncParsableCommand {
       } catch {
         claim.remove()
         guard let error = error as? RemoteVolumeError else { throw error }
-        throw await arguments.connection.refusal(error, wanted: settings.options.access)
+        let access = settings.options.access
+        let refusal = await arguments.connection.refusal(error, wanted: access)
+        guard let failure = refusal as? ToolFailure else { throw refusal }
+        throw ToolFailure(failure.code, "\(failure.words); or attach it with --read-only")
       }
     } catch {
-      let failure = (error as? HostDeviceError).map { ToolFailure($0) } ?? ToolFailure(anything: error)
+      let failure =
+        (error as? HostDeviceError).map { ToolFailure($0) } ?? ToolFailure(anything: error)
       tell.failure(failure)
       failure.exit()
     }

@@ -21,7 +21,9 @@ struct AttachArguments: ParsableArguments {
     help: "What commands call it: letters, digits, . _ and -. Without it as the volume is called.")
   var name: String?
 
-  @Flag(name: .long, help: "Stays in the foreground until ^C or SIGTERM, and logs to the standard error.")
+  @Flag(
+    name: .long,
+    help: "Stays in the foreground until ^C or SIGTERM, and logs to the standard error.")
   var foreground = false
 
   @Flag(name: .long, help: "Only reads: the device takes no writes.")
@@ -77,7 +79,8 @@ struct AttachArguments: ParsableArguments {
   func url() throws(ToolFailure) -> String {
     guard urls.count == 1 else {
       throw ToolFailure(
-        64, "expected one URL, got \(urls.count): multipath arrives with the queue; name one of them")
+        64,
+        "expected one URL, got \(urls.count): multipath arrives with the queue; name one of them")
     }
     return urls[0]
   }

@@ -124,12 +124,14 @@ extension StateEntry {
       try connection.send(ControlPacket.encode(request))
     } catch {
       throw ToolFailure(
-        69, "expected the process that serves \(name) to listen at \(socket), got \"\(error)\"; "
+        69,
+        "expected the process that serves \(name) to listen at \(socket), got \"\(error)\"; "
           + "see \(log)")
     }
     guard ControlPacket.wait(on: connection.descriptor.rawValue, seconds: seconds) else {
       throw ToolFailure(
-        75, "expected the process that serves \(name) to answer, but it did not in time; see "
+        75,
+        "expected the process that serves \(name) to answer, but it did not in time; see "
           + log)
     }
     guard let answer = ControlPacket.receive(ControlAnswer.self, on: connection) else {

@@ -26,7 +26,7 @@ struct Descendant {
     let theirs = Descriptor(owning: pair.1)
     let input = Descriptor(owning: null)
     var words: [UnsafeMutablePointer<CChar>?] = unsafe arguments.map { unsafe strdup($0) } + [nil]
-    defer { for unsafe word in unsafe words { unsafe free(word) } }
+    defer { unsafe words.forEach { unsafe free($0) } }
     var child: CInt = 0
     let error = unsafe fabric_spawn_self(
       &words, input.rawValue, 1, 2, theirs.rawValue, &child)

@@ -22,7 +22,8 @@ extension DeviceDaemon {
         client,
         ControlAnswer(
           ToolFailure(
-            64, "expected status or detach, got \(request.request); is this iohost of another "
+            64,
+            "expected status or detach, got \(request.request); is this iohost of another "
               + "release than the one that attached the device?")))
     }
   }
@@ -34,18 +35,20 @@ extension DeviceDaemon {
   func status() -> DeviceStatus {
     var figures = DeviceStatus.Figures(volume.figures)
     figures.reconnects = lossCount
-    let words: (String, String?) =
+    let told: (String, String?) =
       switch (phase, state) {
       case (.detaching, _): ("detaching", nil)
+      case (.attached, _) where volume.device?.isBound == false:
+        ("failed", "the loop device was taken away, as losetup -d does; detach it")
       case (_, .failed(let error)): ("failed", error.description)
       case (_, .attached): ("attached", nil)
-      default: ("connecting", self.words.text.withLock { $0.isEmpty ? nil : $0 })
+      default: ("connecting", words.reason)
       }
     return DeviceStatus(
       name: entry.name, device: volume.device?.path, kind: settings.end.name,
       url: "\(settings.address)", byteCount: info?.byteCount ?? 0,
       blockByteCount: info?.blockByteCount ?? 0,
-      isReadOnly: settings.options.access == .readOnly, state: words.0, reason: words.1,
+      isReadOnly: settings.options.access == .readOnly, state: told.0, reason: told.1,
       processIdentifier: ProcessIdentifier.own,
       guardProcessIdentifier: descendant?.processIdentifier, log: entry.log,
       file: volume.device == nil ? nil : "\(entry.mountPoint)/\(VolumeFile.name)",
@@ -75,7 +78,8 @@ extension DeviceDaemon {
       return refuse(
         client,
         ToolFailure(
-          74, "expected a connection to \(settings.address), to flush \(device.path) over, but "
+          74,
+          "expected a connection to \(settings.address), to flush \(device.path) over, but "
             + "there is none; have the unit served, or use --force and lose what was not flushed"))
     }
     phase = .detaching

@@ -67,7 +67,8 @@ final class DeviceDaemon {
       listener = try SequencedSocket.listen(at: entry.socket)
     } catch {
       throw ToolFailure(
-        66, SocketPath.reason(error, at: entry.socket) ?? "cannot listen at \(entry.socket): \(error)")
+        66,
+        SocketPath.reason(error, at: entry.socket) ?? "cannot listen at \(entry.socket): \(error)")
     }
     unsafe chmod(entry.socket, 0o600)
     let token = "channelfabric:\(entry.name.prefix(20)):\(UInt64.random(in: 1...(.max)))"
@@ -75,7 +76,10 @@ final class DeviceDaemon {
       name: entry.name, url: "\(settings.address)", token: token, processIdentifier: getpid())
     try entry.write(record)
     // Threads that are started from here on have it, too.
-    _ = fabric_set_io_flusher()
+    if fabric_set_io_flusher() != 0 {
+      settings.options.log(
+        "the kernel may have this process wait for memory that it is to free: \(Errno.current)")
+    }
     var serviceOptions = CompletionService.Options()
     serviceOptions.threadCount = 1
     var options = settings.options
@@ -83,7 +87,7 @@ final class DeviceDaemon {
     let lastWords = LastWords()
     words = lastWords
     options.log = { line in
-      lastWords.text.withLock { $0 = line }
+      lastWords.put(line)
       log(line)
     }
     let inbox = inbox
@@ -93,7 +97,18 @@ final class DeviceDaemon {
   }
 
   /// What was logged last, from whichever thread.
-  final class LastWords: Sendable { let text = Mutex("") }
+  final class LastWords: Sendable {
+    private let text = Mutex("")
+
+    func put(_ line: String) { text.withLock { $0 = line } }
+
+    /// Why there is no connection; nil when nothing has been said.
+    var reason: String? {
+      let line = text.withLock { $0 }
+      let because = line.firstRange(of: ", because ")
+      return line.isEmpty ? nil : because.map { String(line[$0.upperBound...]) } ?? line
+    }
+  }
   let words: LastWords
 
   /// Serves the device until it is detached.
@@ -113,12 +128,11 @@ final class DeviceDaemon {
       if phase == .connecting, let deadline, let timeout = settings.timeout, ending == nil,
         MonotonicTime.now >= deadline
       {
-        let reason = words.text.withLock { $0 }
         end(
           .failure(
             RemoteVolumeError.timedOut(
               address: settings.address, after: timeout,
-              reason: reason.isEmpty ? "there is no connection" : reason)))
+              reason: words.reason ?? "there is no connection")))
       }
     }
     try ending?.get()

@@ -55,7 +55,8 @@ struct Detach: AsyncParsableCommand {
   func validate() throws {
     guard devices.isEmpty == all else {
       throw ValidationError(
-        all ? "expected devices or --all, got both" : "expected a device, a name or --all, got none")
+        all ? "expected devices or --all, got both" : "expected a device, a name or --all, got none"
+      )
     }
   }
 
@@ -92,7 +93,8 @@ struct Detach: AsyncParsableCommand {
       entry.readRecord()?.device.map { "\(entry.name) (\($0))" } ?? entry.name
     }
     throw ToolFailure(
-      66, "expected a device that is attached, got \(text); "
+      66,
+      "expected a device that is attached, got \(text); "
         + (known.isEmpty ? "none is" : "there are \(known.joined(separator: ", "))"))
   }
 }

@@ -23,7 +23,8 @@ struct StateDirectory {
       path = "\(base)/channelfabric"
     } else {
       throw ToolFailure(
-        66, "expected XDG_RUNTIME_DIR to name a directory of this session, found none; give "
+        66,
+        "expected XDG_RUNTIME_DIR to name a directory of this session, found none; give "
           + "--state-dir")
     }
   }
@@ -75,7 +76,8 @@ struct StateDirectory {
         guard Errno.current == .fileExists else { throw failure("write to", .current) }
         guard name == nil else {
           throw ToolFailure(
-            64, "expected a --name that no device has, but \"\(candidate)\" is attached; choose "
+            64,
+            "expected a --name that no device has, but \"\(candidate)\" is attached; choose "
               + "another, or detach that first")
         }
         number += 1
