@@ -25,6 +25,7 @@ let package = Package(
     .library(name: "FabricTCP", targets: ["FabricTCP"]),
     .library(name: "FabricRDMA", targets: ["FabricRDMA"]),
     .library(name: "FabricHostDriver", targets: ["FabricHostDriver"]),
+    .library(name: "FabricHostDevices", targets: ["FabricHostDevices"]),
     .library(name: "FabricIOUnit", targets: ["FabricIOUnit"]),
     .library(name: "FabricNBD", targets: ["FabricNBD"]),
     .library(name: "FabricI2O", targets: ["FabricI2O", "FabricI2OHost"]),
@@ -386,6 +387,14 @@ let package = Package(
         "CAllocationCounter", "FabricCompletion", "FabricFrontEnds", "FabricNVMe",
         "FabricNVMeFabrics", "FabricPlatform", "FabricStorage", "FabricTCP", "FabricVerbs",
         "FabricWire", "TestSupport",
+      ],
+      swiftSettings: ours),
+    .testTarget(
+      name: "FabricHostDevicesTests",
+      dependencies: [
+        "CAllocationCounter", "FabricCompletion", "FabricHostDevices", "FabricHostDriver",
+        "FabricIOUnit", "FabricMessaging", "FabricPlatform", "FabricSharedMemory",
+        "FabricStorage", "FabricVerbs", "TestSupport",
       ],
       swiftSettings: ours),
     .testTarget(
