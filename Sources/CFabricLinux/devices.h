@@ -142,7 +142,13 @@ static inline int fabric_pidfd_signal(int fd, int number) {
 
 /// posix_spawn(3) of this program itself, in a session of its own, with signals as they are at first.
 /// Its descriptors 0 to 3 are those given, and no others are open. Returns an errno, or 0.
-static inline int fabric_spawn_self(char *const arguments[], int input, int output, int errors, int channel, int *pid) {
+static inline int fabric_spawn_self(char *const arguments[], int input, int output, int errors,
+                                    int channel, int *pid) {
+  // By its name, where it has one still: that is what tools show.
+  char path[4096];
+  long length = readlink("/proc/self/exe", path, sizeof path - 1);
+  path[length < 0 ? 0 : length] = 0;
+  if (length < 0 || access(path, X_OK) != 0) strcpy(path, "/proc/self/exe");
   posix_spawn_file_actions_t actions;
   posix_spawnattr_t attributes;
   sigset_t none, standard;
@@ -163,7 +169,7 @@ static inline int fabric_spawn_self(char *const arguments[], int input, int outp
   posix_spawn_file_actions_adddup2(&actions, errors, 2);
   posix_spawn_file_actions_adddup2(&actions, channel, 3);
   posix_spawn_file_actions_addclosefrom_np(&actions, 4);
-  result = posix_spawn(&child, "/proc/self/exe", &actions, &attributes, arguments, environ);
+  result = posix_spawn(&child, path, &actions, &attributes, arguments, environ);
   posix_spawnattr_destroy(&attributes);
   posix_spawn_file_actions_destroy(&actions);
   *pid = child;

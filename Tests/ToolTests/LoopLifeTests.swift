@@ -96,12 +96,12 @@ struct LoopLifeTests {
     let place = try LoopPlace("disk=memory,size=64MiB")
     let device = try place.attach("disk")
     let load = try Tool(
-      shell: "while dd if=/dev/zero of=\(device) bs=1M count=60 oflag=direct; do :; done")
+      shell: "while :; do dd if=/dev/zero of=\(device) bs=1M count=60 oflag=direct || exit 9; done")
     #expect(try place.waits { (try place.status()["writes"] as? Int ?? 0) > 100 })
     let processes = try place.processes()
     kill(pid_t(processes.worker), SIGKILL)
     // An error, and no hang.
-    #expect(load.waitForEnd(limit: 20) != 0)
+    #expect(load.waitForEnd(limit: 20) == 9)
     #expect(place.waits { !place.isBound(device) })
     #expect(place.waits { !FileManager.default.fileExists(atPath: place.file("state/disk")) })
     #expect(try place.host("list").output == [])
@@ -137,7 +137,11 @@ struct LoopLifeTests {
     let device = try place.attach("disk")
     let first = try place.processes()
     kill(pid_t(first.other), SIGKILL)
-    #expect(try place.waits { try place.processes().other != first.other })
+    #expect(
+      try place.waits {
+        let now = try place.status()["guardPID"] as? Int
+        return now != nil && now != first.other
+      })
     let second = try place.processes()
     #expect(second.worker == first.worker && place.isBound(device))
     kill(pid_t(second.other), SIGKILL)

@@ -1,4 +1,5 @@
 import ArgumentParser
+import CFabricLinux
 import FabricCommandLine
 import FabricHostDevices
 import FabricPlatform
@@ -71,6 +72,7 @@ struct Detach: AsyncParsableCommand {
         do throws(ToolFailure) {
           let request = ControlRequest(request: "detach", force: force)
           let status = try entry.ask(request, seconds: nil).get()
+          if let status { Self.waitForEnd(of: status.processIdentifier) }
           Output.line("detached \(status?.device ?? entry.name)")
         } catch {
           if let failure { Output.error("error: \(failure.words)") }
@@ -79,6 +81,12 @@ struct Detach: AsyncParsableCommand {
       }
       if let failure { throw failure }
     }
+  }
+
+  /// Its last answer comes just before a process's end.
+  private static func waitForEnd(of process: Int32) {
+    guard let watched = try? Descriptor(result: fabric_pidfd_open(process)) else { return }
+    _ = ControlPacket.wait(on: watched.rawValue, seconds: 10)
   }
 
   private static func entry(
