@@ -25,6 +25,7 @@ let package = Package(
     .library(name: "FabricTCP", targets: ["FabricTCP"]),
     .library(name: "FabricRDMA", targets: ["FabricRDMA"]),
     .library(name: "FabricHostDriver", targets: ["FabricHostDriver"]),
+    .library(name: "FabricHostDevices", targets: ["FabricHostDevices"]),
     .library(name: "FabricIOUnit", targets: ["FabricIOUnit"]),
     .library(name: "FabricNBD", targets: ["FabricNBD"]),
     .library(name: "FabricI2O", targets: ["FabricI2O", "FabricI2OHost"]),
@@ -39,6 +40,8 @@ let package = Package(
   ],
   targets: [
     // Floor 0: C
+    .systemLibrary(
+      name: "CFabricFUSE", pkgConfig: "fuse3", providers: [.apt(["libfuse3-dev"])]),
     .systemLibrary(name: "CFabricLinux"),
     .systemLibrary(name: "CFabricNUMA"),
     .systemLibrary(name: "CFabricURing"),
@@ -175,6 +178,15 @@ let package = Package(
       ],
       swiftSettings: ours),
 
+    // Remote volumes as devices of this machine's kernel
+    .target(
+      name: "FabricHostDevices",
+      dependencies: [
+        "CFabricFUSE", "CFabricLinux", "FabricBounded", "FabricCompletion", "FabricHostDriver",
+        "FabricPlatform", "FabricStorage", "FabricVerbs",
+      ],
+      swiftSettings: ours),
+
     .target(
       name: "FabricI2OHost",
       dependencies: [
@@ -230,8 +242,8 @@ let package = Package(
     .executableTarget(
       name: "iohost",
       dependencies: [
-        "FabricAuthentication", "FabricCommandLine", "FabricCompletion", "FabricHostDriver",
-        "FabricI2OHost", "FabricIOProtocol",
+        "CFabricLinux", "FabricAuthentication", "FabricCommandLine", "FabricCompletion",
+        "FabricHostDevices", "FabricHostDriver", "FabricI2OHost", "FabricIOProtocol",
         "FabricMessaging", "FabricPlatform", "FabricRDMA", "FabricSharedMemory", "FabricStorage",
         "FabricTCP", "FabricVerbs",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
@@ -385,6 +397,14 @@ let package = Package(
         "CAllocationCounter", "FabricCompletion", "FabricFrontEnds", "FabricNVMe",
         "FabricNVMeFabrics", "FabricPlatform", "FabricStorage", "FabricTCP", "FabricVerbs",
         "FabricWire", "TestSupport",
+      ],
+      swiftSettings: ours),
+    .testTarget(
+      name: "FabricHostDevicesTests",
+      dependencies: [
+        "CAllocationCounter", "FabricCompletion", "FabricHostDevices", "FabricHostDriver",
+        "FabricIOUnit", "FabricMessaging", "FabricPlatform", "FabricSharedMemory",
+        "FabricStorage", "FabricVerbs", "TestSupport",
       ],
       swiftSettings: ours),
     .testTarget(

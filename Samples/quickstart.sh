@@ -12,7 +12,7 @@ case "${1-}" in
 esac
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . .ci/packages
-need_packages liburing-dev libibverbs-dev librdmacm-dev libnuma-dev
+need_packages liburing-dev libibverbs-dev librdmacm-dev libnuma-dev libfuse3-dev
 want_packages liburcu-dev fio gnuplot-nox
 need_swift
 

@@ -1,0 +1,40 @@
+import CFabricLinux
+import FabricPlatform
+
+/// A way in which a remote volume becomes a block device of this machine.
+public struct DeviceEnd: Sendable {
+  /// What `iohost attach --as` calls it.
+  public let name: String
+  /// What it makes, for people.
+  public let words: String
+  /// Whether this machine has what it needs.
+  public let look: @Sendable () -> Availability
+
+  /// What an end found on this machine, in words.
+  public enum Availability: Equatable, Sendable {
+    case present(String)
+    /// What was expected, what came, what to do.
+    case missing(String)
+  }
+
+  /// All there are, the best first: the first that the machine has is that of `--as auto`.
+  public static let all = [loop]
+
+  /// A file of FUSE under a loop device: every Linux kernel has both.
+  public static let loop = DeviceEnd(name: "loop", words: "a loop device on a file of FUSE") {
+    for (path, module) in [("/dev/fuse", "fuse"), ("/dev/loop-control", "loop")] {
+      let number = unsafe fabric_open_existing(path, O_RDWR)
+      guard number < 0 else {
+        close(number)
+        continue
+      }
+      let error = Errno.current
+      return .missing(
+        "expected to open \(path), got \"\(error)\"; as root, run: modprobe \(module)")
+    }
+    guard geteuid() == 0 else {
+      return .missing("expected to be root, got user \(geteuid()); run it as root")
+    }
+    return .present("/dev/fuse and /dev/loop-control can be opened")
+  }
+}

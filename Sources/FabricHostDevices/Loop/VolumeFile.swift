@@ -1,0 +1,202 @@
+import CFabricFUSE
+import CFabricLinux
+import FabricBounded
+public import FabricCompletion
+import FabricHostDriver
+public import FabricPlatform
+import FabricStorage
+import FabricVerbs
+
+/// A file system of FUSE with one file, the volume: what the kernel asks of the file is asked of the
+/// unit.
+///
+/// What is read from `/dev/fuse` lands in registered memory, so that what is written is sent to the
+/// unit from where it landed; what is read from the unit lands there, too. When all of that memory is
+/// in use, or the queue takes no more, nothing is read from `/dev/fuse` until something has ended:
+/// the kernel keeps what waits. (HD-10, HD-11)
+///
+/// Threads: confined to the thread that runs the queue's service. Nothing of ours is allocated per
+/// request.
+@safe
+public final class VolumeFile: ProgressSource {
+  /// The file's name in the file system.
+  public static let name = "volume"
+  /// The most bytes that the kernel reads or writes in one request.
+  static let transferByteCount = 1 << 20
+  /// And room for what comes before the bytes of a write.
+  static let elementByteCount = transferByteCount + 4096
+  /// What one round takes, so that completions come in between.
+  private static let batchLimit = 32
+  /// While nothing came, how many rounds look at `/dev/fuse` once: a look is a system call.
+  private static let roundsForLook = 8
+  /// The most blocks of a request that moves no data.
+  static let zeroingBlockCount: UInt64 = 1 << 20
+
+  /// A request of the kernel's under way.
+  struct Slot: BitwiseCopyable {
+    var request = FileRequest.none
+    var operation = BlockOperation.flush
+    var flags: BlockFlags = []
+    /// Its end waits for its turn in `waiting`.
+    var isWaiting = false
+    /// Of the first part that failed.
+    var errorNumber: CInt = 0
+    /// Where the data lies in the region.
+    var dataOffset = 0
+    var block: UInt64 = 0
+    var blockCount: UInt64 = 0
+    /// Blocks handed to the queue.
+    var submittedCount: UInt64 = 0
+    /// Parts handed to the queue that have not ended; a flush is one part.
+    var partCount: UInt32 = 0
+    var isSubmitted = false
+  }
+
+  let queue: RemoteVolumeQueue
+  let info: RemoteVolumeInfo
+  let isReadOnly: Bool
+  let region: MemoryRegion
+  let blockByteCount: UInt64
+  let largestPart: UInt64
+  let slots: FixedTable<Slot>
+  let freeSlots: IndexPool
+  /// Slots with something to submit, in order of arrival.
+  let waiting: IndexQueue
+  /// The slot whose memory takes the next request; -1: none.
+  var landing = -1
+  /// What landed has become a request under way.
+  var isLandingTaken = false
+  public internal(set) var figures = DeviceFigures()
+
+  /// Of `/dev/fuse`; the session closes it.
+  private let device: CInt
+  private var session: OpaquePointer?
+  /// Watches `device` while requests can be taken.
+  private let poller: Poller
+  private var isWatching = false
+  private var mustLook = true
+  private var roundCount = 0
+  /// The kernel has ended the connection.
+  private var hasEnded = false
+  /// Told once when the kernel has ended the connection, with why.
+  private let ended: (String) -> Void
+
+  /// - Parameters:
+  ///   - device: of `/dev/fuse`, with a file system mounted.
+  ///   - depth: how many requests of the kernel's are under way at most.
+  ///   - ended: told when the file system has gone without `close`.
+  init(
+    _ queue: RemoteVolumeQueue, info: RemoteVolumeInfo, device: consuming Descriptor,
+    isReadOnly: Bool, depth: Int, ended: @escaping (String) -> Void
+  ) throws(HostDeviceError) {
+    self.queue = queue
+    self.info = info
+    self.isReadOnly = isReadOnly
+    self.ended = ended
+    blockByteCount = UInt64(info.blockByteCount)
+    largestPart = UInt64(info.maximumTransferByteCount) / UInt64(info.blockByteCount)
+    slots = FixedTable(repeating: Slot(), count: depth)
+    freeSlots = IndexPool(capacity: depth)
+    waiting = IndexQueue(capacity: depth)
+    do throws(RegistrationError) {
+      region = try queue.allocate(byteCount: depth * Self.elementByteCount)
+    } catch { throw .missing(error.description) }
+    poller = try HostDeviceError.doing("expected a descriptor to wait on") { () throws(Errno) in
+      try Poller()
+    }
+    self.device = device.release()
+    var operations = Self.operations
+    let user = unsafe Unmanaged.passUnretained(self).toOpaque()
+    guard let made = unsafe fabric_fuse_session(&operations, user) else {
+      _ = CFabricLinux.close(self.device)
+      throw .missing("expected libfuse to make a session, got none; see the lines before")
+    }
+    unsafe session = made
+    guard unsafe fabric_fuse_adopt(made, self.device) == 0 else {
+      throw .missing("expected libfuse 3.3 or later, which takes a descriptor of /dev/fuse")
+    }
+  }
+
+  /// Ends what is under way with an error, and the file system.
+  func close() {
+    hasEnded = true
+    guard let session = unsafe session else { return }
+    unsafe self.session = nil
+    // Its requests have been answered: the queue is closed.
+    unsafe fuse_session_destroy(session)
+  }
+
+  // MARK: Rounds
+
+  public func progress() -> Int {
+    roundCount &+= 1
+    guard mustLook || roundCount & (Self.roundsForLook - 1) == 0 else { return 0 }
+    var count = 0
+    while count < Self.batchLimit, canTake, takeRequest() { count &+= 1 }
+    mustLook = count > 0
+    if count > 0 { queue.flushSubmissions() }
+    return count
+  }
+
+  /// Whether a request that came now would find memory and its turn.
+  private var canTake: Bool {
+    !hasEnded && waiting.isEmpty && (landing >= 0 || freeSlots.count > 0)
+  }
+
+  /// Reads one request and begins it. False when there is none.
+  private func takeRequest() -> Bool {
+    if landing < 0, let slot = freeSlots.take() { landing = slot }
+    let place = unsafe region.bytes.baseAddress! + landing &* Self.elementByteCount
+    let count = unsafe read(device, place, Self.elementByteCount)
+    guard count > 0 else { return isAnotherThere(after: Errno.current) }
+    isLandingTaken = false
+    unsafe fabric_fuse_process(session, place, count)
+    if isLandingTaken { landing = -1 }
+    return true
+  }
+
+  private func isAnotherThere(after error: Errno) -> Bool {
+    switch error {
+    // A request that was taken back is told by ENOENT.
+    case .interrupted, .noSuchFileOrDirectory: return true
+    case .wouldBlock: return false
+    default:
+      hasEnded = true
+      ended("the kernel ended the file system: \(error)")
+      return false
+    }
+  }
+
+  public var descriptor: CInt? { poller.descriptor.rawValue }
+
+  /// What cannot be taken must not wake anybody.
+  public func arm() {
+    mustLook = true
+    guard canTake != isWatching else { return }
+    if isWatching {
+      poller.remove(device)
+      isWatching = false
+    } else {
+      isWatching = (try? poller.add(device, tag: 0)) != nil
+    }
+  }
+
+  public func disarm() { mustLook = true }
+  public var nextDeadline: MonotonicTime? { nil }
+
+  // MARK: Ends
+
+  func completed(_ completions: Span<BlockCompletion>) {
+    for place in completions.indices {
+      let index = Int(completions[place].tag)
+      let status = completions[place].status
+      slots[index].partCount &-= 1
+      if status != .success, slots[index].errorNumber == 0 {
+        slots[index].errorNumber = status.errorNumber(of: slots[index].operation)
+      }
+      if !slots[index].isWaiting { endIfDone(index) }
+    }
+    submitWaiting()
+    mustLook = true
+  }
+}

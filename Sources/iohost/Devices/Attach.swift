@@ -1,0 +1,132 @@
+import ArgumentParser
+import CFabricLinux
+import FabricCommandLine
+import FabricHostDevices
+import FabricHostDriver
+import FabricPlatform
+import Glibc
+
+struct Attach: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Makes a volume a block device of this machine.",
+    discussion: """
+      Example: iohost attach fabric+tcp://HOST:PORT/disk --as loop
+
+      It prints the device, such as /dev/loop3, which is there until iohost detach, or SIGTERM to \
+      its process. As root. A connection that is lost is made again; meanwhile requests wait. \
+      iohost list shows what is attached.
+      """)
+
+  @OptionGroup var arguments: AttachArguments
+
+  func run() async {
+    if arguments.foreground { return await AttachWorker.serve(arguments, inForeground: true) }
+    await reporting {
+      _ = try arguments.url()
+      let (end, reason) = try arguments.end()
+      if arguments.kind == "auto", !arguments.json { Output.error("as \(end.name): \(reason)") }
+      let worker = try Descendant.start(
+        ["iohost", AttachWorker.configuration.commandName ?? ""]
+          + CommandLine.arguments.dropFirst(2).filter { $0 != "--json" })
+      let answer = try Self.report(of: worker)
+      guard let status = try answer.get(), let device = status.device else {
+        throw ToolFailure(71, "expected a device, got none; see the log")
+      }
+      if arguments.json {
+        Output.line(status.json.description)
+      } else {
+        Output.line(device)
+      }
+    }
+  }
+
+  /// Waits until the process says how it went, or ends.
+  private static func report(of worker: Descendant) throws(ToolFailure) -> ControlAnswer {
+    _ = ControlPacket.wait(on: worker.socket.descriptor.rawValue, seconds: nil)
+    if let answer = ControlPacket.receive(ControlAnswer.self, on: worker.socket) { return answer }
+    worker.join()
+    throw ToolFailure(
+      71, "expected the device's process to say how it went, but it ended without a word")
+  }
+}
+
+/// The process that `iohost attach` starts.
+struct AttachWorker: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "attach-worker", abstract: "Serves a device.", shouldDisplay: false)
+
+  @OptionGroup var arguments: AttachArguments
+
+  func run() async { await Self.serve(arguments, inForeground: false) }
+
+  static func serve(_ arguments: AttachArguments, inForeground: Bool) async {
+    umask(0o077)
+    let socket = inForeground ? nil : SequencedSocket(connected: Descendant.descriptor)
+    if !inForeground {
+      _ = fabric_set_close_on_exec(Descendant.descriptor)
+      signal(SIGPIPE, SIG_IGN)
+    }
+    let tell = Reporter(socket, isJSON: arguments.json)
+    do {
+      let url = try arguments.url()
+      let (end, reason) = try arguments.end()
+      if inForeground, arguments.kind == "auto", !arguments.json {
+        Output.error("as \(end.name): \(reason)")
+      }
+      let address = try await arguments.connection.volumeAddress(url)
+      let settings = try arguments.settings(for: address, end: end)
+      let claim = try StateDirectory(arguments.stateDir).claim(
+        name: arguments.name, proposal: AttachArguments.proposedName(for: address))
+      do {
+        if !inForeground { try claim.redirectOutput() }
+        // No file system is kept from being unmounted.
+        unsafe chdir("/")
+        let daemon = try DeviceDaemon(
+          settings, claim: claim,
+          reportDescriptor: inForeground ? -1 : Descendant.descriptor
+        ) { result in if case .success(let status) = result { tell.success(status) } }
+        try daemon.run()
+      } catch {
+        claim.remove()
+        guard let error = error as? RemoteVolumeError else { throw error }
+        let access = settings.options.access
+        let refusal = await arguments.connection.refusal(error, wanted: access)
+        guard let failure = refusal as? ToolFailure else { throw refusal }
+        throw ToolFailure(failure.code, "\(failure.words); or attach it with --read-only")
+      }
+    } catch {
+      let failure =
+        (error as? HostDeviceError).map { ToolFailure($0) } ?? ToolFailure(anything: error)
+      tell.failure(failure)
+      failure.exit()
+    }
+  }
+
+  /// Tells who waits how the start went, once.
+  private final class Reporter {
+    private let isJSON: Bool
+    private let isForeground: Bool
+    private var socket: SequencedSocket?
+
+    init(_ socket: SequencedSocket?, isJSON: Bool) {
+      self.socket = socket
+      self.isJSON = isJSON
+      isForeground = socket == nil
+    }
+
+    func success(_ status: DeviceStatus) {
+      if isForeground {
+        Output.line(isJSON ? status.json.description : status.device ?? "")
+      } else {
+        send(ControlAnswer(status))
+      }
+    }
+
+    func failure(_ failure: ToolFailure) { send(ControlAnswer(failure)) }
+
+    private func send(_ answer: ControlAnswer) {
+      try? socket?.send(ControlPacket.encode(answer))
+      socket = nil
+    }
+  }
+}

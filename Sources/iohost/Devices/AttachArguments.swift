@@ -1,0 +1,138 @@
+import ArgumentParser
+import FabricCommandLine
+import FabricHostDevices
+import FabricHostDriver
+import FabricStorage
+import FabricVerbs
+
+/// What `iohost attach` takes, and the process that it starts.
+struct AttachArguments: ParsableArguments {
+  @Argument(help: "The volume.") var urls: [String]
+
+  @Option(
+    name: .customLong("as"),
+    help: ArgumentHelp(
+      "What it becomes: loop, a loop device on a file of FUSE; or auto, the best that this machine has.",
+      valueName: "END"))
+  var kind = "auto"
+
+  @Option(
+    name: .long,
+    help: "What commands call it: letters, digits, . _ and -. Without it as the volume is called.")
+  var name: String?
+
+  @Flag(
+    name: .long,
+    help: "Stays in the foreground until ^C or SIGTERM, and logs to the standard error.")
+  var foreground = false
+
+  @Flag(name: .long, help: "Only reads: the device takes no writes.")
+  var readOnly = false
+
+  @Option(
+    name: .long, parsing: .unconditional,
+    help: """
+      Seconds that requests wait for a lost connection or a late answer before they, and all after \
+      them, end with I/O errors. Without it they wait for ever.
+      """)
+  var queueTimeout: Double?
+
+  @Option(
+    name: .long,
+    help: ArgumentHelp(
+      "Where devices are written down: /run/channelfabric for root.", valueName: "DIR"))
+  var stateDir: String?
+
+  @Flag(name: .long, help: "Reports as JSON.") var json = false
+  @OptionGroup var connection: ConnectionOptions
+
+  func validate() throws {
+    if let queueTimeout, !(queueTimeout > 0 && queueTimeout < 1e9) {
+      throw ValidationError(
+        "expected --queue-timeout of more than 0 and less than 1000000000 seconds, got "
+          + "\(queueTimeout)")
+    }
+    if let name {
+      guard Self.isName(name) else {
+        throw ValidationError(
+          "expected --name of 1 to 64 letters, digits, \".\", \"_\" and \"-\", of which the first "
+            + "is no \".\", got \"\(name)\"")
+      }
+    }
+    if connection.emulate != nil {
+      throw ValidationError(
+        "expected no --emulate: attach speaks with addresses that the unit was given with --listen")
+    }
+  }
+
+  private static func isName(_ text: String) -> Bool {
+    (1...64).contains(text.utf8.count) && !text.hasPrefix(".")
+      && text.unicodeScalars.allSatisfy(isOfName)
+  }
+
+  private static func isOfName(_ scalar: Unicode.Scalar) -> Bool {
+    scalar.isASCII && (scalar.properties.isAlphabetic || ("0"..."9").contains(scalar))
+      || scalar == "." || scalar == "_" || scalar == "-"
+  }
+
+  /// The only place that knows that there is one path to a volume.
+  func url() throws(ToolFailure) -> String {
+    guard urls.count == 1 else {
+      throw ToolFailure(
+        64,
+        "expected one URL, got \(urls.count): multipath arrives with the queue; name one of them")
+    }
+    return urls[0]
+  }
+
+  /// The end to use, and why that one.
+  func end() throws(ToolFailure) -> (end: DeviceEnd, reason: String) {
+    let names = DeviceEnd.all.map(\.name)
+    if kind == "auto" {
+      var reasons: [String] = []
+      for end in DeviceEnd.all {
+        switch end.look() {
+        case .present(let words):
+          return (end, (reasons + ["\(end.name): \(words)"]).joined(separator: "; "))
+        case .missing(let words): reasons.append("\(end.name): \(words)")
+        }
+      }
+      throw ToolFailure(
+        71, "this machine can make no device: \(reasons.joined(separator: "; "))")
+    }
+    guard let end = DeviceEnd.all.first(where: { $0.name == kind }) else {
+      throw ToolFailure(
+        64, "expected --as \(names.joined(separator: ", ")) or auto, got \(kind)")
+    }
+    switch end.look() {
+    case .present(let words): return (end, words)
+    case .missing(let words): throw ToolFailure(71, words)
+    }
+  }
+
+  func settings(for address: VolumeAddress, end: DeviceEnd) throws(ToolFailure)
+    -> DeviceDaemon.Settings
+  {
+    let volume = try connection.options(access: readOnly ? .readOnly : .readWrite)
+    var options = RemoteVolumeQueue.Options()
+    options.hostName = volume.hostName
+    options.key = volume.key
+    options.access = volume.access
+    options.timeout = queueTimeout.map { .seconds($0) }
+    options.isPatientAtFirst = connection.timeout != nil
+    options.attemptTimeout = volume.attemptTimeout
+    options.log = { DeviceLog.line($0) }
+    // What devices lock has its price; elsewhere only what is used is there.
+    let depth = address.unit.fabric == "rdma" ? 32 : 128
+    return DeviceDaemon.Settings(
+      address: address, adapter: try connection.adapter(for: address), options: options,
+      timeout: connection.timeout.map { .seconds($0) }, end: end, depth: depth)
+  }
+
+  /// A name for a device of a volume.
+  static func proposedName(for address: VolumeAddress) -> String {
+    let scalars = address.volumeName.unicodeScalars.map { isOfName($0) ? $0 : "_" }
+    let text = String(String.UnicodeScalarView(scalars))
+    return text.hasPrefix(".") ? "_" + text : text
+  }
+}

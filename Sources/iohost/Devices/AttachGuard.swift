@@ -1,0 +1,53 @@
+import ArgumentParser
+import CFabricLinux
+import FabricCommandLine
+import FabricPlatform
+import Glibc
+
+/// The process that outlives the one that serves a device: when that dies without a word, the device,
+/// the mount and the entry go with it. (HD-31)
+struct AttachGuard: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "attach-guard", abstract: "Cleans up after a device's process.",
+    shouldDisplay: false)
+
+  /// Sent by the process when it ends in order.
+  static let dismissal: UInt8 = 0x64
+
+  @Option var stateDir: String
+  @Option var name: String
+  @Option var process: Int32
+
+  func run() throws {
+    // Whoever ends all of this program's processes ends the other, and that one ends this.
+    for number in [SIGINT, SIGTERM, SIGHUP, SIGPIPE] { signal(number, SIG_IGN) }
+    let watched = fabric_pidfd_open(process)
+    // A number that is another's by now is not that of our parent.
+    if watched >= 0, getppid() == process {
+      guard !waitForDismissal(watched) else { return }
+    }
+    let directory = try StateDirectory(stateDir)
+    let entry = StateEntry(directory: directory, name: name)
+    if let words = try directory.locked({ try entry.cleanUpIfDead() }) { Output.error(words) }
+  }
+
+  /// Waits until the process has ended: with all its descriptors, so that nothing waits for it.
+  ///
+  /// - Returns: whether it said that there is nothing to do.
+  private func waitForDismissal(_ watched: CInt) -> Bool {
+    var entries = [
+      pollfd(fd: watched, events: Int16(POLLIN), revents: 0),
+      pollfd(fd: Descendant.descriptor, events: Int16(POLLIN), revents: 0),
+    ]
+    while true {
+      guard unsafe fabric_poll(&entries, 2, -1) >= 0 else { continue }
+      if entries[1].revents != 0 {
+        var byte: UInt8 = 0
+        if unsafe read(Descendant.descriptor, &byte, 1) == 1, byte == Self.dismissal { return true }
+        // Its socket is closed before it has ended.
+        entries[1].fd = -1
+      }
+      if entries[0].revents != 0 { return false }
+    }
+  }
+}

@@ -1,0 +1,128 @@
+import FabricCommandLine
+import FabricHostDevices
+import FabricHostDriver
+import FabricPlatform
+import FabricStorage
+import Synchronization
+
+/// What commands ask of a device's process.
+extension DeviceDaemon {
+  /// Answers what a client asks, or forgets one that has gone.
+  func serve(_ client: SequencedSocket) {
+    guard let request = ControlPacket.receive(ControlRequest.self, on: client) else {
+      clients.removeAll { $0 === client }
+      if detacher === client { detacher = nil }
+      return
+    }
+    switch request.request {
+    case "status": answer(client, ControlAnswer(status()))
+    case "detach": detach(force: request.force ?? false, for: client)
+    default:
+      answer(
+        client,
+        ControlAnswer(
+          ToolFailure(
+            64,
+            "expected status or detach, got \(request.request); is this iohost of another "
+              + "release than the one that attached the device?")))
+    }
+  }
+
+  func answer(_ client: SequencedSocket?, _ answer: ControlAnswer) {
+    try? client?.send(ControlPacket.encode(answer))
+  }
+
+  func status() -> DeviceStatus {
+    var figures = DeviceStatus.Figures(volume.figures)
+    figures.reconnects = lossCount
+    let told: (String, String?) =
+      switch (phase, state) {
+      case (.detaching, _): ("detaching", nil)
+      case (.attached, _) where volume.device?.isBound == false:
+        ("failed", "the loop device was taken away, as losetup -d does; detach it")
+      case (_, .failed(let error)): ("failed", error.description)
+      case (_, .attached): ("attached", nil)
+      default: ("connecting", words.reason)
+      }
+    return DeviceStatus(
+      name: entry.name, device: volume.device?.path, kind: settings.end.name,
+      url: "\(settings.address)", byteCount: info?.byteCount ?? 0,
+      blockByteCount: info?.blockByteCount ?? 0,
+      isReadOnly: settings.options.access == .readOnly, state: told.0, reason: told.1,
+      processIdentifier: ProcessIdentifier.own,
+      guardProcessIdentifier: descendant?.processIdentifier, log: entry.log,
+      file: volume.device == nil ? nil : "\(entry.mountPoint)/\(VolumeFile.name)",
+      figures: figures)
+  }
+
+  // MARK: Detaching
+
+  /// Flushes and then detaches, unless somebody uses the device; with `force` at once and anyway.
+  ///
+  /// - Parameter client: who is told how it went; nil: the log is. (HD-33)
+  func detach(force: Bool, for client: SequencedSocket?) {
+    guard let device = volume.device, !force else {
+      answer(detacher, ControlAnswer(ToolFailure(74, "the device was detached with --force")))
+      detacher = client
+      return end(.success(()))
+    }
+    guard phase == .attached else {
+      return refuse(
+        client, ToolFailure(74, "\(device.path) is being detached; wait, or use --force"))
+    }
+    let users = DeviceUsers.find(device.path)
+    guard users.isEmpty else {
+      return refuse(client, ToolFailure(HostDeviceError.inUse(device: device.path, by: users)))
+    }
+    guard case .attached = state else {
+      return refuse(
+        client,
+        ToolFailure(
+          74,
+          "expected a connection to \(settings.address), to flush \(device.path) over, but "
+            + "there is none; have the unit served, or use --force and lose what was not flushed"))
+    }
+    phase = .detaching
+    detacher = client
+    // It may take long: meanwhile others are answered.
+    let inbox = inbox
+    do throws(Errno) {
+      _ = try SystemThread.start(name: "flush") {
+        do throws(HostDeviceError) {
+          try device.flush()
+          inbox.put(.flushed(nil))
+        } catch { inbox.put(.flushed(error)) }
+      }
+    } catch { flushed(.system(error, doing: "expected to start a thread")) }
+  }
+
+  func flushed(_ error: HostDeviceError?) {
+    guard phase == .detaching, let device = volume.device else { return }
+    do throws(HostDeviceError) {
+      if let error { throw error }
+      try device.release()
+      end(.success(()))
+    } catch {
+      phase = .attached
+      let client = detacher
+      detacher = nil
+      refuse(client, ToolFailure(error))
+    }
+  }
+
+  private func refuse(_ client: SequencedSocket?, _ failure: ToolFailure) {
+    log("is not detached: \(failure.words)")
+    answer(client, ControlAnswer(failure))
+  }
+}
+
+extension ToolFailure {
+  init(_ error: HostDeviceError) {
+    let code: Int32 =
+      switch error {
+      case .missing, .system: 71
+      case .inUse: 74
+      }
+    self.init(code, error.description)
+  }
+}

@@ -1,0 +1,255 @@
+import CFabricLinux
+import FabricCommandLine
+import FabricCompletion
+import FabricHostDevices
+import FabricHostDriver
+import FabricPlatform
+import FabricStorage
+import FabricVerbs
+import Synchronization
+
+/// The process that serves one device: waits for the volume, makes the device, answers commands, and
+/// takes it all away again.
+///
+/// Threads: confined to one; the volume's requests are carried on by the service's.
+final class DeviceDaemon {
+  struct Settings {
+    var address: VolumeAddress
+    var adapter: any Adapter
+    var options: RemoteVolumeQueue.Options
+    /// How long to wait for the first connection; nil: one attempt.
+    var timeout: Duration?
+    var end: DeviceEnd
+    /// How many requests of the kernel's are under way at most.
+    var depth: Int
+  }
+
+  enum Phase: String {
+    case connecting, attached, detaching
+  }
+
+  let settings: Settings
+  let claim: ClaimedEntry
+  var entry: StateEntry { claim.entry }
+  let inbox: DeviceInbox
+  let volume: LoopVolume
+  private let listener: SequencedSocket
+  var clients: [SequencedSocket] = []
+  var descendant: Descendant?
+  private var guardStartedAt = MonotonicTime.now
+  /// Told once how the start went; gone when it has been, or nobody waits for it.
+  private var report: ((Result<DeviceStatus, any Error>) -> Void)?
+  /// Closed by who waits for the report when that ends; -1: none.
+  private var reportDescriptor: CInt
+
+  var phase = Phase.connecting
+  var info: RemoteVolumeInfo?
+  var state = RemoteVolumeQueue.State.connecting
+  /// How often the connection was lost.
+  var lossCount = 0
+  /// Who asked for the device to be detached.
+  var detacher: SequencedSocket?
+  /// Set when all is over.
+  var ending: Result<Void, any Error>?
+  private var record: StateEntry.Record
+
+  init(
+    _ settings: Settings, claim: ClaimedEntry, reportDescriptor: CInt,
+    report: @escaping (Result<DeviceStatus, any Error>) -> Void
+  ) throws {
+    self.settings = settings
+    self.claim = claim
+    self.report = report
+    self.reportDescriptor = reportDescriptor
+    let entry = claim.entry
+    do throws(Errno) {
+      inbox = try DeviceInbox()
+      listener = try SequencedSocket.listen(at: entry.socket)
+    } catch {
+      throw ToolFailure(
+        66,
+        SocketPath.reason(error, at: entry.socket) ?? "cannot listen at \(entry.socket): \(error)")
+    }
+    unsafe chmod(entry.socket, 0o600)
+    let token = "channelfabric:\(entry.name.prefix(20)):\(UInt64.random(in: 1...(.max)))"
+    record = StateEntry.Record(
+      name: entry.name, url: "\(settings.address)", token: token, processIdentifier: getpid())
+    try entry.write(record)
+    // Threads that are started from here on have it, too.
+    if fabric_set_io_flusher() != 0 {
+      settings.options.log(
+        "the kernel may have this process wait for memory that it is to free: \(Errno.current)")
+    }
+    var serviceOptions = CompletionService.Options()
+    serviceOptions.threadCount = 1
+    var options = settings.options
+    let log = options.log
+    let lastWords = LastWords()
+    words = lastWords
+    options.log = { line in
+      lastWords.put(line)
+      log(line)
+    }
+    let inbox = inbox
+    volume = LoopVolume(
+      service: try CompletionService(serviceOptions), options: options, depth: settings.depth
+    ) { inbox.put(.volume($0)) }
+  }
+
+  /// What was logged last, from whichever thread.
+  final class LastWords: Sendable {
+    private let text = Mutex("")
+
+    func put(_ line: String) { text.withLock { $0 = line } }
+
+    /// Why there is no connection; nil when nothing has been said.
+    var reason: String? {
+      let line = text.withLock { $0 }
+      let because = line.firstRange(of: ", because ")
+      return line.isEmpty ? nil : because.map { String(line[$0.upperBound...]) } ?? line
+    }
+  }
+  let words: LastWords
+
+  /// Serves the device until it is detached.
+  ///
+  /// - Throws: why there was no device, or no longer is one.
+  func run() throws {
+    inbox.takeSignals()
+    do {
+      try startGuard()
+      try volume.connect(settings.address, adapter: settings.adapter)
+    } catch {
+      end(.failure(error))
+    }
+    let deadline = settings.timeout.map { MonotonicTime.now + $0 }
+    while ending == nil {
+      wait(until: phase == .connecting ? deadline : nil)
+      if phase == .connecting, let deadline, let timeout = settings.timeout, ending == nil,
+        MonotonicTime.now >= deadline
+      {
+        end(
+          .failure(
+            RemoteVolumeError.timedOut(
+              address: settings.address, after: timeout,
+              reason: words.reason ?? "there is no connection")))
+      }
+    }
+    try ending?.get()
+  }
+
+  // MARK: Waiting
+
+  private func wait(until deadline: MonotonicTime?) {
+    let readable = Int16(POLLIN)
+    var entries = [
+      pollfd(fd: inbox.descriptor, events: readable, revents: 0),
+      pollfd(fd: listener.descriptor.rawValue, events: readable, revents: 0),
+      pollfd(fd: reportDescriptor, events: readable, revents: 0),
+      pollfd(fd: descendant?.socket.descriptor.rawValue ?? -1, events: readable, revents: 0),
+    ]
+    let waiting = clients
+    for client in waiting {
+      entries.append(pollfd(fd: client.descriptor.rawValue, events: readable, revents: 0))
+    }
+    var limit: CInt = -1
+    if let deadline { limit = CInt(deadline.nanoseconds(since: .now) / 1_000_000) + 1 }
+    if descendant == nil { limit = limit < 0 ? 1000 : min(limit, 1000) }
+    guard unsafe fabric_poll(&entries, UInt32(entries.count), limit) >= 0 else { return }
+    for event in inbox.take() where ending == nil { handle(event) }
+    if entries[3].revents != 0 { guardHasDied() }
+    if descendant == nil, ending == nil { try? startGuard() }
+    if entries[2].revents != 0, phase == .connecting, ending == nil {
+      // Whoever wanted it has gone, interrupted for example.
+      end(.failure(ToolFailure(130, "interrupted")))
+    }
+    if entries[1].revents != 0, let client = try? listener.accept() { clients.append(client) }
+    for (index, client) in waiting.enumerated() where entries[index + 4].revents != 0 {
+      guard ending == nil else { return }
+      serve(client)
+    }
+  }
+
+  private func handle(_ event: DeviceInbox.Event) {
+    switch event {
+    case .signal: detach(force: false, for: nil)
+    case .flushed(let error): flushed(error)
+    case .volume(.ended(let words)):
+      log("\(words); the device goes")
+      end(.failure(ToolFailure(71, words)))
+    case .volume(.changed(let state)): changed(state)
+    }
+  }
+
+  private func changed(_ new: RemoteVolumeQueue.State) {
+    if case .attached = state, case .connecting = new { lossCount += 1 }
+    state = new
+    switch new {
+    case .attached(let info):
+      self.info = info
+      if phase == .connecting { expose(info) }
+    case .failed(let error):
+      if phase == .connecting { return end(.failure(error)) }
+      log("\(error); requests end with I/O errors from now on")
+    case .connecting, .closed: break
+    }
+  }
+
+  private func expose(_ info: RemoteVolumeInfo) {
+    do {
+      // A host that asked to read only gets no more.
+      let isReadOnly = settings.options.access == .readOnly || info.access == .readOnly
+      let device = try volume.expose(
+        info, in: entry.mountPoint, isReadOnly: isReadOnly, token: record.token)
+      record.device = device.path
+      try entry.write(record)
+      phase = .attached
+      log("\(settings.address) is \(device.path)")
+      report?(.success(status()))
+      report = nil
+      reportDescriptor = -1
+    } catch { end(.failure(error)) }
+  }
+
+  // MARK: The other process
+
+  /// Starts the process that cleans up when this one dies without a word. (HD-31)
+  private func startGuard() throws(ToolFailure) {
+    guard MonotonicTime.now.nanoseconds(since: guardStartedAt) > 500_000_000 || guardCount == 0
+    else { return }
+    guardStartedAt = .now
+    guardCount += 1
+    descendant = try Descendant.start([
+      "iohost", "attach-guard", "--state-dir", entry.directory.path, "--name", entry.name,
+      "--process", "\(getpid())",
+    ])
+  }
+
+  private var guardCount = 0
+
+  private func guardHasDied() {
+    guard let descendant else { return }
+    descendant.join()
+    self.descendant = nil
+    log("process \(descendant.processIdentifier), which watches over this one, has died; another")
+  }
+
+  // MARK: The end
+
+  /// Takes everything away and tells whoever asked. (HD-30)
+  func end(_ result: Result<Void, any Error>) {
+    guard ending == nil else { return }
+    ending = result
+    volume.close()
+    claim.remove()
+    if let descendant {
+      SequencedSocket.sendByte(AttachGuard.dismissal, to: descendant.socket.descriptor.rawValue)
+      descendant.join()
+    }
+    if case .failure(let error) = result { report?(.failure(error)) }
+    report = nil
+    answer(detacher, ControlAnswer(status()))
+  }
+
+  func log(_ text: String) { settings.options.log(text) }
+}

@@ -1,0 +1,163 @@
+import ArgumentParser
+import CFabricLinux
+import FabricCommandLine
+import FabricHostDevices
+import FabricPlatform
+import FabricStorage
+
+struct List: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Lists the volumes that are devices of this machine.",
+    discussion: """
+      What a process has left that died is cleaned up, and said. The state is connecting, \
+      attached, failed (requests end with I/O errors) or detaching.
+      """)
+
+  @Flag(name: .long, help: "Reports as JSON.") var json = false
+  @Option(
+    name: .long,
+    help: ArgumentHelp(
+      "Where devices are written down: /run/channelfabric for root.", valueName: "DIR"))
+  var stateDir: String?
+
+  func run() async {
+    await reporting {
+      let directory = try StateDirectory(stateDir)
+      var found: [DeviceStatus] = []
+      for entry in try directory.livingEntries() {
+        do throws(ToolFailure) {
+          if let status = try entry.status() { found.append(status) }
+        } catch { Output.error("error: \(error.words)") }
+      }
+      if json { return Output.line(JSON.list(found.map(\.json)).description) }
+      for status in found { status.describe() }
+    }
+  }
+}
+
+struct Detach: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Ends devices that attach has made.",
+    discussion: """
+      What was written is flushed first. A device that is mounted or held open is refused. With \
+      --force it goes without a flush: who uses it gets I/O errors, and what was not flushed may \
+      be lost.
+      """)
+
+  @Argument(help: "Devices, such as /dev/loop3, or their names.") var devices: [String] = []
+  @Flag(name: .long, help: "All of them.") var all = false
+  @Flag(name: .long, help: "Also those in use, and without a flush.") var force = false
+  @Option(
+    name: .long,
+    help: ArgumentHelp(
+      "Where devices are written down: /run/channelfabric for root.", valueName: "DIR"))
+  var stateDir: String?
+
+  func validate() throws {
+    guard devices.isEmpty == all else {
+      throw ValidationError(
+        all ? "expected devices or --all, got both" : "expected a device, a name or --all, got none"
+      )
+    }
+  }
+
+  func run() async {
+    await reporting {
+      let directory = try StateDirectory(stateDir)
+      let living = try directory.livingEntries()
+      let chosen =
+        all ? living : try devices.map { try Self.entry($0, of: living) }
+      var failure: ToolFailure?
+      for entry in chosen {
+        do throws(ToolFailure) {
+          let request = ControlRequest(request: "detach", force: force)
+          let status = try entry.ask(request, seconds: nil).get()
+          if let status { Self.waitForEnd(of: status.processIdentifier) }
+          Output.line("detached \(status?.device ?? entry.name)")
+        } catch {
+          if let failure { Output.error("error: \(failure.words)") }
+          failure = error
+        }
+      }
+      if let failure { throw failure }
+    }
+  }
+
+  /// Its last answer comes just before a process's end.
+  private static func waitForEnd(of process: Int32) {
+    guard let watched = try? Descriptor(result: fabric_pidfd_open(process)) else { return }
+    _ = ControlPacket.wait(on: watched.rawValue, seconds: 10)
+  }
+
+  private static func entry(
+    _ text: String, of entries: [StateEntry]
+  ) throws(ToolFailure) -> StateEntry {
+    let isPath = text.contains("/")
+    let path = FileKind.resolved(text)
+    for entry in entries {
+      if isPath ? entry.readRecord()?.device == path : entry.name == text { return entry }
+    }
+    let known = entries.map { entry in
+      entry.readRecord()?.device.map { "\(entry.name) (\($0))" } ?? entry.name
+    }
+    throw ToolFailure(
+      66,
+      "expected a device that is attached, got \(text); "
+        + (known.isEmpty ? "none is" : "there are \(known.joined(separator: ", "))"))
+  }
+}
+
+extension StateDirectory {
+  /// What is attached; of what is not any more the rest is removed, and said.
+  func livingEntries() throws -> [StateEntry] {
+    var living: [StateEntry] = []
+    for entry in entries {
+      guard !entry.isAlive else {
+        living.append(entry)
+        continue
+      }
+      if let words = try locked({ try entry.cleanUpIfDead() }) { Output.error(words) }
+    }
+    return living
+  }
+}
+
+extension DeviceStatus {
+  var json: JSON {
+    func text(_ value: String?) -> JSON { value.map { .text($0) } ?? .null }
+    func whole(_ value: Int) -> JSON { .whole(UInt64(value)) }
+    let device: [(String, JSON)] = [
+      ("name", text(name)), ("device", text(self.device)), ("kind", text(kind)),
+      ("url", text(url)), ("byteCount", .whole(byteCount)),
+      ("blockByteCount", .whole(UInt64(blockByteCount))), ("readOnly", .flag(isReadOnly)),
+      ("state", text(state)), ("reason", text(reason)),
+    ]
+    let processes: [(String, JSON)] = [
+      ("pid", whole(Int(processIdentifier))),
+      ("guardPID", guardProcessIdentifier.map { whole(Int($0)) } ?? .null),
+      ("log", text(log)), ("file", text(file)),
+    ]
+    let asked: [(String, JSON)] = [
+      ("reads", .whole(figures.reads)), ("readBytes", .whole(figures.readBytes)),
+      ("writes", .whole(figures.writes)), ("writeBytes", .whole(figures.writeBytes)),
+      ("flushes", .whole(figures.flushes)), ("zeroings", .whole(figures.zeroings)),
+      ("errors", .whole(figures.errors)), ("inFlight", whole(figures.inFlight)),
+      ("reconnects", whole(figures.reconnects)),
+    ]
+    return .object(device + processes + asked)
+  }
+
+  func describe() {
+    Output.line("\(device ?? "no device yet")  \(name), \(kind)")
+    Output.line("  volume  \(url)")
+    Output.line(
+      "  size    \(ByteSize.describe(byteCount)) in blocks of \(blockByteCount)"
+        + (isReadOnly ? ", read-only" : ""))
+    Output.line("  state   \(state)\(reason.map { ": \($0)" } ?? ""), process \(processIdentifier)")
+    Output.line(
+      "  asked   \(figures.reads) reads of \(ByteSize.describe(figures.readBytes)), "
+        + "\(figures.writes) writes of \(ByteSize.describe(figures.writeBytes)), "
+        + "\(figures.flushes) flushes, \(figures.zeroings) zeroings, \(figures.errors) errors, "
+        + "\(figures.inFlight) in flight")
+  }
+}

@@ -1,0 +1,200 @@
+import CFabricLinux
+import FabricCommandLine
+import FabricHostDevices
+import FabricPlatform
+import FoundationEssentials
+
+/// Where the devices of this machine are written down, each in a directory of its own, for the commands
+/// that are to find them.
+struct StateDirectory {
+  let path: String
+
+  /// - Parameter option: of `--state-dir`; nil: `/run/channelfabric` for root, for others
+  ///   `channelfabric` where their session keeps such things.
+  init(_ option: String?) throws(ToolFailure) {
+    if let option {
+      guard !option.isEmpty else {
+        throw ToolFailure(64, "expected --state-dir with a directory, got nothing")
+      }
+      path = FileKind.absolutePath(option)
+    } else if geteuid() == 0 {
+      path = "/run/channelfabric"
+    } else if let base = unsafe getenv("XDG_RUNTIME_DIR").map({ unsafe String(cString: $0) }) {
+      path = "\(base)/channelfabric"
+    } else {
+      throw ToolFailure(
+        66,
+        "expected XDG_RUNTIME_DIR to name a directory of this session, found none; give "
+          + "--state-dir")
+    }
+  }
+
+  /// The devices that are written down, in order of their names.
+  var entries: [StateEntry] {
+    let names = (try? FileManager.default.contentsOfDirectory(atPath: path)) ?? []
+    return names.sorted().map { StateEntry(directory: self, name: $0) }
+      .filter { (try? FileManager.default.contentsOfDirectory(atPath: $0.path)) != nil }
+  }
+
+  /// Runs `body` while no other process makes or removes entries.
+  func locked<Result>(_ body: () throws -> Result) throws -> Result {
+    let directory = try open()
+    while fabric_lock_file(directory.rawValue) != 0 {
+      guard Errno.current == .interrupted else { throw failure("lock", .current) }
+    }
+    return try body()
+  }
+
+  private func open() throws(ToolFailure) -> Descriptor {
+    if unsafe mkdir(path, 0o700) != 0, Errno.current != .fileExists {
+      throw failure("make", .current)
+    }
+    do throws(Errno) {
+      return try Descriptor(
+        result: unsafe fabric_open_existing(path, O_RDONLY | CInt(O_DIRECTORY)))
+    } catch { throw failure("open", error) }
+  }
+
+  private func failure(_ what: String, _ error: Errno) -> ToolFailure {
+    ToolFailure(
+      66, "expected to \(what) the directory \(path), got \"\(error)\"; give another --state-dir")
+  }
+
+  /// Makes the entry of a new device, which is this process's until it ends.
+  ///
+  /// - Parameters:
+  ///   - name: wanted by who asked; a taken one is refused.
+  ///   - proposal: where nothing was wanted: with a number behind it when it is taken.
+  func claim(name: String?, proposal: String) throws -> ClaimedEntry {
+    try locked {
+      var candidate = name ?? proposal
+      var number = 1
+      while true {
+        let entry = StateEntry(directory: self, name: candidate)
+        if let cleaned = try entry.cleanUpIfDead() { Output.error(cleaned) }
+        if unsafe mkdir(entry.path, 0o700) == 0 { return try ClaimedEntry(entry) }
+        guard Errno.current == .fileExists else { throw failure("write to", .current) }
+        guard name == nil else {
+          throw ToolFailure(
+            64,
+            "expected a --name that no device has, but \"\(candidate)\" is attached; choose "
+              + "another, or detach that first")
+        }
+        number += 1
+        candidate = "\(proposal)-\(number)"
+      }
+    }
+  }
+}
+
+/// The directory of one device.
+struct StateEntry {
+  let directory: StateDirectory
+  let name: String
+
+  var path: String { "\(directory.path)/\(name)" }
+  /// Where the process that serves the device listens to commands.
+  var socket: String { "\(path)/control" }
+  var log: String { "\(path)/log" }
+  /// Where the volume's file is mounted.
+  var mountPoint: String { "\(path)/file" }
+  fileprivate var lock: String { "\(path)/lock" }
+  fileprivate var record: String { "\(path)/device.json" }
+  /// The log of a process that died, kept for who looks for the reason.
+  private var lastLog: String { "\(directory.path)/\(name).log" }
+
+  /// What is written down of a device.
+  struct Record: Codable {
+    var name: String
+    var url: String
+    /// What the device tells of itself, to be recognised by.
+    var token: String
+    var device: String?
+    var processIdentifier: Int32
+  }
+
+  func readRecord() -> Record? {
+    guard let data = FileManager.default.contents(atPath: record) else { return nil }
+    return try? JSONDecoder().decode(Record.self, from: data)
+  }
+
+  func write(_ contents: Record) throws {
+    try JSONEncoder().encode(contents).write(to: URL(filePath: record), options: .atomic)
+  }
+
+  /// Whether the process that made it lives: it holds the lock.
+  var isAlive: Bool {
+    guard let file = try? Descriptor(result: unsafe fabric_open_existing(lock, O_RDWR)) else {
+      return false
+    }
+    return fabric_try_lock_file(file.rawValue) != 0
+  }
+
+  /// Removes what a process has left that died: the device, unless it is in use, the mount and the
+  /// entry. To be called under the directory's lock. (HD-32)
+  ///
+  /// - Returns: what was done, for people; nil when there was nothing to do.
+  func cleanUpIfDead() throws -> String? {
+    guard FileManager.default.fileExists(atPath: path), !isAlive else { return nil }
+    let record = readRecord()
+    var words = "cleaned up \(name)"
+    if let record {
+      words += ": process \(record.processIdentifier), which served it, has died"
+      for device in LoopDevice.bound(with: record.token) {
+        let users = DeviceUsers.find(device.path)
+        device.abandon()
+        if device.isBound {
+          words +=
+            "; \(device.path) answers with I/O errors and goes when it is not used any more: it is "
+            + (users.isEmpty ? "held open" : users.joined(separator: ", and "))
+        }
+      }
+    }
+    unsafe rename(log, lastLog)
+    try remove()
+    return words
+  }
+
+  /// Removes the mount, if it is there, and the entry.
+  func remove() throws {
+    try FileMount.unmount(mountPoint)
+    for file in [socket, log, lock, record] { FileKind.remove(file) }
+    unsafe rmdir(mountPoint)
+    if unsafe rmdir(path) != 0 { try? FileManager.default.removeItem(atPath: path) }
+  }
+}
+
+/// An entry that this process has made and holds until it ends or removes it.
+final class ClaimedEntry {
+  let entry: StateEntry
+  private let lock: Descriptor
+
+  fileprivate init(_ entry: StateEntry) throws {
+    self.entry = entry
+    do {
+      lock = try Descriptor(result: unsafe fabric_open_lock(entry.lock))
+      guard fabric_try_lock_file(lock.rawValue) == 0, unsafe mkdir(entry.mountPoint, 0o700) == 0
+      else { throw Errno.current }
+    } catch {
+      try? entry.remove()
+      throw ToolFailure(66, "expected to write to \(entry.path), got \"\(error)\"")
+    }
+  }
+
+  /// What is said from now on goes to the device's log.
+  func redirectOutput() throws(ToolFailure) {
+    let number = unsafe fabric_open_log(entry.log)
+    guard number >= 0 else {
+      throw ToolFailure(66, "expected to write \(entry.log), got \"\(Errno.current)\"")
+    }
+    dup2(number, 1)
+    dup2(number, 2)
+    close(number)
+  }
+
+  func remove() {
+    do {
+      try entry.directory.locked { try entry.remove() }
+    } catch { Output.error("\(error)") }
+  }
+}
