@@ -183,7 +183,7 @@ let package = Package(
       name: "FabricHostDevices",
       dependencies: [
         "CFabricFUSE", "CFabricLinux", "FabricBounded", "FabricCompletion", "FabricHostDriver",
-        "FabricPlatform", "FabricStorage", "FabricVerbs",
+        "FabricIOProtocol", "FabricMessaging", "FabricPlatform", "FabricStorage", "FabricVerbs",
       ],
       swiftSettings: ours),
 

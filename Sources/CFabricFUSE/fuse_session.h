@@ -9,6 +9,7 @@
 #include <fuse_lowlevel.h>
 
 #include <linux/falloc.h>
+#include <sys/ioctl.h>
 
 static const int fabric_falloc_keep_size = FALLOC_FL_KEEP_SIZE;
 static const int fabric_falloc_punch_hole = FALLOC_FL_PUNCH_HOLE;
@@ -52,3 +53,15 @@ static inline int fabric_fuse_reply_open_direct(fuse_req_t request, struct fuse_
 static inline int fabric_fuse_file_flags(const struct fuse_file_info *file) {
   return file ? file->flags : 0;
 }
+
+/// What `FABRIC_IOCTL_CONTROL` takes and gives back: a control call, and what came of it.
+struct fabric_control {
+  uint32_t code;
+  int32_t result;
+  uint16_t payload_bytes;
+  uint16_t reserved;
+  uint8_t payload[200];
+};
+
+/// The ioctl's number: _IOWR('F', 0x43, struct fabric_control).
+static const unsigned fabric_ioctl_control = _IOWR('F', 0x43, struct fabric_control);

@@ -126,7 +126,7 @@ public final class IOUnitServer: Subsystem, @unchecked Sendable {
           opened: { channel in shard.opened(channel) },
           refused: { peer, reason in shard.logRefusal(of: peer, because: reason) })
         unitPlace.addresses = listener.addresses
-        shard.places.append(unitPlace)
+        shard.add(unitPlace)
         return listener
       }
     }

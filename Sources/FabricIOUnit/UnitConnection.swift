@@ -116,6 +116,7 @@ final class UnitConnection: ChannelHandler {
   func opened(_ channel: Channel) {
     guard state == .opening else { return channel.close() }
     self.channel = channel
+    if place.isCut { return fence() }
     sendReadyIfSettled()
   }
 

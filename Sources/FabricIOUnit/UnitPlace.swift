@@ -9,13 +9,29 @@ public struct ListeningPlace: Sendable {
   public var state: PathState
   /// Answers wait so long, for drills.
   public var delay: Duration
+  /// For drills: connections are cut at random, and again for a while none gets through; nil: never.
+  public var cuts: Cuts?
+
+  /// How a drill cuts paths.
+  public struct Cuts: Sendable {
+    /// From one cut to the next, on average.
+    public var mean: Duration
+    public var seed: UInt64
+
+    public init(mean: Duration, seed: UInt64) {
+      self.mean = mean
+      self.seed = seed
+    }
+  }
 
   public init(
-    _ address: FabricAddress, state: PathState = .optimised, delay: Duration = .zero
+    _ address: FabricAddress, state: PathState = .optimised, delay: Duration = .zero,
+    cuts: Cuts? = nil
   ) {
     self.address = address
     self.state = state
     self.delay = delay
+    self.cuts = cuts
   }
 }
 
@@ -29,6 +45,8 @@ final class UnitPlace {
   var state: PathState
   /// Nanoseconds.
   let delay: UInt64
+  /// A drill has it that no host gets through.
+  var isCut = false
 
   init(_ place: ListeningPlace, endpoint: Int) {
     self.place = place

@@ -35,6 +35,7 @@ final class UnitShard {
   /// Where the unit listens.
   var places: [UnitPlace] = []
   let delayedAnswers: DelayedAnswers
+  private var drills: [PathDrill] = []
 
   init(
     options: IOUnitServer.Options, layer: CommonLayer, fabric: UnitFabric,
@@ -230,6 +231,20 @@ final class UnitShard {
     }
   }
 
+  /// Adds a place where the unit listens.
+  func add(_ place: UnitPlace) {
+    places.append(place)
+    guard let cuts = place.place.cuts else { return }
+    let drill = PathDrill(place, cuts, shard: self)
+    drills.append(drill)
+    service.add(drill)
+  }
+
+  /// Cuts every connection through a place.
+  func cut(_ place: UnitPlace) {
+    for connection in connections where connection?.place === place { connection?.fence() }
+  }
+
   // MARK: Closing
 
   var hasQuiescing: Bool { !quiescing.isEmpty }
@@ -279,6 +294,7 @@ final class UnitShard {
     for served in volumes { service.remove(served) }
     service.remove(refusals)
     service.remove(delayedAnswers)
+    for drill in drills { service.remove(drill) }
     volumes = []
     connections = []
     discoveries = []

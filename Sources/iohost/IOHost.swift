@@ -19,7 +19,8 @@ struct IOHost: AsyncParsableCommand {
     version: "iohost \(Release.version)",
     subcommands: [
       Discover.self, Info.self, Read.self, Write.self, Copy.self, Verify.self, Bench.self,
-      Attach.self, List.self, Detach.self, AttachWorker.self, AttachGuard.self, Doctor.self,
+      Attach.self, Detach.self, List.self, Paths.self, Top.self, Control.self, AttachWorker.self,
+      AttachGuard.self, Doctor.self,
     ])
 
   static func main() async {

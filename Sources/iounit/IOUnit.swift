@@ -67,7 +67,8 @@ struct Serve: ParsableCommand {
         that only: both may be given with one port. rdma: is for RDMA devices, by an address of \
         theirs (iohost discover --fabrics). Hosts may use a volume through several addresses at \
         once: state=non-optimised tells them that others are better, state=inaccessible to use others \
-        only. delay=1ms, for drills, has answers wait.
+        only. For drills delay=1ms has answers wait, and cut=5s has the paths \
+        cut at random, so often on average, and healed again: cut=5s:SEED repeats what the log names.
         """,
       valueName: Self.placeSynopsis))
   var listen: [String] = []

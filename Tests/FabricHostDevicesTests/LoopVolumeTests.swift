@@ -48,7 +48,7 @@ private final class Rig {
       if case .changed(.attached(let info)) = event { events.put(info) }
     }
     try volume.connect(
-      VolumeAddress(unit: address, volumeName: "m"), adapter: SharedMemoryAdapter())
+      [VolumeAddress(unit: address, volumeName: "m")], adapters: [SharedMemoryAdapter()])
     device = try volume.expose(
       events.take(), in: directory + "/file", isReadOnly: false, token: "test:\(UUID())")
   }

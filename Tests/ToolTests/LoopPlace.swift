@@ -7,6 +7,8 @@ final class LoopPlace {
   private(set) var unit: Tool?
   private let volumes: [String]
   private let isOverTCP: Bool
+  /// Further addresses of the unit.
+  private let listens: [String]
   private var port = "0"
 
   /// What this machine lacks for devices; empty: nothing.
@@ -27,8 +29,9 @@ final class LoopPlace {
 
   static var isPossible: Bool { lacks.isEmpty }
 
-  init(_ volumes: String..., isOverTCP: Bool = false) throws {
+  init(_ volumes: String..., isOverTCP: Bool = false, listens: [String] = []) throws {
     self.volumes = volumes
+    self.listens = listens
     self.isOverTCP = isOverTCP
     try serve()
   }
@@ -63,7 +66,8 @@ final class LoopPlace {
   func serve() throws {
     let unit = try place.serve(
       volumes[0], listen: isOverTCP ? "tcp:127.0.0.1:\(port)" : nil,
-      options: volumes.dropFirst().flatMap { ["--volume", $0] })
+      options: volumes.dropFirst().flatMap { ["--volume", $0] }
+        + listens.flatMap { ["--listen", $0] })
     if let end = unit.output.first?.split(separator: ":").last { port = String(end) }
     self.unit = unit
   }

@@ -36,6 +36,12 @@ struct FileRequest: BitwiseCopyable {
     _ = unsafe fabric_fuse_reply_open_direct(request, file)
   }
 
+  /// Ends an ioctl, with bytes for its caller. Unsafe: they are read before it returns.
+  @unsafe
+  func endControl(_ bytes: UnsafeRawBufferPointer) {
+    _ = unsafe fuse_reply_ioctl(request, 0, bytes.baseAddress, bytes.count)
+  }
+
   func end(entry: inout fuse_entry_param) { _ = unsafe fuse_reply_entry(request, &entry) }
 
   func end(attributes: inout stat, validity: Double) {

@@ -1,10 +1,12 @@
 import CFabricLinux
 public import FabricCompletion
 public import FabricHostDriver
+public import FabricIOProtocol
 public import FabricMessaging
 import FabricPlatform
 import FabricStorage
 public import FabricVerbs
+import Glibc
 import Synchronization
 
 /// A remote volume as a loop device of this machine: the connection to the unit, the file that is
@@ -52,15 +54,17 @@ public final class LoopVolume: @unchecked Sendable {
   }
 
   /// Starts to connect; `Event.changed` tells how it goes.
+  ///
+  /// - Parameters: as of `RemoteVolumeQueue`.
   public func connect(
-    _ address: VolumeAddress, adapter: any Adapter
+    _ addresses: [VolumeAddress], adapters: [any Adapter]
   ) throws(ChannelOpenError) {
     let result = service.result { [self] () -> Result<Void, ChannelOpenError> in
       // The thread that carries the kernel's requests on is not to wait for memory that they free.
       _ = fabric_set_io_flusher()
       do throws(ChannelOpenError) {
         let queue = try RemoteVolumeQueue(
-          address, adapter: adapter, service: service, options: options, handler: events)
+          addresses, adapters: adapters, service: service, options: options, handler: events)
         served.queue = queue
         events.served = served
         queue.attach()
@@ -109,6 +113,37 @@ public final class LoopVolume: @unchecked Sendable {
   /// What the device was asked for.
   public var figures: DeviceFigures {
     service.result { [served] in served.file?.figures ?? DeviceFigures() }
+  }
+
+  // MARK: Paths and control calls
+
+  /// How each path is doing.
+  public var paths: [PathReport] { service.result { [served] in served.queue?.pathReports ?? [] } }
+
+  /// Whether requests end with errors because there was no path for too long.
+  public var isRefusing: Bool {
+    service.result { [served] in served.queue?.isRefusing ?? false }
+  }
+
+  /// Which path a request takes.
+  public var policy: PathPolicy? {
+    get { service.result { [served] in served.queue?.policy } }
+    set {
+      guard let newValue else { return }
+      service.result { [served] in served.queue?.policy = newValue }
+    }
+  }
+
+  /// Sends a control call to the unit; `completed` is called once, on the service's thread.
+  public func control(
+    _ call: ControlCall, by path: Int?, completed: @escaping @Sendable (ControlAnswer) -> Void
+  ) {
+    service.execute { [served] in
+      guard let queue = served.queue else {
+        return completed(ControlAnswer(errno: ESHUTDOWN))
+      }
+      queue.control(call, by: path, completed: completed)
+    }
   }
 
   /// Ends everything, the device first. What is under way ends with an error, and a device that is in

@@ -40,6 +40,11 @@ extension VolumeFile {
     unsafe table.`fallocate` = { request, _, mode, offset, count, _ in
       unsafe VolumeFile.of(request).allocate(FileRequest(request), mode, offset, count)
     }
+    unsafe table.`ioctl` = { request, number, command, _, _, flags, bytes, count, room in
+      unsafe VolumeFile.of(request).control(
+        FileRequest(request), number, command,
+        UnsafeRawBufferPointer(start: bytes, count: count), room)
+    }
     unsafe table.`statfs` = { request, _ in
       unsafe VolumeFile.of(request).tellSpace(FileRequest(request))
     }

@@ -105,8 +105,8 @@ public final class RemoteVolumeQueue {
   /// What each request asks of the state, without a copy of it.
   private var isClosed = false
   private var hasFailed = false
-  /// Without a connection for `queueTimeout`.
-  var isRefusing = false
+  /// Without a connection for `queueTimeout`: requests end with `aborted` until there is one.
+  public internal(set) var isRefusing = false
   /// Something that was given up is not known to be over: nothing may be sent.
   var isBarred = false
   var isReporting = false

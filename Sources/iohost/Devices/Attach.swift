@@ -10,7 +10,11 @@ struct Attach: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Makes a volume a block device of this machine.",
     discussion: """
-      Example: iohost attach fabric+tcp://HOST:PORT/disk --as loop
+      Examples: iohost attach fabric+tcp://HOST:PORT/disk --as loop
+                iohost attach fabric+tcp://HOST:PORT/disk fabric+tcp://OTHER:PORT/disk
+
+      Several URLs are several paths to one volume: requests go by them as --policy says, and \
+      a path that is lost disturbs no other.
 
       It prints the device, such as /dev/loop3, which is there until iohost detach, or SIGTERM to \
       its process. As root. A connection that is lost is made again; meanwhile requests wait. \
@@ -22,7 +26,6 @@ struct Attach: AsyncParsableCommand {
   func run() async {
     if arguments.foreground { return await AttachWorker.serve(arguments, inForeground: true) }
     await reporting {
-      _ = try arguments.url()
       let (end, reason) = try arguments.end()
       if arguments.kind == "auto", !arguments.json { Output.error("as \(end.name): \(reason)") }
       let worker = try Descendant.start(
@@ -68,15 +71,14 @@ struct AttachWorker: AsyncParsableCommand {
     }
     let tell = Reporter(socket, isJSON: arguments.json)
     do {
-      let url = try arguments.url()
       let (end, reason) = try arguments.end()
       if inForeground, arguments.kind == "auto", !arguments.json {
         Output.error("as \(end.name): \(reason)")
       }
-      let address = try await arguments.connection.volumeAddress(url)
-      let settings = try arguments.settings(for: address, end: end)
+      let addresses = try await arguments.addresses()
+      let settings = try arguments.settings(for: addresses, end: end)
       let claim = try StateDirectory(arguments.stateDir).claim(
-        name: arguments.name, proposal: AttachArguments.proposedName(for: address))
+        name: arguments.name, proposal: AttachArguments.proposedName(for: addresses[0]))
       do {
         if !inForeground { try claim.redirectOutput() }
         // No file system is kept from being unmounted.

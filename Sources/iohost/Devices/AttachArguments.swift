@@ -7,7 +7,20 @@ import FabricVerbs
 
 /// What `iohost attach` takes, and the process that it starts.
 struct AttachArguments: ParsableArguments {
-  @Argument(help: "The volume.") var urls: [String]
+  @Argument(help: "The volume; several URLs of one volume are several paths to it.")
+  var urls: [String]
+
+  @Flag(
+    name: .long,
+    help: "Uses the unit's other addresses as paths, too, as iohost discover shows them.")
+  var allPaths = false
+
+  @Option(
+    name: .long,
+    help: ArgumentHelp(
+      "Which path a request takes: \(PathPolicy.allCases.map(\.rawValue).joined(separator: ", ")).",
+      discussion: "iohost paths --policy changes it.", valueName: "POLICY"))
+  var policy = PathPolicy.roundRobin
 
   @Option(
     name: .customLong("as"),
@@ -32,8 +45,8 @@ struct AttachArguments: ParsableArguments {
   @Option(
     name: .long, parsing: .unconditional,
     help: """
-      Seconds that requests wait for a lost connection or a late answer before they, and all after \
-      them, end with I/O errors. Without it they wait for ever.
+      Seconds that requests wait while there is no path before they, and those that follow, end \
+      with I/O errors, until there is a path again. Without it they wait for ever.
       """)
   var queueTimeout: Double?
 
@@ -75,14 +88,39 @@ struct AttachArguments: ParsableArguments {
       || scalar == "." || scalar == "_" || scalar == "-"
   }
 
-  /// The only place that knows that there is one path to a volume.
-  func url() throws(ToolFailure) -> String {
-    guard urls.count == 1 else {
+  /// What was named, and with `--all-paths` what the unit names. The first is the one that was named
+  /// first.
+  func addresses() async throws -> [VolumeAddress] {
+    var addresses: [VolumeAddress] = []
+    for url in urls {
+      let address = try await connection.volumeAddress(url)
+      guard !addresses.contains(address) else {
+        throw ToolFailure(64, "expected each URL once, got \(address) twice; leave one out")
+      }
+      addresses.append(address)
+    }
+    if allPaths {
+      let listing = try await connection.listing(of: addresses[0])
+      for path in listing.paths(to: addresses[0]) where !addresses.contains(path) {
+        addresses.append(path)
+      }
+    }
+    guard addresses.count <= RemoteVolumeQueue.maximumPathCount else {
       throw ToolFailure(
         64,
-        "expected one URL, got \(urls.count): multipath arrives with the queue; name one of them")
+        "expected at most \(RemoteVolumeQueue.maximumPathCount) paths, got \(addresses.count)")
     }
-    return urls[0]
+    return addresses
+  }
+
+  /// One adapter for each fabric of the addresses.
+  private func adapters(for addresses: [VolumeAddress]) throws(ToolFailure) -> [any Adapter] {
+    var adapters: [any Adapter] = []
+    for address in addresses
+    where !adapters.contains(where: { $0.fabric == address.unit.fabric }) {
+      adapters.append(try connection.adapter(for: address))
+    }
+    return adapters
   }
 
   /// The end to use, and why that one.
@@ -110,7 +148,7 @@ struct AttachArguments: ParsableArguments {
     }
   }
 
-  func settings(for address: VolumeAddress, end: DeviceEnd) throws(ToolFailure)
+  func settings(for addresses: [VolumeAddress], end: DeviceEnd) throws(ToolFailure)
     -> DeviceDaemon.Settings
   {
     let volume = try connection.options(access: readOnly ? .readOnly : .readWrite)
@@ -118,14 +156,15 @@ struct AttachArguments: ParsableArguments {
     options.hostName = volume.hostName
     options.key = volume.key
     options.access = volume.access
-    options.timeout = queueTimeout.map { .seconds($0) }
+    options.queueTimeout = queueTimeout.map { .seconds($0) }
+    options.policy = policy
     options.isPatientAtFirst = connection.timeout != nil
     options.attemptTimeout = volume.attemptTimeout
     options.log = { DeviceLog.line($0) }
     // What devices lock has its price; elsewhere only what is used is there.
-    let depth = address.unit.fabric == "rdma" ? 32 : 128
+    let depth = addresses.contains { $0.unit.fabric == "rdma" } ? 32 : 128
     return DeviceDaemon.Settings(
-      address: address, adapter: try connection.adapter(for: address), options: options,
+      addresses: addresses, adapters: try adapters(for: addresses), options: options,
       timeout: connection.timeout.map { .seconds($0) }, end: end, depth: depth)
   }
 

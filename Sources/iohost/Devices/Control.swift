@@ -7,10 +7,28 @@ import FoundationEssentials
 /// What a command asks of the process that serves a device: one object of JSON in a packet, answered
 /// with one. (HD-40)
 struct ControlRequest: Codable {
-  /// What is asked: `status` or `detach`.
+  /// What is asked: `status`, `paths`, `control` or `detach`.
   var request: String
   /// Of `detach`: whether or not the device is in use.
   var force: Bool?
+  /// Of `paths`: the policy from now on.
+  var policy: String?
+  /// Of `control`: the call's code and payload, and the number of the path to take.
+  var call: UInt32?
+  var payload: [UInt8]?
+  var path: Int?
+
+  init(
+    _ request: String, force: Bool? = nil, policy: String? = nil, call: UInt32? = nil,
+    payload: [UInt8]? = nil, path: Int? = nil
+  ) {
+    self.request = request
+    self.force = force
+    self.policy = policy
+    self.call = call
+    self.payload = payload
+    self.path = path
+  }
 }
 
 /// What it answers. Where it could not be done `code` is the exit code and `words` say why.
@@ -18,8 +36,13 @@ struct ControlAnswer: Codable, Sendable {
   var code: Int32?
   var words: String?
   var status: DeviceStatus?
+  var paths: DevicePaths?
+  /// Of a control call that the unit answered.
+  var result: ControlResult?
 
   init(_ status: DeviceStatus? = nil) { self.status = status }
+  init(_ paths: DevicePaths) { self.paths = paths }
+  init(_ result: ControlResult) { self.result = result }
 
   init(_ failure: ToolFailure) {
     code = failure.code
@@ -27,8 +50,12 @@ struct ControlAnswer: Codable, Sendable {
   }
 
   func get() throws(ToolFailure) -> DeviceStatus? {
-    if let words { throw ToolFailure(code ?? 74, words) }
+    try check()
     return status
+  }
+
+  func check() throws(ToolFailure) {
+    if let words { throw ToolFailure(code ?? 74, words) }
   }
 }
 
@@ -42,7 +69,8 @@ struct DeviceStatus: Codable, Sendable {
   var byteCount: UInt64
   var blockByteCount: UInt32
   var isReadOnly: Bool
-  /// `connecting`, `attached`, `failed` or `detaching`.
+  /// `connecting`, `attached`, `failing` (requests end with errors until there is a path), `failed` or
+  /// `detaching`.
   var state: String
   /// Why it is not attached.
   var reason: String?
@@ -142,6 +170,6 @@ extension StateEntry {
   }
 
   func status() throws(ToolFailure) -> DeviceStatus? {
-    try ask(ControlRequest(request: "status"), seconds: 5).get()
+    try ask(ControlRequest("status"), seconds: 5).get()
   }
 }

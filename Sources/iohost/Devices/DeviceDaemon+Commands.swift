@@ -16,6 +16,8 @@ extension DeviceDaemon {
     }
     switch request.request {
     case "status": answer(client, ControlAnswer(status()))
+    case "paths": answerPaths(client, request)
+    case "control": control(client, request)
     case "detach": detach(force: request.force ?? false, for: client)
     default:
       answer(
@@ -23,7 +25,7 @@ extension DeviceDaemon {
         ControlAnswer(
           ToolFailure(
             64,
-            "expected status or detach, got \(request.request); is this iohost of another "
+            "expected status, paths, control or detach, got \(request.request); is this iohost of another "
               + "release than the one that attached the device?")))
     }
   }
@@ -42,6 +44,7 @@ extension DeviceDaemon {
         ("failed", "the loop device was taken away, as losetup -d does; detach it")
       case (_, .failed(let error)): ("failed", error.description)
       case (_, .attached): ("attached", nil)
+      case (.attached, _) where volume.isRefusing: ("failing", words.reason)
       default: ("connecting", words.reason)
       }
     return DeviceStatus(

@@ -14,14 +14,17 @@ import Synchronization
 /// Threads: confined to one; the volume's requests are carried on by the service's.
 final class DeviceDaemon {
   struct Settings {
-    var address: VolumeAddress
-    var adapter: any Adapter
+    /// One for each path.
+    var addresses: [VolumeAddress]
+    var adapters: [any Adapter]
     var options: RemoteVolumeQueue.Options
     /// How long to wait for the first connection; nil: one attempt.
     var timeout: Duration?
     var end: DeviceEnd
     /// How many requests of the kernel's are under way at most.
     var depth: Int
+
+    var address: VolumeAddress { addresses[0] }
   }
 
   enum Phase: String {
@@ -47,6 +50,9 @@ final class DeviceDaemon {
   var state = RemoteVolumeQueue.State.connecting
   /// How often the connection was lost.
   var lossCount = 0
+  /// Who waits for the answers of control calls.
+  var callers: [Int: SequencedSocket] = [:]
+  var callCount = 0
   /// Who asked for the device to be detached.
   var detacher: SequencedSocket?
   /// Set when all is over.
@@ -118,7 +124,7 @@ final class DeviceDaemon {
     inbox.takeSignals()
     do {
       try startGuard()
-      try volume.connect(settings.address, adapter: settings.adapter)
+      try volume.connect(settings.addresses, adapters: settings.adapters)
     } catch {
       end(.failure(error))
     }
@@ -174,6 +180,7 @@ final class DeviceDaemon {
     switch event {
     case .signal: detach(force: false, for: nil)
     case .flushed(let error): flushed(error)
+    case .controlled(let number, let answer): controlled(number, answer)
     case .volume(.ended(let words)):
       log("\(words); the device goes")
       end(.failure(ToolFailure(71, words)))

@@ -1,5 +1,6 @@
 import CFabricLinux
 import FabricHostDevices
+import FabricIOProtocol
 import FabricPlatform
 import Glibc
 import Synchronization
@@ -10,6 +11,8 @@ import Synchronization
 final class DeviceInbox: Sendable {
   enum Event: Sendable {
     case volume(LoopVolume.Event)
+    /// A control call has an answer, for the client of that number.
+    case controlled(Int, FabricIOProtocol.ControlAnswer)
     /// SIGINT, SIGTERM or SIGHUP has come.
     case signal
     /// What was cached has been written back, or why not.

@@ -10,7 +10,8 @@ struct List: AsyncParsableCommand {
     abstract: "Lists the volumes that are devices of this machine.",
     discussion: """
       What a process has left that died is cleaned up, and said. The state is connecting, \
-      attached, failed (requests end with I/O errors) or detaching.
+      attached, failing (requests end with I/O errors until there is a path), failed (they do for \
+      good) or detaching.
       """)
 
   @Flag(name: .long, help: "Reports as JSON.") var json = false
@@ -70,7 +71,7 @@ struct Detach: AsyncParsableCommand {
       var failure: ToolFailure?
       for entry in chosen {
         do throws(ToolFailure) {
-          let request = ControlRequest(request: "detach", force: force)
+          let request = ControlRequest("detach", force: force)
           let status = try entry.ask(request, seconds: nil).get()
           if let status { Self.waitForEnd(of: status.processIdentifier) }
           Output.line("detached \(status?.device ?? entry.name)")
@@ -89,7 +90,7 @@ struct Detach: AsyncParsableCommand {
     _ = ControlPacket.wait(on: watched.rawValue, seconds: 10)
   }
 
-  private static func entry(
+  static func entry(
     _ text: String, of entries: [StateEntry]
   ) throws(ToolFailure) -> StateEntry {
     let isPath = text.contains("/")

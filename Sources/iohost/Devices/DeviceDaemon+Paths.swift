@@ -1,0 +1,60 @@
+import FabricCommandLine
+import FabricHostDevices
+import FabricHostDriver
+import FabricIOProtocol
+import FabricPlatform
+
+/// What commands ask of a device's paths, and of the unit by way of the device's process.
+extension DeviceDaemon {
+  /// Tells of the paths, and sets the policy first where one is named.
+  func answerPaths(_ client: SequencedSocket, _ request: ControlRequest) {
+    if let name = request.policy {
+      guard let policy = PathPolicy(rawValue: name) else {
+        let names = PathPolicy.allCases.map(\.rawValue).joined(separator: ", ")
+        return answer(
+          client, ControlAnswer(ToolFailure(64, "expected a policy (\(names)), got \(name)")))
+      }
+      volume.policy = policy
+      log("the policy is \(name) now")
+    }
+    answer(
+      client,
+      ControlAnswer(
+        DevicePaths(
+          policy: (volume.policy ?? settings.options.policy).rawValue,
+          paths: volume.paths.map { DevicePaths.Path($0) })))
+  }
+
+  /// Passes a control call on to the unit; the answer comes when the unit has given it.
+  func control(_ client: SequencedSocket, _ request: ControlRequest) {
+    let payload = request.payload ?? []
+    guard let code = request.call, payload.count <= ControlCall.maximumPayloadByteCount else {
+      return answer(
+        client,
+        ControlAnswer(
+          ToolFailure(
+            64, "expected a call with at most \(ControlCall.maximumPayloadByteCount) bytes")))
+    }
+    callCount += 1
+    let number = callCount
+    callers[number] = client
+    volume.control(
+      ControlCall(ControlCode(rawValue: code), payload: payload), by: request.path
+    ) { [inbox] answer in inbox.put(.controlled(number, answer)) }
+  }
+
+  func controlled(_ number: Int, _ answer: FabricIOProtocol.ControlAnswer) {
+    guard let client = callers.removeValue(forKey: number) else { return }
+    self.answer(
+      client,
+      ControlAnswer(
+        ControlResult(errno: answer.errno, result: answer.result, payload: answer.payload)))
+  }
+}
+
+/// What the unit answered to a control call.
+struct ControlResult: Codable, Sendable {
+  var errno: Int32
+  var result: Int32
+  var payload: [UInt8]
+}
