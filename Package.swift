@@ -176,6 +176,14 @@ let package = Package(
       swiftSettings: ours),
 
     .target(
+      name: "FabricHostDevices",
+      dependencies: [
+        "FabricBounded", "FabricCompletion", "FabricHostDriver", "FabricMessaging",
+        "FabricPlatform", "FabricStorage", "FabricVerbs", "FabricWire",
+      ],
+      swiftSettings: ours),
+
+    .target(
       name: "FabricI2OHost",
       dependencies: [
         "FabricBounded", "FabricCompletion", "FabricHostDriver", "FabricI2O", "FabricIOProtocol",
@@ -229,8 +237,8 @@ let package = Package(
     .executableTarget(
       name: "iohost",
       dependencies: [
-        "FabricAuthentication", "FabricCommandLine", "FabricCompletion", "FabricHostDriver",
-        "FabricI2OHost", "FabricIOProtocol",
+        "FabricAuthentication", "FabricCommandLine", "FabricCompletion", "FabricHostDevices",
+        "FabricHostDriver", "FabricI2OHost", "FabricIOProtocol",
         "FabricMessaging", "FabricPlatform", "FabricRDMA", "FabricSharedMemory", "FabricStorage",
         "FabricTCP", "FabricVerbs",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),

@@ -19,7 +19,7 @@ struct IOHost: AsyncParsableCommand {
     version: "iohost \(Release.version)",
     subcommands: [
       Discover.self, Info.self, Read.self, Write.self, Copy.self, Verify.self, Bench.self,
-      Doctor.self,
+      Doctor.self, VhostUser.self,
     ])
 
   static func main() async {
