@@ -118,7 +118,6 @@ struct BlockRange: BitwiseCopyable, Equatable {
 
   var block: UInt64
   var blockCount: UInt32
-  var isUnmapped: Bool
 
   /// Checks a range as the guest gave it. (VU-44)
   static func checked(
@@ -135,8 +134,7 @@ struct BlockRange: BitwiseCopyable, Equatable {
     else { return .failure(.failed) }
     return .success(
       BlockRange(
-        block: sector / perBlock, blockCount: UInt32(UInt64(count) / perBlock),
-        isUnmapped: flags & unmapFlag != 0))
+        block: sector / perBlock, blockCount: UInt32(UInt64(count) / perBlock)))
   }
 
   enum RangeRefusal: Error {

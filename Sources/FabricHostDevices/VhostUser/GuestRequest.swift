@@ -62,7 +62,7 @@ final class RequestParser {
       repeating: GuestPiece(address: 0, byteCount: 0, region: 0),
       count: requestCount * DescriptorChain.limit)
     ranges = FixedTable(
-      repeating: BlockRange(block: 0, blockCount: 0, isUnmapped: false),
+      repeating: BlockRange(block: 0, blockCount: 0),
       count: requestCount * BlockDevice.rangeLimit)
     unsafe scratch = .allocate(
       byteCount: BlockDevice.rangeLimit * BlockRange.byteCount, alignment: 16)

@@ -93,6 +93,8 @@ extension VhostUserBlock {
     return true
   }
 
+  /// The unit may give the space of zeroes back whether the driver lets it or not: our protocol has no word for
+  /// that. They read as zeroes either way. (VU-44)
   private func issueRanges(_ slot: Int) -> Bool {
     guard let parser else { return false }
     let isZeroes = requests[slot].kind == .writeZeroes
@@ -100,18 +102,11 @@ extension VhostUserBlock {
       let range = parser.ranges[parser.rangeIndex(of: slot) &+ Int(requests[slot].partIndex)]
       let request = RemoteRequest(
         isZeroes ? .writeZeroes : .deallocate, block: range.block, blockCount: range.blockCount,
-        tag: UInt64(slot), flags: zeroFlags(isZeroes, range))
+        tag: UInt64(slot), flags: isZeroes ? writeFlags : [])
       guard submit(request, slot) else { return false }
       requests[slot].partIndex &+= 1
     }
     return true
-  }
-
-  private func zeroFlags(_ isZeroes: Bool, _ range: BlockRange) -> BlockFlags {
-    guard isZeroes else { return [] }
-    var flags = writeFlags
-    if !range.isUnmapped { flags.insert(.keepSpace) }
-    return flags
   }
 
   /// A driver that cannot flush expects what was written to stay. (VU-42)
