@@ -351,6 +351,15 @@ let package = Package(
       ],
       swiftSettings: ours),
     .testTarget(
+      name: "FabricHostDevicesTests",
+      dependencies: [
+        "CAllocationCounter", "FabricBounded", "FabricCompletion", "FabricHostDevices",
+        "FabricHostDriver",
+        "FabricIOUnit", "FabricPlatform", "FabricSharedMemory", "FabricStorage", "FabricTCP",
+        "FabricVerbs", "FabricWire",
+      ],
+      swiftSettings: ours),
+    .testTarget(
       name: "FabricNBDTests",
       dependencies: [
         "CAllocationCounter", "FabricCompletion", "FabricFrontEnds", "FabricNBD",
@@ -402,7 +411,8 @@ if Context.environment["FABRIC_FUZZ"] != nil {
     .executableTarget(
       name: "Fuzz",
       dependencies: [
-        "CFuzzer", "FabricBounded", "FabricCompletion", "FabricFrontEnds", "FabricI2O",
+        "CFuzzer", "FabricBounded", "FabricCompletion", "FabricFrontEnds", "FabricHostDevices",
+        "FabricI2O",
         "FabricIOProtocol", "FabricIWARP", "FabricMessaging", "FabricNBD", "FabricNVMe",
         "FabricNVMeFabrics", "FabricPlatform",
         "FabricSharedMemory", "FabricSimulated", "FabricStorage", "FabricTCP", "FabricVerbs",

@@ -68,6 +68,7 @@ struct TidinessTests {
     "FabricIOProtocol": 5, "FabricAuthentication": 5, "FabricFrontEnds": 5, "FabricNVMe": 5,
     "FabricNBD": 5.5, "FabricNVMeFabrics": 5.5, "FabricI2O": 5.5,
     "FabricIOUnit": 6, "FabricHostDriver": 6, "FabricI2OHost": 6.5, "FabricCommandLine": 6,
+    "FabricHostDevices": 6.5,
     "iounit": 7, "iohost": 7, "fabperf": 7, "PingPong": 7, "RPing": 7, "BlockEcho": 7,
   ]
 
@@ -130,7 +131,9 @@ struct TidinessTests {
   }
 
   /// A clause's number, of whichever page.
-  private static var clause: Regex<Substring> { /\b(?:MS|IO|ST|SM|CS|IW|NB|NV|NR|NT|IT)-[0-9]+\b/ }
+  private static var clause: Regex<Substring> {
+    /\b(?:MS|IO|ST|SM|CS|IW|NB|NV|NR|NT|IT|VU)-[0-9]+\b/
+  }
 
   private func clauses(in text: String) -> Set<String> {
     Set(text.matches(of: Self.clause).map { String($0.output) })

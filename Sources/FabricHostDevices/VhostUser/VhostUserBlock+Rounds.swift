@@ -37,7 +37,13 @@ extension VhostUserBlock: ProgressSource {
     eachRing { $0.spareKicks() }
   }
 
-  public var nextDeadline: MonotonicTime? { acceptAgainAt }
+  /// Where no kick tells of a ring, the time does. (VU-35)
+  public var nextDeadline: MonotonicTime? {
+    guard let session, !session.isGone,
+      session.queues.contains(where: { $0.kick == nil && session.isRunning($0) })
+    else { return acceptAgainAt }
+    return .now + .milliseconds(1)
+  }
 
   private func eachRing(_ body: (SplitQueue) -> Void) {
     guard let session, !session.isGone else { return }

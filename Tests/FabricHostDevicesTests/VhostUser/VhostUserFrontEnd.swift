@@ -1,6 +1,7 @@
 import FabricCompletion
 import FabricPlatform
 import FabricWire
+import Glibc
 import Testing
 
 @testable import FabricHostDevices
@@ -155,7 +156,8 @@ final class FrontEnd {
   /// Takes what was signalled.
   func clear(_ event: PassedDescriptor) {
     guard hasEvent(event) else { return }
-    event.takeSignal()
+    var count: UInt64 = 0
+    _ = unsafe read(event.number, &count, 8)
   }
 
   /// Runs the back end until `condition` holds; false after ten seconds.
@@ -182,4 +184,9 @@ extension Array<UInt8> {
       body(unsafe WireView(UnsafeRawPointer($0.baseAddress!), byteCount: count))
     }
   }
+}
+
+extension StreamSocket {
+  /// Hangs up, as the death of the process does.
+  static func end(_ socket: StreamSocket) { _ = shutdown(socket.number, CInt(SHUT_RDWR)) }
 }

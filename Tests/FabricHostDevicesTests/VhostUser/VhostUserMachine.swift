@@ -90,7 +90,7 @@ final class MachineQueue {
     _ place: Int, _ piece: MachinePiece, next: Int?, flags: UInt16 = 0, in table: Int? = nil
   ) {
     let offset = (table ?? base) + place * 16
-    memory.put(MachineMemory.guestBase + UInt64(piece.offset), at: offset)
+    memory.put(MachineMemory.guestBase &+ UInt64(bitPattern: Int64(piece.offset)), at: offset)
     memory.put(UInt32(piece.count), at: offset + 8)
     memory.put((next == nil ? 0 : 1) | (piece.isWritable ? 2 : 0) | flags, at: offset + 12)
     memory.put(UInt16(next ?? 0), at: offset + 14)
