@@ -163,8 +163,14 @@ final class FrontEnd {
   /// Runs the back end until `condition` holds; false after ten seconds.
   @discardableResult
   func run(until condition: () -> Bool) -> Bool {
-    service.run(until: condition, deadline: .now + .seconds(10))
-    return condition()
+    // What a condition takes it takes once.
+    var holds = false
+    service.run(
+      until: {
+        holds = condition()
+        return holds
+      }, deadline: .now + .seconds(10))
+    return holds
   }
 }
 

@@ -119,6 +119,7 @@ final class VhostUserBench {
     #expect(frontEnd.setMemory())
     let queue = MachineQueue(
       memory, size: size, base: 0, hasEventIndex: features.contains(.eventIndex))
+    memory.fill(0, at: 0, count: queue.byteCount)
     try frontEnd.start(queue)
     return (frontEnd, queue)
   }
