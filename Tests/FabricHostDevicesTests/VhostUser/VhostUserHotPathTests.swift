@@ -9,20 +9,20 @@ import Testing
 struct VhostUserHotPathTests {
   @Test(
     "VU-48: requests allocate nothing, copied or not",
-    arguments: VhostUserBench.Fabric.allCases, [4096, 1000])
+    arguments: VhostUserBench.Fabric.allCases, [8192, 4096, 1000])
   func allocations(_ fabric: VhostUserBench.Fabric, _ cut: Int) throws {
     let bench = try VhostUserBench(fabric)
     let (frontEnd, queue) = try bench.start(size: 64)
     // Sixteen requests of four descriptors.
     for index in 0..<16 {
       let isRead = index % 2 == 0
-      let offset = 0x10_0000 + index * 8192
-      // Two whole blocks, or one block in two parts.
-      let rest = cut == 4096 ? 4096 : 4096 - cut
+      let offset = 0x10_0000 + index * 16384
+      // Two blocks as one, apart, and one block in two parts.
+      let rest = cut == 1000 ? 3096 : 8192 - cut
       let data = [
         MachinePiece(offset: offset, count: cut, isWritable: isRead),
         MachinePiece(offset: offset + cut + 8, count: rest, isWritable: isRead),
-      ]
+      ].filter { $0.count > 0 }
       let request = MachineRequest(
         type: isRead ? 0 : 1, sector: UInt64(index * 16), data: data, place: 0x8000 + index * 64)
       queue.add(request.pieces(in: bench.memory))
