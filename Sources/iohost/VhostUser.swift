@@ -38,9 +38,24 @@ struct VhostUser: AsyncParsableCommand {
     }
   }
 
-  /// Only carried from one thread to another.
+  /// Used by the service's thread alone once it is made.
   private final class Device: @unchecked Sendable {
-    var result: Result<VhostUserBlock, any Error>?
+    var block: VhostUserBlock?
+    var isReady = false
+
+    /// Ends the process where the volume is given up.
+    func told(of state: RemoteVolumeQueue.State) {
+      switch state {
+      case .attached(let info) where !isReady:
+        isReady = true
+        print("ready: \(info.address) at \(block?.path ?? "")")
+        fflush(nil)
+      case .failed(let error):
+        block?.close()
+        ToolFailure(error).exit()
+      default: break
+      }
+    }
   }
 
   func run() async {
@@ -55,29 +70,19 @@ struct VhostUser: AsyncParsableCommand {
       let service = try CompletionService(serviceOptions)
       let device = Device()
       let words = service.result { () -> String? in
-        device.result = Result {
+        do throws(VhostUserError) {
           let made = try VhostUserBlock(
             address, path: path, adapter: adapter, service: service, options: options)
-          made.changed = Self.told(of:)
-          return made
-        }
-        if case .failure(let error) = device.result { return "\(error)" }
-        return nil
+          made.changed = { device.told(of: $0) }
+          device.block = made
+          return nil
+        } catch { return error.description }
       }
       if let words { throw ToolFailure(71, words) }
-      print("ready: \(address) at \(path)")
-      fflush(nil)
       try EndingSignals.wait(at: signals)
-      service.result {
-        if case .success(let made) = device.result { made.close() }
-      }
+      service.result { device.block?.close() }
       service.stop()
     }
-  }
-
-  private static func told(of state: RemoteVolumeQueue.State) {
-    guard case .failed(let error) = state else { return }
-    ToolFailure(error).exit()
   }
 
   private func deviceOptions(of address: VolumeAddress) throws -> VhostUserBlock.Options {

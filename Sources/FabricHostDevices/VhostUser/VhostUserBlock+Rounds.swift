@@ -39,10 +39,16 @@ extension VhostUserBlock: ProgressSource {
 
   /// Where no kick tells of a ring, the time does. (VU-35)
   public var nextDeadline: MonotonicTime? {
-    guard let session, !session.isGone,
-      session.queues.contains(where: { $0.kick == nil && session.isRunning($0) })
-    else { return acceptAgainAt }
-    return .now + .milliseconds(1)
+    guard let session, !session.isGone else { return acceptAgainAt }
+    var isSilent = false
+    var index = 0
+    while index < session.queueReferences.count {
+      session.queueReferences[index].with { queue in
+        if queue.kick == nil, session.isRunning(queue) { isSilent = true }
+      }
+      index &+= 1
+    }
+    return isSilent ? .now + .milliseconds(1) : acceptAgainAt
   }
 
   private func eachRing(_ body: (SplitQueue) -> Void) {

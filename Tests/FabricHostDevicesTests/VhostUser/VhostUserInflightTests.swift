@@ -71,7 +71,7 @@ struct VhostUserInflightTests {
   func nonsense() throws {
     let life = try Life()
     var generator = SystemRandomNumberGenerator()
-    for _ in 0..<2000 {
+    for _ in 0..<300 {
       for offset in 0..<life.inflight.mapping.byteCount {
         unsafe life.inflight.mapping.bytes[offset] = UInt8.random(in: 0...3, using: &generator)
       }
