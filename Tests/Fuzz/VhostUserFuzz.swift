@@ -1,3 +1,4 @@
+import FabricBounded
 import FabricStorage
 import FabricWire
 
@@ -81,12 +82,12 @@ func fuzzVhostQueue(_ input: FuzzInput) {
   let features: DeviceFeatures =
     choice & 4 != 0 ? [.indirectDescriptors, .eventIndex] : [.indirectDescriptors]
   // Two regions that touch in the guest and not here.
-  let bounds = [(start: UInt64(0), count: 2048), (2048, 2048)]
-  let areas = bounds.map { _ in FuzzedArea(byteCount: 2048) }
-  let regions = zip(bounds, areas).map { bound, area in
-    GuestRegion(
+  let areas = [FuzzedArea(byteCount: 2048), FuzzedArea(byteCount: 2048)]
+  let regions = areas.enumerated().map { index, area in
+    let start = UInt64(index * area.byteCount)
+    return GuestRegion(
       RegionDescription(
-        guestAddress: bound.start, byteCount: UInt64(bound.count), userAddress: bound.start,
+        guestAddress: start, byteCount: UInt64(area.byteCount), userAddress: start,
         fileOffset: 0), address: area.address, owner: area)
   }
   guard let memory = try? GuestMemory(regions) else { fatalError("the regions are apart") }
@@ -157,6 +158,7 @@ private func requireInside(_ piece: GuestPiece, _ areas: [FuzzedArea]) {
 }
 
 /// Memory that ends where the sanitizer sees a step over it.
+@safe
 private final class FuzzedArea {
   let byteCount: Int
   private let bytes: UnsafeMutableRawBufferPointer
