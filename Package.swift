@@ -184,6 +184,7 @@ let package = Package(
       dependencies: [
         "CFabricFUSE", "CFabricLinux", "FabricBounded", "FabricCompletion", "FabricHostDriver",
         "FabricIOProtocol", "FabricMessaging", "FabricPlatform", "FabricStorage", "FabricVerbs",
+        "FabricWire",
       ],
       swiftSettings: ours),
 
@@ -402,9 +403,10 @@ let package = Package(
     .testTarget(
       name: "FabricHostDevicesTests",
       dependencies: [
-        "CAllocationCounter", "FabricCompletion", "FabricHostDevices", "FabricHostDriver",
-        "FabricIOUnit", "FabricMessaging", "FabricPlatform", "FabricSharedMemory",
-        "FabricStorage", "FabricVerbs", "TestSupport",
+        "CAllocationCounter", "FabricBounded", "FabricCompletion", "FabricHostDevices",
+        "FabricHostDriver", "FabricIOUnit", "FabricMessaging", "FabricPlatform",
+        "FabricSharedMemory", "FabricStorage", "FabricTCP", "FabricVerbs", "FabricWire",
+        "TestSupport",
       ],
       swiftSettings: ours),
     .testTarget(
@@ -424,7 +426,8 @@ if Context.environment["FABRIC_FUZZ"] != nil {
     .executableTarget(
       name: "Fuzz",
       dependencies: [
-        "CFuzzer", "FabricBounded", "FabricCompletion", "FabricFrontEnds", "FabricI2O",
+        "CFuzzer", "FabricBounded", "FabricCompletion", "FabricFrontEnds", "FabricHostDevices",
+        "FabricI2O",
         "FabricIOProtocol", "FabricIWARP", "FabricMessaging", "FabricNBD", "FabricNVMe",
         "FabricNVMeFabrics", "FabricPlatform",
         "FabricSharedMemory", "FabricSimulated", "FabricStorage", "FabricTCP", "FabricVerbs",

@@ -226,6 +226,24 @@ static inline int fabric_sequenced_socket(void) {
   return socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 }
 
+/// socketpair(2) of local streams that never block.
+static inline int fabric_stream_pair(int *fds) {
+  return socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds);
+}
+
+/// Whether a descriptor is a local stream socket.
+static inline int fabric_is_stream(int fd) {
+  int type = 0, domain = 0;
+  socklen_t length = sizeof type;
+  if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &length) != 0) return 0;
+  length = sizeof domain;
+  if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &length) != 0) return 0;
+  return type == SOCK_STREAM && domain == AF_UNIX;
+}
+
+/// chmod(2) to the owner alone.
+static inline int fabric_make_private(const char *path) { return chmod(path, 0600); }
+
 /// connect(2) to a path of at most fabric_unix_path_max bytes.
 static inline int fabric_unix_connect(int fd, const char *path) {
   struct sockaddr_un address = {.sun_family = AF_UNIX};

@@ -102,7 +102,9 @@ public final class RemoteKeyTable: @unchecked Sendable {
         unsafe keys[slot].store(key, ordering: .releasing)
         drawing.count += 1
         // Where the next key goes is anywhere in the table: it is fetched while there is time.
-        if let next = drawing.random.last { fetch(Int(next) & (Self.slotCount - 1)) }
+        // Not by `last`, which is generic: unoptimized it takes memory, for each loan.
+        let left = drawing.random.count
+        if left > 0 { fetch(Int(drawing.random[left - 1]) & (Self.slotCount - 1)) }
         return RemoteKey(rawValue: key)
       }
     }
@@ -115,7 +117,8 @@ public final class RemoteKeyTable: @unchecked Sendable {
 
   private static func draw(_ random: inout [UInt32]) -> UInt32 {
     if let next = random.popLast() { return next }
-    random = [UInt32](repeating: 0, count: 1024)
+    // The room of those that were drawn before.
+    for _ in 0..<1024 { random.append(0) }
     unsafe random.withUnsafeMutableBytes { unsafe SystemRandom.fill($0) }
     return random.removeLast()
   }

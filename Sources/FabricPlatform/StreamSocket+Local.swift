@@ -4,15 +4,19 @@ extension StreamSocket {
   /// Listens at `path`, which must not exist. The corresponding C type is an `AF_UNIX` `SOCK_STREAM`
   /// socket.
   ///
+  /// - Parameter isPrivate: whether nobody but this user may connect; otherwise the umask decides.
   /// - Throws: `.fileNameTooLong` when the path is empty or longer than
   ///   `SequencedSocket.maximumPathByteCount`, `.addressInUse` when something is there; else
   ///   bind's and listen's errors.
-  public static func listen(atPath path: String, backlog: Int = 1024) throws(Errno) -> StreamSocket
-  {
+  public static func listen(
+    atPath path: String, backlog: Int = 1024, isPrivate: Bool = false
+  ) throws(Errno) -> StreamSocket {
     let socket = try local(path)
     let number = socket.number
     try Errno.check { unsafe fabric_unix_bind(number, path) }
     do throws(Errno) {
+      // Nobody connects before it listens.
+      if isPrivate { try Errno.check { unsafe fabric_make_private(path) } }
       try Errno.check { CFabricLinux.listen(number, CInt(backlog)) }
     } catch {
       FileKind.remove(path)

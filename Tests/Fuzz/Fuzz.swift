@@ -22,6 +22,8 @@ struct Fuzz {
     "i2o": fuzzI2O,
     "i2o-unit": fuzzI2OUnit,
     "nvme-rdma": fuzzNVMeRDMA,
+    "vhost-messages": fuzzVhostMessages,
+    "vhost-queue": fuzzVhostQueue,
   ]
 
   static let target: @Sendable (FuzzInput) -> Void = {

@@ -131,7 +131,9 @@ struct TidinessTests {
   }
 
   /// A clause's number, of whichever page.
-  private static var clause: Regex<Substring> { /\b(?:MS|IO|ST|SM|CS|IW|NB|NV|NR|NT|IT|HD)-[0-9]+\b/ }
+  private static var clause: Regex<Substring> {
+    /\b(?:MS|IO|ST|SM|CS|IW|NB|NV|NR|NT|IT|HD|VU)-[0-9]+\b/
+  }
 
   private func clauses(in text: String) -> Set<String> {
     Set(text.matches(of: Self.clause).map { String($0.output) })
