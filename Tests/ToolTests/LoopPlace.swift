@@ -27,8 +27,10 @@ final class LoopPlace {
 
   static var isPossible: Bool { lacks.isEmpty }
 
+  /// - Parameter volumes: as `iounit` takes them; `%` stands for the place's directory.
   init(_ volumes: String..., isOverTCP: Bool = false) throws {
-    self.volumes = volumes
+    let path = place.path
+    self.volumes = volumes.map { $0.replacingOccurrences(of: "%", with: path) }
     self.isOverTCP = isOverTCP
     try serve()
   }
@@ -64,7 +66,7 @@ final class LoopPlace {
     let unit = try place.serve(
       volumes[0], listen: isOverTCP ? "tcp:127.0.0.1:\(port)" : nil,
       options: volumes.dropFirst().flatMap { ["--volume", $0] })
-    if let end = unit.output.first?.split(separator: ":").last { port = String(end) }
+    port = String(try #require(unit.output.first?.split(separator: ":").last, "\(unit.errors)"))
     self.unit = unit
   }
 
