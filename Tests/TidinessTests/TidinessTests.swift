@@ -59,7 +59,8 @@ struct TidinessTests {
 
   /// The floor of each module; see `Specs/Architecture.md`. A module uses lower ones only.
   static let floors: [String: Double] = [
-    "CFabricFUSE": 0, "CFabricLinux": 0, "CFabricNUMA": 0, "CFabricURing": 0, "CFabricURCU": 0, "CFabricVerbs": 0,
+    "CFabricFUSE": 0, "CFabricLinux": 0, "CFabricNUMA": 0, "CFabricURing": 0,
+    "CFabricURCU": 0, "CFabricVerbs": 0,
     "FabricPlatform": 1, "FabricWire": 1, "FabricBounded": 1,
     "FabricVerbs": 2, "FabricCompletion": 2.5, "FabricVerbsContract": 2.5,
     "FabricAdapterParts": 2.5, "FabricIWARP": 2.5, "FabricSharedMemory": 3, "FabricSimulated": 3,

@@ -11,9 +11,8 @@ struct LoopDeviceTests {
     arguments: [(false, 4096), (false, 512), (true, 4096)])
   func raw(isOverTCP: Bool, block: Int) throws {
     let place = try LoopPlace(
-      "disk=\(NSTemporaryDirectory())/fabric-loop-\(UUID()).img,size=64MiB,block=\(block)",
+      "disk=%/d.img,size=64MiB,block=\(block)",
       isOverTCP: isOverTCP)
-    defer { _ = try? place.shell("rm -f \(NSTemporaryDirectory())/fabric-loop-*.img*") }
     let device = try place.attach("disk")
     let queue = "/sys/block/\(device.dropFirst(5))/queue"
     let facts = try place.shell(
@@ -94,9 +93,8 @@ struct LoopDeviceTests {
 
   @Test("HD-15: discards and zeroes reach the unit, give space back, and read as zeroes")
   func discards() throws {
-    let image = NSTemporaryDirectory() + "/fabric-loop-\(UUID()).img"
-    let place = try LoopPlace("disk=\(image),size=32MiB")
-    defer { for end in ["", ".fabric"] { unsafe unlink(image + end) } }
+    let place = try LoopPlace("disk=%/d.img,size=32MiB")
+    let image = place.file("d.img")
     let device = try place.attach("disk")
     let sizes = try place.shell(
       """

@@ -52,9 +52,7 @@ struct LoopLifeTests {
   @Test(
     "HD-35: kill -9 of the unit under load, and again served: no error reaches who uses the device")
   func unitIsKilled() throws {
-    let image = NSTemporaryDirectory() + "/fabric-loop-\(UUID()).img"
-    defer { for end in ["", ".fabric"] { unsafe unlink(image + end) } }
-    let place = try LoopPlace("disk=\(image),size=96MiB,fault=delay=1ms")
+    let place = try LoopPlace("disk=%/d.img,size=96MiB,fault=delay=1ms")
     let device = try place.attach("disk")
     let load = try Tool(
       shell: """
@@ -70,8 +68,11 @@ struct LoopLifeTests {
       try place.serve()
       #expect(try place.waits { try place.status()["reconnects"] as? Int == round })
     }
-    #expect(load.waitForEnd(limit: 90) == 0, "\(load.output) \(load.errors)")
-    #expect(try place.status()["errors"] as? Int == 0)
+    let code = load.waitForEnd(limit: 90)
+    let log = try place.shell("cat state/disk/log").joined(separator: "\n")
+    let status = try place.status()
+    #expect(code == 0, "\(status) \(log) \(load.errors)")
+    #expect(status["errors"] as? Int == 0)
   }
 
   @Test("HD-35, HD-52: a unit that stays away: without --queue-timeout requests wait, with it they fail")

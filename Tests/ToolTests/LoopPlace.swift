@@ -29,9 +29,11 @@ final class LoopPlace {
 
   static var isPossible: Bool { lacks.isEmpty }
 
+  /// - Parameter volumes: as `iounit` takes them; `%` stands for the place's directory.
   init(_ volumes: String..., isOverTCP: Bool = false, listens: [String] = []) throws {
-    self.volumes = volumes
+    let path = place.path
     self.listens = listens
+    self.volumes = volumes.map { $0.replacingOccurrences(of: "%", with: path) }
     self.isOverTCP = isOverTCP
     try serve()
   }
@@ -68,7 +70,7 @@ final class LoopPlace {
       volumes[0], listen: isOverTCP ? "tcp:127.0.0.1:\(port)" : nil,
       options: volumes.dropFirst().flatMap { ["--volume", $0] }
         + listens.flatMap { ["--listen", $0] })
-    if let end = unit.output.first?.split(separator: ":").last { port = String(end) }
+    port = String(try #require(unit.output.first?.split(separator: ":").last, "\(unit.errors)"))
     self.unit = unit
   }
 

@@ -29,11 +29,10 @@ struct MultipathDeviceTests {
     let first = try FreePort.endpoint()
     let second = try FreePort.endpoint()
     let place = try LoopPlace(
-      "disk=\(NSTemporaryDirectory())/fabric-drill-\(UUID()).img,size=600MiB",
+      "disk=%/d.img,size=600MiB",
       listens: [
         "tcp:\(first),cut=700ms:\(seed)", "tcp:\(second),state=non-optimised,cut=1s:\(seed + 1)",
       ])
-    defer { _ = try? place.shell("rm -f \(NSTemporaryDirectory())/fabric-drill-*.img*") }
     // The socket's path is there all the time, so that there is something to go on by: what happens when
     // none is there is another test.
     let device = try place.attach(
@@ -118,8 +117,7 @@ struct MultipathDeviceTests {
     "HD-52: without any path requests end with errors after --queue-timeout, and go on with a path")
   func queueTimeout() throws {
     let place = try LoopPlace(
-      "disk=\(NSTemporaryDirectory())/fabric-queue-\(UUID()).img,size=16MiB")
-    defer { _ = try? place.shell("rm -f \(NSTemporaryDirectory())/fabric-queue-*.img*") }
+      "disk=%/d.img,size=16MiB")
     let device = try place.attach("disk", "--queue-timeout", "0.5")
     place.killUnit()
     let failing = try Tool(shell: "dd if=\(device) of=/dev/null bs=4k count=1 iflag=direct 2>&1")

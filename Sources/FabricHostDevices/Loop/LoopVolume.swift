@@ -21,6 +21,8 @@ public final class LoopVolume: @unchecked Sendable {
     case changed(RemoteVolumeQueue.State)
     /// The file system has ended without being asked to; why, in words.
     case ended(String)
+    /// A request has failed, so that `count` have; of many only some are told.
+    case failed(RemoteVolumeError, count: UInt64)
   }
 
   /// The service's thread's.
@@ -91,7 +93,7 @@ public final class LoopVolume: @unchecked Sendable {
         let file = try VolumeFile(
           queue, info: info, device: Descriptor(owning: number), isReadOnly: isReadOnly,
           depth: depth
-        ) { [events] in events.tell(.ended($0)) }
+        ) { [events] in events.tell($0) }
         served.file = file
         events.fileReference = UncountedReference(file)
         service.add(file as any ProgressSource)

@@ -1,5 +1,3 @@
-import CFabricFUSE
-import CFabricLinux
 import FabricBounded
 import FabricHostDriver
 import FabricStorage
@@ -41,7 +39,7 @@ extension VolumeFile {
     }
     let largest = slot.operation.movesData ? largestPart : Self.zeroingBlockCount
     var submitted = slot.submittedCount
-    while submitted < slot.blockCount, slots[index].errorNumber == 0 {
+    while submitted < slot.blockCount, slots[index].status == .success {
       let count = min(slot.blockCount &- submitted, largest)
       guard queue.submit(part(of: slot, index, from: submitted, count: count)) else {
         return refused(index)
@@ -71,7 +69,7 @@ extension VolumeFile {
   /// A queue that is full takes more once something has ended; one that is closed never again.
   private func refused(_ index: Int) -> Bool {
     guard case .closed = queue.state else { return false }
-    slots[index].errorNumber = EIO
+    slots[index].status = .aborted
     slots[index].isSubmitted = true
     return true
   }
@@ -89,9 +87,9 @@ extension VolumeFile {
     guard slots[index].partCount == 0, slots[index].isSubmitted else { return }
     let slot = slots[index]
     let byteCount = slot.blockCount &* blockByteCount
-    if slot.errorNumber != 0 {
-      figures.errorCount &+= 1
-      slot.request.end(slot.errorNumber)
+    if slot.status != .success {
+      noteFailure(of: slot)
+      slot.request.end(slot.status.errorNumber(of: slot.operation))
     } else {
       switch slot.operation {
       case .read:

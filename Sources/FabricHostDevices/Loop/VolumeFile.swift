@@ -40,7 +40,7 @@ public final class VolumeFile: ProgressSource {
     /// Its end waits for its turn in `waiting`.
     var isWaiting = false
     /// Of the first part that failed.
-    var errorNumber: CInt = 0
+    var status = BlockStatus.success
     /// Where the data lies in the region.
     var dataOffset = 0
     var block: UInt64 = 0
@@ -78,21 +78,21 @@ public final class VolumeFile: ProgressSource {
   private var roundCount = 0
   /// The kernel has ended the connection.
   private var hasEnded = false
-  /// Told once when the kernel has ended the connection, with why.
-  private let ended: (String) -> Void
+  /// Told once when the kernel has ended the connection, and of requests that failed.
+  private let tell: (LoopVolume.Event) -> Void
 
   /// - Parameters:
   ///   - device: of `/dev/fuse`, with a file system mounted.
   ///   - depth: how many requests of the kernel's are under way at most.
-  ///   - ended: told when the file system has gone without `close`.
+  ///   - tell: told when the file system has gone without `close`, and of requests that failed.
   init(
     _ queue: RemoteVolumeQueue, info: RemoteVolumeInfo, device: consuming Descriptor,
-    isReadOnly: Bool, depth: Int, ended: @escaping (String) -> Void
+    isReadOnly: Bool, depth: Int, tell: @escaping (LoopVolume.Event) -> Void
   ) throws(HostDeviceError) {
     self.queue = queue
     self.info = info
     self.isReadOnly = isReadOnly
-    self.ended = ended
+    self.tell = tell
     blockByteCount = UInt64(info.blockByteCount)
     largestPart = UInt64(info.maximumTransferByteCount) / UInt64(info.blockByteCount)
     slots = FixedTable(repeating: Slot(), count: depth)
@@ -162,7 +162,7 @@ public final class VolumeFile: ProgressSource {
     case .wouldBlock: return false
     default:
       hasEnded = true
-      ended("the kernel ended the file system: \(error)")
+      tell(.ended("the kernel ended the file system: \(error)"))
       return false
     }
   }
@@ -186,14 +186,24 @@ public final class VolumeFile: ProgressSource {
 
   // MARK: Ends
 
+  /// The kernel is told a number only. The first failures are told, then ever fewer.
+  func noteFailure(of slot: Slot) {
+    figures.errorCount &+= 1
+    let count = figures.errorCount
+    guard count <= 16 || count & (count - 1) == 0 else { return }
+    tell(
+      .failed(
+        .failed(
+          slot.operation, block: slot.block, blockCount: slot.blockCount, status: slot.status),
+        count: count))
+  }
+
   func completed(_ completions: Span<BlockCompletion>) {
     for place in completions.indices {
       let index = Int(completions[place].tag)
       let status = completions[place].status
       slots[index].partCount &-= 1
-      if status != .success, slots[index].errorNumber == 0 {
-        slots[index].errorNumber = status.errorNumber(of: slots[index].operation)
-      }
+      if status != .success, slots[index].status == .success { slots[index].status = status }
       if !slots[index].isWaiting { endIfDone(index) }
     }
     submitWaiting()

@@ -18,7 +18,8 @@ struct Attach: AsyncParsableCommand {
 
       It prints the device, such as /dev/loop3, which is there until iohost detach, or SIGTERM to \
       its process. As root. A connection that is lost is made again; meanwhile requests wait. \
-      iohost list shows what is attached.
+      --timeout is for the first connection, --queue-timeout for all after it. iohost list shows \
+      what is attached.
       """)
 
   @OptionGroup var arguments: AttachArguments

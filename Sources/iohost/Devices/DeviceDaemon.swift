@@ -185,6 +185,7 @@ final class DeviceDaemon {
       log("\(words); the device goes")
       end(.failure(ToolFailure(71, words)))
     case .volume(.changed(let state)): changed(state)
+    case .volume(.failed(let error, let count)): log("\(error) (error \(count))")
     }
   }
 
