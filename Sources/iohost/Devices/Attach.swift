@@ -28,7 +28,9 @@ struct Attach: AsyncParsableCommand {
     if arguments.foreground { return await AttachWorker.serve(arguments, inForeground: true) }
     await reporting {
       let (end, reason) = try arguments.end()
-      if arguments.kind == "auto", !arguments.json { Output.error("as \(end.name), because \(reason)") }
+      if arguments.kind == "auto", !arguments.json {
+        Output.error("as \(end.name), because \(reason)")
+      }
       let worker = try Descendant.start(
         ["iohost", AttachWorker.configuration.commandName ?? ""]
           + CommandLine.arguments.dropFirst(2).filter { $0 != "--json" })
