@@ -1,4 +1,5 @@
 import FabricIOProtocol
+import FabricStorage
 import FabricWire
 
 /// What host and unit say to each other. Offset 0: which; then its bytes. What can be read is
