@@ -344,7 +344,7 @@ let package = Package(
     .testTarget(
       name: "FabricIOUnitTests",
       dependencies: [
-        "FabricAuthentication", "FabricCompletion", "FabricHostDriver", "FabricIOProtocol",
+        "CAllocationCounter", "FabricAuthentication", "FabricCompletion", "FabricHostDriver", "FabricIOProtocol",
         "FabricIOUnit",
         "FabricMessaging", "FabricPlatform", "FabricSharedMemory", "FabricStorage", "FabricTCP",
         "FabricVerbs", "FabricWire", "TestSupport",
@@ -353,10 +353,8 @@ let package = Package(
     .testTarget(
       name: "FabricHostDriverTests",
       dependencies: [
-        "CAllocationCounter", "FabricBounded", "FabricCompletion", "FabricHostDriver",
-        "FabricIOProtocol", "FabricIOUnit", "FabricMessaging", "FabricPlatform",
-        "FabricSharedMemory", "FabricSimulated", "FabricStorage", "FabricTCP", "FabricVerbs",
-        "TestSupport",
+        "FabricCompletion", "FabricHostDriver", "FabricIOProtocol", "FabricIOUnit",
+        "FabricMessaging", "FabricSimulated", "FabricStorage", "FabricVerbs", "TestSupport",
       ],
       swiftSettings: ours),
     .testTarget(

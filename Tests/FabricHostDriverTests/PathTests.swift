@@ -2,6 +2,7 @@ import FabricIOProtocol
 import FabricMessaging
 import FabricSimulated
 import FabricStorage
+import Glibc
 @testable import FabricHostDriver
 import Testing
 
@@ -115,5 +116,43 @@ struct PathTests {
     #expect(shares(paths, count: 30, depth: 4) == [0, 0, 30])
     paths.queue.paths[2].accessState = .inaccessible
     #expect(shares(paths, count: 30, depth: 4) == [30, 0, 0])
+  }
+
+  @Test("IO-75: of a lost connection's calls those of vendors end with EIO, the others go on")
+  func lostCalls() throws {
+    let paths = try SimulatedPaths(seed: 7, pathCount: 2)
+    #expect(paths.run { paths.readyCount == 2 })
+    var vendors: [ControlAnswer] = []
+    var others: [ControlAnswer] = []
+    paths.queue.control(ControlCall(ControlCode(rawValue: 0x8000_0001))) { vendors.append($0) }
+    paths.queue.control(ControlCall(.blockSize)) { others.append($0) }
+    // Both went by the first path, and nothing has been heard yet.
+    let channel = try #require(paths.queue.paths[0].channel)
+    paths.network.breakConnection(of: channel.fabricQueuePair)
+    #expect(paths.run { vendors.count == 1 && others.count == 1 })
+    #expect(vendors == [ControlAnswer(errno: EIO)])
+    #expect(others == [ControlAnswer(result: 4096)])
+    #expect(paths.queue.paths[0].counters.lossCount == 1)
+  }
+
+  @Test("With every number of an epoch waiting for its fence no connection is attempted")
+  func numbersRunOut() throws {
+    let paths = try SimulatedPaths(seed: 8, pathCount: 2)
+    #expect(paths.run { paths.readyCount == 2 })
+    let queue = try #require(paths.queue)
+    let first = queue.paths[0]
+    for number in 0...UInt8.max {
+      queue.dead.append(
+        DeadConnection(
+          PathConnection(
+            queue, path: first, name: ConnectionName(epoch: queue.epoch, number: number),
+            serial: 0)))
+      queue.dead.last?.isAsked = true
+    }
+    paths.network.breakConnection(of: try #require(first.channel).fabricQueuePair)
+    #expect(paths.run { first.lossReason.contains("has not fenced any of the last 256") })
+    #expect(first.connection == nil && first.reconnectAt != nil)
+    queue.dead = []
+    #expect(paths.run { first.isReady })
   }
 }

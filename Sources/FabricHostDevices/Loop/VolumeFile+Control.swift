@@ -4,7 +4,7 @@ import FabricHostDriver
 import FabricIOProtocol
 import FabricStorage
 
-/// An ioctl on the file: a control call to the unit. (HD-16)
+/// An ioctl on the file: a control call to the unit. (HD-53)
 extension VolumeFile {
   /// - Parameters:
   ///   - bytes: what the caller gave; the kernel takes as much as the command's number says.

@@ -63,8 +63,6 @@ final class DeadConnection {
   /// Some of its requests were given up: what may still come of them must be over before anything else
   /// is sent.
   var hasAbandoned = false
-  /// Whether the unit has said that it is fenced.
-  var isFenced = false
   /// Whether the unit has been asked, over a connection that stands.
   var isAsked = false
 

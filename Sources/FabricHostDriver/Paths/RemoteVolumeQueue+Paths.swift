@@ -12,7 +12,14 @@ extension RemoteVolumeQueue {
   func connect(_ path: VolumePath) {
     path.reconnectAt = nil
     if !paths.paths.contains(where: { $0 !== path && $0.connection != nil }) { epoch += 1 }
-    let name = ConnectionName(epoch: epoch, number: nextNumber())
+    guard let number = nextNumber() else {
+      return attemptFailed(
+        path,
+        .turnedAway(
+          address: path.address,
+          reason: "the unit has not fenced any of the last 256 connections yet"))
+    }
+    let name = ConnectionName(epoch: epoch, number: number)
     let opening = HostOpening(
       volumeName: path.address.volumeName, hostName: options.key?.name ?? options.hostName,
       session: session, epoch: name.epoch, number: name.number, access: options.access,
@@ -54,13 +61,19 @@ extension RemoteVolumeQueue {
     }
   }
 
-  /// One that no other connection of the session goes by, as far as is known here.
-  private func nextNumber() -> UInt8 {
-    repeat {
+  /// One that no other connection of the epoch goes by, as far as is known here; nil: all are taken, as
+  /// when the medium hangs and connections come and go.
+  private func nextNumber() -> UInt8? {
+    for _ in 0...UInt8.max {
       lastNumber &+= 1
-    } while dead.contains { $0.name.number == lastNumber }
-      || paths.paths.contains { $0.connection?.name.number == lastNumber }
-    return lastNumber
+      let name = ConnectionName(epoch: epoch, number: lastNumber)
+      if !dead.contains(where: { $0.name == name }),
+        !paths.paths.contains(where: { $0.connection?.name == name })
+      {
+        return lastNumber
+      }
+    }
+    return nil
   }
 
   private func connected(_ channel: Channel, of path: VolumePath) {
