@@ -1,4 +1,3 @@
-import CAllocationCounter
 import FabricCompletion
 import FabricHostDriver
 import FabricIOProtocol
@@ -12,7 +11,7 @@ import TestSupport
 import Testing
 
 /// A unit in this process at a socket and at two TCP addresses, and a host with a path to each.
-private final class ManyPlaces {
+final class ManyPlaces {
   let scratch: Scratch
   let layer = CommonLayer()
   let server: IOUnitServer
@@ -174,34 +173,5 @@ struct MultipathTests {
     let paths = listing.paths(to: volume)
     #expect(paths.map(\.unit) == [1, 0, 2].map { all.server.addresses[$0] })
     #expect(paths.allSatisfy { $0.volumeName == "v" })
-  }
-
-  /// Over shared memory and TCP, so that keys are looked up and lent, with each policy.
-  @Test("Nothing is allocated for a request by several paths", arguments: PathPolicy.allCases)
-  func allocations(_ policy: PathPolicy) throws {
-    let all = try ManyPlaces(policy: policy)
-    #expect(all.run { all.readyCount == 3 })
-    func move(_ count: Int) {
-      var sent = 0
-      all.recorder.ends.removeAll(keepingCapacity: true)
-      while all.recorder.ends.count < count {
-        while sent < count, all.queue.freeCount > 32 {
-          all.queue.submit(
-            RemoteRequest(
-              sent % 4 == 0 ? .write : .read, block: UInt64(sent % 64), blockCount: 1,
-              region: all.region, offset: (sent % 64) * 4096, byteCount: 4096))
-          sent += 1
-        }
-        all.queue.flushSubmissions()
-        // Asleep it would take memory in debug builds.
-        while all.recorder.ends.count < sent { all.service.turn() }
-      }
-    }
-    all.recorder.ends.reserveCapacity(20_000)
-    move(2_000)
-    let before = fabric_allocation_count()
-    move(10_000)
-    let count = fabric_allocation_count() - before
-    #expect(count < 50, "\(policy): \(count) for 10000 requests")
   }
 }
