@@ -344,7 +344,8 @@ let package = Package(
     .testTarget(
       name: "FabricIOUnitTests",
       dependencies: [
-        "CAllocationCounter", "FabricAuthentication", "FabricCompletion", "FabricHostDriver", "FabricIOProtocol",
+        "CAllocationCounter", "FabricAuthentication", "FabricCompletion", "FabricHostDriver",
+        "FabricIOProtocol",
         "FabricIOUnit",
         "FabricMessaging", "FabricPlatform", "FabricSharedMemory", "FabricStorage", "FabricTCP",
         "FabricVerbs", "FabricWire", "TestSupport",
