@@ -1,4 +1,5 @@
 import FabricStorage
+import TestSupport
 import Testing
 
 /// Writes with values that grow, one under way for each block, over paths that break at any time and a
@@ -55,7 +56,7 @@ private func fault(in landings: [(block: UInt64, value: UInt8)]) -> String? {
   return nil
 }
 
-@Suite("Host driver: fence before resubmit", .timeLimit(.minutes(5)))
+@Suite("Host driver: fence before resubmit", .untilStuck)
 struct FencingTests {
   @Test(
     "IO-37, IO-50, IO-52: whatever path breaks when, each write lands once and in its order",

@@ -4,9 +4,10 @@ import FabricSimulated
 import FabricStorage
 import Glibc
 @testable import FabricHostDriver
+import TestSupport
 import Testing
 
-@Suite("Host driver: paths", .timeLimit(.minutes(5)))
+@Suite("Host driver: paths", .untilStuck)
 struct PathTests {
   /// Lets all land at once, and returns how many requests each path had of `count` writes, `depth` of
   /// them under way at a time.

@@ -3,9 +3,10 @@ import FabricI2OHost
 import FabricMessaging
 import FabricStorage
 import FabricVerbs
+import TestSupport
 import Testing
 
-@Suite("I2O: aborts", .timeLimit(.minutes(2)))
+@Suite("I2O: aborts", .untilStuck)
 struct AbortTests {
   private func abort(
     _ kind: I2O.AbortKind, _ device: UInt16, function: UInt8 = 0, transaction: UInt32 = 0

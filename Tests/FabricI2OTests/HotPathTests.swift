@@ -48,7 +48,7 @@ private final class SingleThread {
   }
 }
 
-@Suite("I2O: the hot path", .serialized, .timeLimit(.minutes(2)))
+@Suite("I2O: the hot path", .serialized, .untilStuck)
 struct HotPathTests {
   enum Fabric: String, CaseIterable, Sendable {
     case sharedMemory, tcp

@@ -4,9 +4,10 @@ import FabricMessaging
 import FabricStorage
 import FabricVerbs
 import FabricWire
+import TestSupport
 import Testing
 
-@Suite("I2O: serving", .timeLimit(.minutes(2)))
+@Suite("I2O: serving", .untilStuck)
 struct ServingTests {
   private static func pattern(_ seed: UInt8, _ byteCount: Int) -> [UInt8] {
     (0..<byteCount).map { UInt8(truncatingIfNeeded: $0 &* 7 &+ Int(seed)) }

@@ -8,9 +8,10 @@ import FabricPlatform
 import FabricSharedMemory
 import FabricStorage
 import FabricVerbs
+import TestSupport
 import Testing
 
-@Suite("I2O: the host's half", .timeLimit(.minutes(2)))
+@Suite("I2O: the host's half", .untilStuck)
 struct VolumeTests {
   private func address(_ test: TestServer, _ name: String) -> VolumeAddress {
     VolumeAddress(unit: test.server.addresses[0], volumeName: name)

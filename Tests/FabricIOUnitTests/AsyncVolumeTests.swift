@@ -4,9 +4,10 @@ import FabricIOUnit
 import FabricSharedMemory
 import FabricStorage
 import FabricVerbs
+import TestSupport
 import Testing
 
-@Suite("Remote volume: the async face", .timeLimit(.minutes(5)))
+@Suite("Remote volume: the async face", .untilStuck)
 struct AsyncVolumeTests {
   @Test("Requests longer than a transfer, many at once, and their errors")
   func requests() async throws {

@@ -7,9 +7,10 @@ import FabricSharedMemory
 import FabricStorage
 import FabricVerbs
 import FabricWire
+import TestSupport
 import Testing
 
-@Suite("A unit that breaks every connection", .timeLimit(.minutes(5)))
+@Suite("A unit that breaks every connection", .untilStuck)
 struct BrokenUnitTests {
   @Test("IO-37: connections that break before they were of use are failed attempts, and time out")
   func attempts() throws {

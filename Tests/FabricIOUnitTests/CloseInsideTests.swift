@@ -5,10 +5,11 @@ import FabricPlatform
 import FabricSharedMemory
 import FabricStorage
 import FabricVerbs
+import TestSupport
 import Testing
 
 /// A queue whose last owner lets go of it from within a call that the queue has made.
-@Suite("Remote volume queue, closed from inside", .timeLimit(.minutes(5)))
+@Suite("Remote volume queue, closed from inside", .untilStuck)
 struct CloseInsideTests {
   enum Moment: CaseIterable { case attached, completed, lost }
 

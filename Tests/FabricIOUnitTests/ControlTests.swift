@@ -6,9 +6,10 @@ import FabricPlatform
 import FabricStorage
 import FabricVerbs
 import Foundation
+import TestSupport
 import Testing
 
-@Suite("I/O unit: control calls", .timeLimit(.minutes(5)))
+@Suite("I/O unit: control calls", .untilStuck)
 struct ControlTests {
   /// Calls and waits for the answer.
   private func call(

@@ -9,7 +9,7 @@ import Synchronization
 import TestSupport
 import Testing
 
-@Suite("A unit whose places are taken", .timeLimit(.minutes(5)))
+@Suite("A unit whose places are taken", .untilStuck)
 struct CrowdTests {
   /// A unit over TCP with one place for each address, and a stranger in it.
   private final class FullUnit {

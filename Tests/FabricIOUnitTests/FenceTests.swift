@@ -5,9 +5,10 @@ import FabricMessaging
 import FabricPlatform
 import FabricStorage
 import FabricVerbs
+import TestSupport
 import Testing
 
-@Suite("I/O unit: connections of one session beside each other", .timeLimit(.minutes(5)))
+@Suite("I/O unit: connections of one session beside each other", .untilStuck)
 struct FenceTests {
   private let session = HostOpening.SessionIdentifier.random()
 

@@ -4,9 +4,10 @@ import FabricHostDriver
 import FabricMessaging
 import FabricStorage
 import FabricVerbs
+import TestSupport
 import Testing
 
-@Suite("Remote volume queue: the hot path", .serialized, .timeLimit(.minutes(5)))
+@Suite("Remote volume queue: the hot path", .serialized, .untilStuck)
 struct HotPathTests {
   /// Over shared memory and TCP, so that keys are looked up and lent, with each policy.
   @Test("Nothing is allocated for a request by several paths", arguments: PathPolicy.allCases)

@@ -83,7 +83,7 @@ final class ManyPlaces {
   }
 }
 
-@Suite("I/O unit: several ways to a volume", .timeLimit(.minutes(5)))
+@Suite("I/O unit: several ways to a volume", .untilStuck)
 struct MultipathTests {
   @Test("One queue over shared memory and two TCP addresses: data goes by each, both ways")
   func everyWay() throws {

@@ -4,9 +4,10 @@ import FabricIOUnit
 import FabricPlatform
 import FabricStorage
 import FabricVerbs
+import TestSupport
 import Testing
 
-@Suite("I/O unit: the protocol, kept and broken", .timeLimit(.minutes(5)))
+@Suite("I/O unit: the protocol, kept and broken", .untilStuck)
 struct ProtocolTests {
   func tag(_ index: UInt16) -> RequestTag { RequestTag(index: index, generation: 1) }
 

@@ -5,9 +5,10 @@ import FabricMessaging
 import FabricPlatform
 import FabricStorage
 import FabricVerbs
+import TestSupport
 import Testing
 
-@Suite("Remote volume: loss and return", .timeLimit(.minutes(5)))
+@Suite("Remote volume: loss and return", .untilStuck)
 struct ReconnectTests {
   func fileVolume(_ scratch: Scratch, delay: Duration? = nil) throws -> Volume {
     let store = try FileStore.open(

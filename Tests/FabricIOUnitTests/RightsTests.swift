@@ -6,13 +6,14 @@ import FabricPlatform
 import FabricSharedMemory
 import FabricStorage
 import FabricVerbs
+import TestSupport
 import Testing
 
 private func key(_ name: String, _ byte: UInt8 = 1) throws -> PresharedKey {
   try PresharedKey(name: name, secret: [UInt8](repeating: byte, count: 32))
 }
 
-@Suite("I/O unit: keys and rights", .timeLimit(.minutes(5)))
+@Suite("I/O unit: keys and rights", .untilStuck)
 struct RightsTests {
   /// A unit with the volumes m, r (read-only) and s, and keys of alice, bob and carol.
   private func unit(_ scratch: Scratch, _ rules: [VolumeRights.Rule]?) throws -> TestUnit {

@@ -3,9 +3,10 @@ import FabricIOUnit
 import FabricPlatform
 import FabricStorage
 import FabricVerbs
+import TestSupport
 import Testing
 
-@Suite("I/O unit over shared memory", .timeLimit(.minutes(5)))
+@Suite("I/O unit over shared memory", .untilStuck)
 struct ServingTests {
   @Test(
     "IO-30, IO-31, IO-32, IO-33, IO-34: each command works on a memory volume and on a file",

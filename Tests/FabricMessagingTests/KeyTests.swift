@@ -9,7 +9,7 @@ import Testing
 
 @testable import FabricMessaging
 
-@Suite("Messaging: keys", .serialized, .timeLimit(.minutes(5)))
+@Suite("Messaging: keys", .serialized, .untilStuck)
 struct KeyChannelTests {
   /// A pair whose server asks for alice's key; its own client has it.
   private func pair(_ told: @escaping (String) -> Void = { _ in }) throws -> Pair {

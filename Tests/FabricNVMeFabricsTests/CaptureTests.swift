@@ -12,7 +12,7 @@ import Testing
 struct CaptureTests {
   @Test(
     "tshark dissects every PDU of a real run and finds none malformed (NT-1, NT-3, NT-4, NT-6)",
-    .enabled(if: PacketCapture.isPossible, "\(PacketCapture.whyNot)"), .timeLimit(.minutes(5)))
+    .enabled(if: PacketCapture.isPossible, "\(PacketCapture.whyNot)"), .untilStuck)
   func everyPDU() throws {
     let unit = try TCPUnit()
     let address = try unit.address
@@ -58,7 +58,7 @@ struct CaptureTests {
 
   @Test(
     "tshark finds nothing malformed in a run over user-space iWARP (NR-2, NR-3, NR-4)",
-    .enabled(if: PacketCapture.isPossible, "\(PacketCapture.whyNot)"), .timeLimit(.minutes(5)))
+    .enabled(if: PacketCapture.isPossible, "\(PacketCapture.whyNot)"), .untilStuck)
   func overQueuePairs() throws {
     let unit = try RDMAUnit()
     let address = try InternetAddress.resolve(unit.address.endpoint)[0]

@@ -1,8 +1,9 @@
 import Foundation
+import TestSupport
 import Testing
 
 /// Each kind of wrong input gets one line and its exit code.
-@Suite("Tools, bad input", .timeLimit(.minutes(5)))
+@Suite("Tools, bad input", .untilStuck)
 struct BadInputTests {
   /// Checks that a program ended with `code` and said one thing, which holds `words`.
   func expect(_ tool: Tool, _ code: Int32, _ words: String, _ location: SourceLocation) {

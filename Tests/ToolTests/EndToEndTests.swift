@@ -2,7 +2,7 @@ import Foundation
 import TestSupport
 import Testing
 
-@Suite("Tools, in processes of their own", .serialized, .timeLimit(.minutes(5)))
+@Suite("Tools, in processes of their own", .serialized, .untilStuck)
 struct EndToEndTests {
   @Test("A pattern is written and verified, and is there after the unit was restarted")
   func restart() throws {

@@ -1,8 +1,9 @@
 import Foundation
+import TestSupport
 import Testing
 
 /// Programs that are ended from outside leave nothing behind.
-@Suite("Tools, ended by signals", .timeLimit(.minutes(5)))
+@Suite("Tools, ended by signals", .untilStuck)
 struct EndingTests {
   @Test(
     "^C ends a host at once, with one line, and the unit gives back what was its",

@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 /// Strangers by the hundred at a unit's door.
-@Suite("Tools, floods over TCP", .serialized, .timeLimit(.minutes(5)))
+@Suite("Tools, floods over TCP", .serialized, .untilStuck)
 struct FloodTests {
   /// Connections that ask as iWARP does, and then say nothing more.
   private func strangers(_ count: Int, at port: Int) throws -> [StreamSocket] {

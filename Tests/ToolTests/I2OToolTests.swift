@@ -34,7 +34,7 @@ private final class I2OPlace {
   }
 }
 
-@Suite("I2O hosts, in processes of their own", .serialized, .timeLimit(.minutes(5)))
+@Suite("I2O hosts, in processes of their own", .serialized, .untilStuck)
 struct I2OToolTests {
   @Test(
     "IT-22, IT-51: discover and info, over shared memory and TCP", arguments: ["shm", "tcp"])

@@ -1,7 +1,8 @@
 import Foundation
+import TestSupport
 import Testing
 
-@Suite("Tools, keys and rights", .timeLimit(.minutes(5)))
+@Suite("Tools, keys and rights", .untilStuck)
 struct KeyToolTests {
   /// Has `iounit key` make keys, and puts them into a file that is nobody else's.
   private func keyFile(

@@ -1,8 +1,9 @@
 import Foundation
+import TestSupport
 import Testing
 
 /// What the system or its administrator forbids is an error with words, never the end of a unit.
-@Suite("Tools, limits", .timeLimit(.minutes(5)))
+@Suite("Tools, limits", .untilStuck)
 struct LimitTests {
   @Test("ST-62: a limit on the size of files fails the writes beyond it, and the unit goes on")
   func fileSizes() throws {

@@ -1,8 +1,9 @@
 import Foundation
+import TestSupport
 import Testing
 
 /// Addresses that each link has for itself: with the interface behind them, and without.
-@Suite("Tools over TCP, link-local addresses of IPv6", .timeLimit(.minutes(5)))
+@Suite("Tools over TCP, link-local addresses of IPv6", .untilStuck)
 struct LinkLocalTests {
   /// One of this machine's without its interface, and that.
   static let own: (host: String, interface: String)? = {

@@ -9,7 +9,7 @@ import Foundation
 import TestSupport
 import Testing
 
-@Suite("Many connections over TCP", .serialized, .timeLimit(.minutes(10)))
+@Suite("Many connections over TCP", .serialized, .untilStuck)
 struct ManyConnectionsTests {
   /// In every run so many as a debug build keeps alive beside other tests; with FABRIC_MANY=1, and
   /// the machine to itself, 1,000.

@@ -3,7 +3,7 @@ import TestSupport
 import Testing
 
 @Suite(
-  "iohost attach by several paths", .serialized, .timeLimit(.minutes(10)),
+  "iohost attach by several paths", .serialized, .untilStuck,
   .enabled(if: LoopPlace.isPossible, Comment(rawValue: LoopPlace.lacks)))
 struct MultipathDeviceTests {
   /// The paths of the only device.

@@ -1,8 +1,9 @@
 import FabricPlatform
 import Foundation
+import TestSupport
 import Testing
 
-@Suite("iounit --nbd: what it takes and what not", .timeLimit(.minutes(2)))
+@Suite("iounit --nbd: what it takes and what not", .untilStuck)
 struct NBDArgumentTests {
   private let volume = ["--volume", "disk=memory,size=1MiB"]
 

@@ -54,7 +54,7 @@ private final class NBDPlace {
   }
 }
 
-@Suite("NBD clients of others, in processes of their own", .serialized, .timeLimit(.minutes(5)))
+@Suite("NBD clients of others, in processes of their own", .serialized, .untilStuck)
 struct NBDToolTests {
   @Test(
     "NB-6 to NB-9, NB-20: nbdinfo lists the volumes and what may be done with them",

@@ -4,7 +4,7 @@ import Foundation
 import TestSupport
 import Testing
 
-@Suite("NVMe/TCP by the tools, in processes of their own", .serialized, .timeLimit(.minutes(3)))
+@Suite("NVMe/TCP by the tools, in processes of their own", .serialized, .untilStuck)
 struct NVMeToolTests {
   private let place: Place
 

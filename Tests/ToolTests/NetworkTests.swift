@@ -1,4 +1,5 @@
 import Foundation
+import TestSupport
 import Testing
 
 /// Two hosts of this machine with a wire between them: network namespaces with a pair of virtual
@@ -57,7 +58,7 @@ private final class Wire {
 }
 
 @Suite(
-  "Tools over a network", .serialized, .timeLimit(.minutes(3)),
+  "Tools over a network", .serialized, .untilStuck,
   .enabled(if: Wire.isPossible, "no network namespaces: not root, or iproute2 is not installed"))
 struct NetworkTests {
   @Test("copy, verify and bench work between two machines, by IPv4 and by IPv6")

@@ -5,7 +5,7 @@ import Testing
 /// A unit that is killed with a write under way at a medium that takes its time: a loop device of ours whose
 /// own unit answers writes after three seconds.
 @Suite(
-  "iounit: who comes after a killed one", .serialized, .timeLimit(.minutes(10)),
+  "iounit: who comes after a killed one", .serialized, .untilStuck,
   .enabled(if: LoopPlace.isPossible, Comment(rawValue: LoopPlace.lacks)))
 struct SuccessorTests {
   @Test("IO-51: it cannot have the volume before the dead one's write has ended")

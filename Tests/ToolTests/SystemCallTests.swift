@@ -1,4 +1,5 @@
 import Foundation
+import TestSupport
 import Testing
 
 @Suite("Tools, system calls") struct SystemCallTests {
@@ -36,7 +37,7 @@ import Testing
     "a message through the messaging layer makes no system call in the steady state",
     .enabled(
       if: FileManager.default.isExecutableFile(atPath: SystemCallTests.strace),
-      "strace is not installed"), .timeLimit(.minutes(5)))
+      "strace is not installed"), .untilStuck)
   func noneEach() throws {
     // Beside other tests the longer run may be so much slower that it has hardly more messages.
     var messages = 0.0

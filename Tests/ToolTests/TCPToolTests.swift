@@ -1,5 +1,6 @@
 import FabricPlatform
 import Foundation
+import TestSupport
 import Testing
 
 /// A unit over TCP, and hosts of it. The system chooses the port, which a unit that comes back keeps.
@@ -37,7 +38,7 @@ final class TCPPlace {
   }
 }
 
-@Suite("Tools over TCP, in processes of their own", .serialized, .timeLimit(.minutes(5)))
+@Suite("Tools over TCP, in processes of their own", .serialized, .untilStuck)
 struct TCPToolTests {
   @Test("A pattern is written and verified, and is there after the unit was restarted")
   func restart() throws {

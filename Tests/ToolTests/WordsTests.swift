@@ -1,9 +1,10 @@
 import FabricPlatform
 import Foundation
+import TestSupport
 import Testing
 
 /// Mistakes that the tools once took without a word, or answered with one that did not help.
-@Suite("Tools, words that help", .serialized, .timeLimit(.minutes(5)))
+@Suite("Tools, words that help", .serialized, .untilStuck)
 struct WordsTests {
   private func fails(
     _ code: Int32, _ words: String..., tool: Tool, location: SourceLocation = #_sourceLocation

@@ -3,11 +3,12 @@ import FabricHostDriver
 import FabricPlatform
 import FabricStorage
 import Foundation
+import TestSupport
 import Testing
 
 @testable import FabricHostDevices
 
-@Suite("vhost-user: a volume as a machine's disk", .timeLimit(.minutes(5)))
+@Suite("vhost-user: a volume as a machine's disk", .untilStuck)
 struct VhostUserDeviceTests {
   private func piece(_ offset: Int, _ count: Int, writable: Bool = false) -> MachinePiece {
     MachinePiece(offset: offset, count: count, isWritable: writable)

@@ -1,11 +1,12 @@
 import FabricCompletion
 import FabricPlatform
 import Foundation
+import TestSupport
 import Testing
 
 @testable import FabricHostDevices
 
-@Suite("vhost-user: hostile front ends and guests", .timeLimit(.minutes(5)))
+@Suite("vhost-user: hostile front ends and guests", .untilStuck)
 struct VhostUserHostileTests {
   @Test("VU-10, VU-13: a stream that makes no sense ends, and the next front end is served")
   func streams() throws {

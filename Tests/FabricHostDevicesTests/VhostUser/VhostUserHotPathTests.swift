@@ -1,11 +1,12 @@
 import CAllocationCounter
 import FabricCompletion
 import FabricPlatform
+import TestSupport
 import Testing
 
 @testable import FabricHostDevices
 
-@Suite("vhost-user: the hot path", .serialized, .timeLimit(.minutes(5)))
+@Suite("vhost-user: the hot path", .serialized, .untilStuck)
 struct VhostUserHotPathTests {
   @Test(
     "VU-48: requests allocate nothing, copied or not",

@@ -1,11 +1,12 @@
 import FabricHostDriver
 import FabricPlatform
 import Foundation
+import TestSupport
 import Testing
 
 @testable import FabricHostDevices
 
-@Suite("vhost-user: what is under way", .timeLimit(.minutes(5)))
+@Suite("vhost-user: what is under way", .untilStuck)
 struct VhostUserInflightTests {
   /// Inflight memory and a queue over it, as after each start of a back end.
   private final class Life {

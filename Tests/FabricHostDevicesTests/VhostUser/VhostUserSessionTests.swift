@@ -2,11 +2,12 @@ import FabricCompletion
 import FabricHostDriver
 import FabricPlatform
 import Foundation
+import TestSupport
 import Testing
 
 @testable import FabricHostDevices
 
-@Suite("vhost-user: front ends", .timeLimit(.minutes(5)))
+@Suite("vhost-user: front ends", .untilStuck)
 struct VhostUserSessionTests {
   @Test("VU-1: the socket is its user's alone; a second front end is refused, and one after is not")
   func oneAtATime() throws {
