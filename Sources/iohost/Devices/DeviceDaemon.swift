@@ -35,7 +35,7 @@ final class DeviceDaemon {
   let claim: ClaimedEntry
   var entry: StateEntry { claim.entry }
   let inbox: DeviceInbox
-  let volume: LoopVolume
+  let volume: any HostVolume
   private let listener: SequencedSocket
   var clients: [SequencedSocket] = []
   var descendant: Descendant?
@@ -207,7 +207,7 @@ final class DeviceDaemon {
     do {
       // A host that asked to read only gets no more.
       let isReadOnly = settings.options.access == .readOnly || info.access == .readOnly
-      let device = try volume.expose(
+      let device = try volume.makeDevice(
         info, in: entry.mountPoint, isReadOnly: isReadOnly, token: record.token)
       record.device = device.path
       try entry.write(record)
