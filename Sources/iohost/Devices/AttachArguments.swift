@@ -4,6 +4,7 @@ import FabricHostDevices
 import FabricHostDriver
 import FabricStorage
 import FabricVerbs
+import FoundationEssentials
 
 /// What `iohost attach` takes, and the process that it starts.
 struct AttachArguments: ParsableArguments {
@@ -25,7 +26,10 @@ struct AttachArguments: ParsableArguments {
   @Option(
     name: .customLong("as"),
     help: ArgumentHelp(
-      "What it becomes: loop, a loop device on a file of FUSE; or auto, the best that this machine has.",
+      """
+      What it becomes: ublk, a device of the kernel's user-space block driver; loop, a loop device on \
+      a file of FUSE; or auto, the best that this machine has.
+      """,
       valueName: "END"))
   var kind = "auto"
 
@@ -56,6 +60,24 @@ struct AttachArguments: ParsableArguments {
       "Where devices are written down: /run/channelfabric for root.", valueName: "DIR"))
   var stateDir: String?
 
+  @Option(
+    name: .long,
+    help: ArgumentHelp(
+      "With ublk: how many queues the kernel has, at most 64. Without it one for each processor, at most 4.",
+      valueName: "N"))
+  var queues: Int?
+
+  @Option(
+    name: .long,
+    help: ArgumentHelp(
+      """
+      With ublk: what becomes of the device when the process that serves it dies: fail, it goes; \
+      queue, another process serves it on, and what was under way ends with I/O errors; reissue, \
+      what was under way is done again, too.
+      """, valueName: "WHAT"))
+  var recovery = UBLKRecovery.fail
+
+  @Flag(name: .long, help: .private) var recover = false
   @Flag(name: .long, help: "Reports as JSON.") var json = false
   @OptionGroup var connection: ConnectionOptions
 
@@ -64,6 +86,9 @@ struct AttachArguments: ParsableArguments {
       throw ValidationError(
         "expected --queue-timeout of more than 0 and less than 1000000000 seconds, got "
           + "\(queueTimeout)")
+    }
+    if let queues, !(1...64).contains(queues) {
+      throw ValidationError("expected --queues of 1 to 64, got \(queues)")
     }
     if let name {
       guard Self.isName(name) else {
@@ -158,14 +183,19 @@ struct AttachArguments: ParsableArguments {
     options.access = volume.access
     options.queueTimeout = queueTimeout.map { .seconds($0) }
     options.policy = policy
-    options.isPatientAtFirst = connection.timeout != nil
+    guard end.name == "ublk" || (queues == nil && recovery == .fail) else {
+      throw ToolFailure(64, "expected --queues and --recovery with --as ublk, got \(end.name)")
+    }
+    options.isPatientAtFirst = connection.timeout != nil || recover
     options.attemptTimeout = volume.attemptTimeout
     options.log = { DeviceLog.line($0) }
     // What devices lock has its price; elsewhere only what is used is there.
     let depth = addresses.contains { $0.unit.fabric == "rdma" } ? 32 : 128
     return DeviceDaemon.Settings(
       addresses: addresses, adapters: try adapters(for: addresses), options: options,
-      timeout: connection.timeout.map { .seconds($0) }, end: end, depth: depth)
+      timeout: recover ? nil : connection.timeout.map { .seconds($0) }, end: end, depth: depth,
+      queueCount: queues ?? min(4, max(1, ProcessInfo.processInfo.activeProcessorCount)),
+      recovery: recovery, recovers: recover)
   }
 
   /// A name for a device of a volume.

@@ -23,6 +23,11 @@ final class DeviceDaemon {
     var end: DeviceEnd
     /// How many requests of the kernel's are under way at most.
     var depth: Int
+    /// Of a ublk device.
+    var queueCount: Int
+    var recovery: UBLKRecovery
+    /// Serves the device of a process that died on.
+    var recovers: Bool
 
     var address: VolumeAddress { addresses[0] }
   }
@@ -77,9 +82,20 @@ final class DeviceDaemon {
         SocketPath.reason(error, at: entry.socket) ?? "cannot listen at \(entry.socket): \(error)")
     }
     unsafe chmod(entry.socket, 0o600)
-    let token = "channelfabric:\(entry.name.prefix(20)):\(UInt64.random(in: 1...(.max)))"
-    record = StateEntry.Record(
-      name: entry.name, url: "\(settings.address)", token: token, processIdentifier: getpid())
+    if settings.recovers, var known = entry.readRecord() {
+      known.processIdentifier = getpid()
+      record = known
+    } else {
+      let token = "channelfabric:\(entry.name.prefix(20)):\(UInt64.random(in: 1...(.max)))"
+      record = StateEntry.Record(
+        name: entry.name, url: "\(settings.address)", token: token, processIdentifier: getpid())
+      if settings.recovery != .fail {
+        record.arguments = CommandLine.arguments.dropFirst(2).filter {
+          !["--json", "--foreground", "--recover"].contains($0)
+        }
+        record.directory = claim.startDirectory
+      }
+    }
     try entry.write(record)
     // Threads that are started from here on have it, too.
     if fabric_set_io_flusher() != 0 {
@@ -97,9 +113,18 @@ final class DeviceDaemon {
       log(line)
     }
     let inbox = inbox
-    volume = LoopVolume(
-      service: try CompletionService(serviceOptions), options: options, depth: settings.depth
-    ) { inbox.put(.volume($0)) }
+    let service = try CompletionService(serviceOptions)
+    let tell: @Sendable (HostVolumeEvent) -> Void = { inbox.put(.volume($0)) }
+    if settings.end.name == DeviceEnd.ublk.name {
+      var shape = UBLKVolume.Settings()
+      shape.queueCount = settings.queueCount
+      shape.depth = settings.depth
+      shape.recovery = settings.recovery
+      shape.recovers = settings.recovers
+      volume = UBLKVolume(service: service, options: options, settings: shape, tell: tell)
+    } else {
+      volume = LoopVolume(service: service, options: options, depth: settings.depth, tell: tell)
+    }
   }
 
   /// What was logged last, from whichever thread.
@@ -123,7 +148,7 @@ final class DeviceDaemon {
   func run() throws {
     inbox.takeSignals()
     do {
-      try startGuard()
+      if isToBeGuarded { try startGuard() }
       try volume.connect(settings.addresses, adapters: settings.adapters)
     } catch {
       end(.failure(error))
@@ -164,7 +189,7 @@ final class DeviceDaemon {
     guard unsafe fabric_poll(&entries, UInt32(entries.count), limit) >= 0 else { return }
     for event in inbox.take() where ending == nil { handle(event) }
     if entries[3].revents != 0 { guardHasDied() }
-    if descendant == nil, ending == nil { try? startGuard() }
+    if descendant == nil, ending == nil, isToBeGuarded { try? startGuard() }
     if entries[2].revents != 0, phase == .connecting, ending == nil {
       // Whoever wanted it has gone, interrupted for example.
       end(.failure(ToolFailure(130, "interrupted")))
@@ -213,6 +238,7 @@ final class DeviceDaemon {
       try entry.write(record)
       phase = .attached
       log("\(settings.address) is \(device.path)")
+      if descendant == nil { try startGuard() }
       report?(.success(status()))
       report = nil
       reportDescriptor = -1
@@ -235,6 +261,9 @@ final class DeviceDaemon {
 
   private var guardCount = 0
 
+  /// Until the device is served on the process watches that has started this one.
+  private var isToBeGuarded: Bool { !settings.recovers || phase != .connecting }
+
   private func guardHasDied() {
     guard let descendant else { return }
     descendant.join()
@@ -249,6 +278,10 @@ final class DeviceDaemon {
     guard ending == nil else { return }
     ending = result
     volume.close()
+    if settings.recovers {
+      // One that could not be served on.
+      for device in UBLKDevice.bound(with: record.token) { device.abandon() }
+    }
     claim.remove()
     if let descendant {
       SequencedSocket.sendByte(AttachGuard.dismissal, to: descendant.socket.descriptor.rawValue)
