@@ -17,7 +17,7 @@ struct Fabperf: ParsableCommand {
     version: "fabperf \(Release.version)",
     subcommands: [
       Latency.self, Rate.self, Bandwidth.self, GateCost.self, PoolCost.self, Connections.self,
-      NVMeReads.self, Compare.self, Peer.self,
+      NVMeReads.self, Multipath.self, Compare.self, Peer.self,
     ])
 
   static func main() {

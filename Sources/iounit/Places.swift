@@ -6,7 +6,8 @@ import FabricVerbs
 
 /// `--listen ADDRESS[,state=STATE][,delay=DURATION][,cut=DURATION[:SEED]]`.
 extension Serve {
-  static let placeSynopsis = "\(listenSynopsis)[,state=STATE][,delay=DURATION][,cut=DURATION[:SEED]]"
+  static let placeSynopsis =
+    "\(listenSynopsis)[,state=STATE][,delay=DURATION][,cut=DURATION[:SEED]]"
 
   /// Where to listen, in the order given, and what the paths through each place are like.
   func parsePlaces() throws(ToolFailure) -> [ListeningPlace] {

@@ -1,3 +1,4 @@
+import FabricHostDriver
 import FabricIOProtocol
 import FabricIOUnit
 import FabricMessaging
@@ -159,5 +160,26 @@ struct FenceTests {
     #expect(!stranger.fenceAnswers[0].isRemembered)
     first.send(CommandCapsule(.flush, tag: tag(1)))
     #expect(first.run { first.responses.count == 1 })
+  }
+
+  @Test(
+    "IO-14: who takes a dead one's session sends nothing before the dead one's writes have ended")
+  func takenSession() throws {
+    let scratch = try Scratch()
+    let unit = try slowUnit(scratch, .milliseconds(400))
+    let dead = try host(unit, number: 0)
+    #expect(dead.run { dead.isReady })
+    try write(dead, 1)
+    dead.send(CommandCapsule(.flush, tag: tag(2)))
+    #expect(dead.run { dead.responses.count == 1 })
+    let start = MonotonicTime.now
+    var options = RemoteVolumeQueue.Options()
+    options.hostName = "raw"
+    options.session = session
+    options.firstEpoch = 2
+    let next = try TestHost(unit.address("slow"), options: options, service: dead.service)
+    #expect(next.run { next.isAttached })
+    #expect(MonotonicTime.now.nanoseconds(since: start) >= 300_000_000)
+    #expect(dead.closeReason != nil)
   }
 }

@@ -162,6 +162,14 @@ struct BadInputTests {
     let place = try Place()
     let listen = "shm:\(place.path)/u.sock"
     let none = place.file("none.img")
+    for (suffix, words) in [
+      ("state=good", "expected a state (optimised, non-optimised, inaccessible)"),
+      ("state=optimised,state=optimised", "expected state= once"), ("delay=1", "500us, 1ms or 2s"),
+      ("delay=2h", "500us, 1ms or 2s"), ("cut=0s", "500us, 1ms or 2s"),
+      ("cut=1s:x", "expected a seed"),
+    ] {
+      try unit(64, words, "--listen", "\(listen),\(suffix)", "--volume", "m=memory,size=1MiB")
+    }
     try unit(64, "there is no NAME=", "--listen", listen, "--volume", none)
     try unit(64, "append ,size=1GiB", "--listen", listen, "--volume", "m=memory")
     try unit(64, "give 4096", "--listen", listen, "--volume", "m=memory,size=1000")

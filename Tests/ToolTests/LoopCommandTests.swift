@@ -11,7 +11,8 @@ struct LoopCommandTests {
     let place = try LoopPlace("disk=memory,size=1MiB")
     for (arguments, code, words) in [
       ([place.url("nope")], 69, "expected one of the volumes disk"),
-      ([place.url("disk"), place.url("disk")], 64, "multipath arrives with the queue"),
+      ([place.url("disk"), place.url("disk")], 64, "expected each URL once"),
+      ([place.url("disk"), "--policy", "fastest"], 64, "round-robin"),
       ([place.url("disk"), "--as", "floppy"], 64, "expected --as loop"),
       ([place.url("disk"), "--name", "../x"], 64, "expected --name of"),
       (["fabric+shm://\(place.file("no.sock"))/disk"], 69, "found nothing"),
@@ -28,6 +29,7 @@ struct LoopCommandTests {
         "iohost", ["attach"] + arguments + ["--state-dir", long ?? place.stateDirectory])
       #expect(tool.waitForEnd() == code, "\(arguments): \(tool.errors)")
       #expect(tool.errors.last?.contains(words) == true, "\(arguments): \(tool.errors)")
+      #expect(tool.errors.count(where: { $0.hasPrefix("error: ") }) == 1, "\(tool.errors)")
       #expect(tool.output.isEmpty)
       if let long { try place.shell("rmdir \(long)") }
     }
@@ -59,7 +61,7 @@ struct LoopCommandTests {
     let place = try LoopPlace("disk=memory,size=1MiB", "other=memory,size=2MiB,block=512")
     let first = try place.host("attach", place.url("disk"))
     #expect(first.waitForEnd() == 0, "\(first.errors)")
-    #expect(first.errors.first?.hasPrefix("as loop: ") == true, "\(first.errors)")
+    #expect(first.errors.first?.hasPrefix("as loop, because ") == true, "\(first.errors)")
     let second = try place.host("attach", place.url("disk"), "--json")
     let object = try JSONSerialization.jsonObject(with: Data(second.output.joined().utf8))
     #expect((object as? [String: Any])?["name"] as? String == "disk-2")

@@ -75,7 +75,7 @@ struct LoopLifeTests {
     #expect(status["errors"] as? Int == 0)
   }
 
-  @Test("HD-35, HD-52: a unit that stays away: without --queue-timeout requests wait, with it they fail")
+  @Test("HD-35, HD-52: a unit that stays away: requests wait, with --queue-timeout they fail")
   func unitStaysAway() throws {
     let place = try LoopPlace("disk=memory,size=1MiB")
     let device = try place.attach("disk", "--queue-timeout", "1")

@@ -49,10 +49,9 @@ struct MultipathDeviceTests {
       """, limit: Double(seconds) * 3 + 120)
     let found = try paths(place)
     #expect(found.count == 3)
-    for path in found {
-      #expect((path["requests"] as? Int ?? 0) > 100, "\(path)")
-      #expect(path["errors"] as? Int == 0, "\(path)")
-    }
+    // Of two that are cut one may be unlucky in all its attempts.
+    #expect(found.count { ($0["requests"] as? Int ?? 0) > 100 } >= 2, "\(found)")
+    #expect(found.allSatisfy { $0["errors"] as? Int == 0 }, "\(found)")
     let losses = found.compactMap { $0["losses"] as? Int }
     #expect(losses[0] == 0 && losses[1] + losses[2] > 2, "a drill without losses: \(losses)")
     #expect(try place.status()["errors"] as? Int == 0)

@@ -61,7 +61,8 @@ extension RemoteVolumeQueue {
       guard index < slots.count, isStranded(index, by: dead), tag(of: index) == outcome.tag else {
         continue
       }
-      if let status = outcome.status {
+      // What was aborted, as when a volume is closed, was not done.
+      if let status = outcome.status, status != .aborted {
         dead.path.counters.recoveredCount &+= 1
         end(index, status, min(outcome.transferredByteCount, slots[index].request.data.byteCount))
       } else {

@@ -94,13 +94,20 @@ extension RemoteVolumeQueue {
     return !mayTryAgainAtFirst(after: error)
   }
 
+  /// So many attempts in a row are logged, and then one in as many.
+  private static let loggedAttemptCount = 60
+
   func planAttempt(_ path: VolumePath) {
     var generator = SystemRandomNumberGenerator()
     let wait = path.backoff.next(using: &generator)
-    let name = paths.count == 1 ? "" : " at \(path.address)"
-    options.log(
-      "attempt \(path.backoff.attemptCount)\(name), next in \(RemoteVolumeError.seconds(wait)), "
-        + "because \(path.lossReason)")
+    let count = path.backoff.attemptCount
+    // A path that is away for days is not to fill the log.
+    if count <= Self.loggedAttemptCount || count.isMultiple(of: Self.loggedAttemptCount) {
+      let name = paths.count == 1 ? "" : " at \(path.address)"
+      options.log(
+        "attempt \(count)\(name), next in \(RemoteVolumeError.seconds(wait)), "
+          + "because \(path.lossReason)")
+    }
     path.reconnectAt = .now + wait
     service.deadlinesHaveChanged()
   }

@@ -1,6 +1,6 @@
 import FabricBounded
 public import FabricCompletion
-import FabricIOProtocol
+public import FabricIOProtocol
 public import FabricMessaging
 import FabricPlatform
 public import FabricStorage
@@ -31,6 +31,12 @@ public final class RemoteVolumeQueue {
     /// What this host proves to be itself with, and asks the unit to prove; the host's name is then
     /// that of the key. nil: nothing is proven.
     public var key: (any ChannelKey)?
+    /// Which session the connections belong to; nil: one of the queue's own. Who goes on where another
+    /// process has died, with requests that may still be alive at the unit, takes its session with a greater
+    /// epoch: nothing is sent before all of that has ended. (IO-14)
+    public var session: HostOpening.SessionIdentifier?
+    /// The first connection's epoch, from 1.
+    public var firstEpoch: UInt32 = 1
     public var access = VolumeAccess.readWrite
     /// Requests that may be submitted and not ended.
     public var depth = 128
@@ -146,8 +152,8 @@ public final class RemoteVolumeQueue {
   var keptHandler: (any RemoteVolumeHandler)?
   /// Slots of requests that no unit would take, still to be ended.
   let doomed: IndexQueue
-  let session = HostOpening.SessionIdentifier.random()
-  var epoch: UInt32 = 0
+  let session: HostOpening.SessionIdentifier
+  var epoch: UInt32
   var lastNumber: UInt8 = 0
   var lastSerial: UInt32 = 0
   /// Connections that are not known to be fenced, oldest first.
@@ -224,6 +230,7 @@ public final class RemoteVolumeQueue {
     options: Options, handler: any RemoteVolumeHandler
   ) {
     precondition(options.depth > 0 && options.depth <= 0x8000, "1 to 32768 requests")
+    precondition(options.firstEpoch > 0, "epochs begin with 1")
     precondition(
       (1...Self.maximumPathCount).contains(addresses.count)
         && Set(addresses).count == addresses.count, "1 to 64 addresses, each once")
@@ -231,6 +238,8 @@ public final class RemoteVolumeQueue {
     ownsEndpoints = areOwn
     service = endpoints[0].service
     self.options = options
+    session = options.session ?? .random()
+    epoch = options.firstEpoch &- 1
     self.handler = handler
     pathMemory = endpoints.count > 1 ? PathMemory(endpoints.map(\.protectionDomain)) : nil
     memoryDomain = pathMemory ?? endpoints[0].protectionDomain

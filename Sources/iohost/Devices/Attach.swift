@@ -28,7 +28,9 @@ struct Attach: AsyncParsableCommand {
     if arguments.foreground { return await AttachWorker.serve(arguments, inForeground: true) }
     await reporting {
       let (end, reason) = try arguments.end()
-      if arguments.kind == "auto", !arguments.json { Output.error("as \(end.name): \(reason)") }
+      if arguments.kind == "auto", !arguments.json {
+        Output.error("as \(end.name), because \(reason)")
+      }
       let worker = try Descendant.start(
         ["iohost", AttachWorker.configuration.commandName ?? ""]
           + CommandLine.arguments.dropFirst(2).filter { $0 != "--json" })
@@ -71,10 +73,12 @@ struct AttachWorker: AsyncParsableCommand {
       signal(SIGPIPE, SIG_IGN)
     }
     let tell = Reporter(socket, isJSON: arguments.json)
+    // Where the words go that end it: to the log, once there is one; who waits has them, too.
+    var hasLog = inForeground
     do {
       let (end, reason) = try arguments.end()
       if inForeground, arguments.kind == "auto", !arguments.json {
-        Output.error("as \(end.name): \(reason)")
+        Output.error("as \(end.name), because \(reason)")
       }
       let addresses = try await arguments.addresses()
       let settings = try arguments.settings(for: addresses, end: end)
@@ -87,7 +91,10 @@ struct AttachWorker: AsyncParsableCommand {
             name: arguments.name, proposal: AttachArguments.proposedName(for: addresses[0]))
         }
       do {
-        if !inForeground { try claim.redirectOutput() }
+        if !inForeground {
+          try claim.redirectOutput()
+          hasLog = true
+        }
         // No file system is kept from being unmounted.
         unsafe chdir("/")
         let daemon = try DeviceDaemon(
@@ -107,6 +114,7 @@ struct AttachWorker: AsyncParsableCommand {
       let failure =
         (error as? HostDeviceError).map { ToolFailure($0) } ?? ToolFailure(anything: error)
       tell.failure(failure)
+      guard hasLog else { Glibc.exit(failure.code) }
       failure.exit()
     }
   }
