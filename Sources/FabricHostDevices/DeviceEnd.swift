@@ -20,6 +20,11 @@ public struct DeviceEnd: Sendable {
   /// All there are, the best first: the first that the machine has is that of `--as auto`.
   public static let all = [ublk, loop]
 
+  /// A socket for a virtual machine's emulator; never that of `--as auto`.
+  public static let vhostUser = DeviceEnd(
+    name: "vhost-user", words: "a disk for a virtual machine, at a socket"
+  ) { .present("a Unix socket is all that it takes") }
+
   /// A device of the kernel's user-space block driver: Linux 6.0 or later. (HD-60)
   public static let ublk = DeviceEnd(
     name: "ublk", words: "a device of the kernel's user-space block driver"

@@ -28,7 +28,8 @@ struct AttachArguments: ParsableArguments {
     help: ArgumentHelp(
       """
       What it becomes: ublk, a device of the kernel's user-space block driver; loop, a loop device on \
-      a file of FUSE; or auto, the best that this machine has.
+      a file of FUSE; vhost-user:SOCKET, a disk for a virtual machine, at a Unix socket that its \
+      emulator connects to; or auto, the best that this machine has.
       """,
       valueName: "END"))
   var kind = "auto"
@@ -148,6 +149,14 @@ struct AttachArguments: ParsableArguments {
     return adapters
   }
 
+  /// Of `--as vhost-user:SOCKET`, the socket; nil: something else was asked for.
+  var vhostUserPath: String? {
+    guard kind.hasPrefix("vhost-user:"), case let path = kind.dropFirst("vhost-user:".count),
+      !path.isEmpty
+    else { return nil }
+    return FileKind.absolutePath(String(path))
+  }
+
   /// The end to use, and why that one.
   func end() throws(ToolFailure) -> (end: DeviceEnd, reason: String) {
     let names = DeviceEnd.all.map(\.name)
@@ -163,9 +172,11 @@ struct AttachArguments: ParsableArguments {
       throw ToolFailure(
         71, "this machine can make no device: \(reasons.joined(separator: "; "))")
     }
+    if vhostUserPath != nil { return (.vhostUser, "it was asked for") }
     guard let end = DeviceEnd.all.first(where: { $0.name == kind }) else {
       throw ToolFailure(
-        64, "expected --as \(names.joined(separator: ", ")) or auto, got \(kind)")
+        64,
+        "expected --as \(names.joined(separator: ", ")), vhost-user:SOCKET or auto, got \(kind)")
     }
     switch end.look() {
     case .present(let words): return (end, words)
