@@ -1,8 +1,11 @@
 import ArgumentParser
 import FabricCommandLine
+import FabricCompletion
 import FabricHostDevices
 import FabricHostDriver
+import FabricPlatform
 import FabricStorage
+import FabricTCP
 import FabricVerbs
 import FoundationEssentials
 
@@ -64,7 +67,10 @@ struct AttachArguments: ParsableArguments {
   @Option(
     name: .long,
     help: ArgumentHelp(
-      "With ublk: how many queues the kernel has, at most 64. Without it one for each processor, at most 4.",
+      """
+      With ublk: how many queues the kernel has, at most 64; without it one for each processor, at \
+      most 4. With vhost-user: how many a machine may have; without it 16.
+      """,
       valueName: "N"))
   var queues: Int?
 
@@ -77,6 +83,14 @@ struct AttachArguments: ParsableArguments {
       what was under way is done again, too.
       """, valueName: "WHAT"))
   var recovery = UBLKRecovery.fail
+
+  @Flag(
+    name: .long,
+    help: """
+      With vhost-user: takes a machine's memory that is not sealed: its emulator could end the \
+      process that serves it.
+      """)
+  var unsealedMemory = false
 
   @Flag(name: .long, help: .private) var recover = false
   @Flag(name: .long, help: "Reports as JSON.") var json = false
@@ -194,19 +208,72 @@ struct AttachArguments: ParsableArguments {
     options.access = volume.access
     options.queueTimeout = queueTimeout.map { .seconds($0) }
     options.policy = policy
-    guard end.name == "ublk" || (queues == nil && recovery == .fail) else {
-      throw ToolFailure(64, "expected --queues and --recovery with --as ublk, got \(end.name)")
-    }
     options.isPatientAtFirst = connection.timeout != nil || recover
     options.attemptTimeout = volume.attemptTimeout
     options.log = { DeviceLog.line($0) }
+    try checkEnd(end)
     // What devices lock has its price; elsewhere only what is used is there.
     let depth = addresses.contains { $0.unit.fabric == "rdma" } ? 32 : 128
     return DeviceDaemon.Settings(
       addresses: addresses, adapters: try adapters(for: addresses), options: options,
-      timeout: recover ? nil : connection.timeout.map { .seconds($0) }, end: end, depth: depth,
-      queueCount: queues ?? min(4, max(1, ProcessInfo.processInfo.activeProcessorCount)),
-      recovery: recovery, recovers: recover)
+      timeout: recover ? nil : connection.timeout.map { .seconds($0) }, end: end,
+      makeVolume: maker(of: end, for: addresses, depth: depth),
+      isServedOn: recovery != .fail || end.name == DeviceEnd.vhostUser.name, recovers: recover)
+  }
+
+  /// Options that go with some ends only.
+  private func checkEnd(_ end: DeviceEnd) throws(ToolFailure) {
+    guard end.name == DeviceEnd.ublk.name || recovery == .fail else {
+      throw ToolFailure(64, "expected --recovery with --as ublk, got \(end.name)")
+    }
+    guard end.name != DeviceEnd.loop.name || queues == nil else {
+      throw ToolFailure(64, "expected --queues with --as ublk or vhost-user, got \(end.name)")
+    }
+    guard end.name == DeviceEnd.vhostUser.name || !unsealedMemory else {
+      throw ToolFailure(
+        64, "expected --unsealed-memory with --as vhost-user, got \(end.name)")
+    }
+  }
+
+  private func maker(
+    of end: DeviceEnd, for addresses: [VolumeAddress], depth: Int
+  ) -> (
+    CompletionService, RemoteVolumeQueue.Options, @escaping @Sendable (HostVolumeEvent) -> Void
+  ) -> any HostVolume {
+    switch end.name {
+    case DeviceEnd.ublk.name:
+      var shape = UBLKVolume.Settings()
+      shape.queueCount = queues ?? min(4, max(1, ProcessInfo.processInfo.activeProcessorCount))
+      shape.depth = depth
+      shape.recovery = recovery
+      shape.recovers = recover
+      return { UBLKVolume(service: $0, options: $1, settings: shape, tell: $2) }
+    case DeviceEnd.vhostUser.name:
+      var shape = VhostUserBlock.Options()
+      shape.queueCount = queues ?? 16
+      shape.takesUnsealedMemory = unsealedMemory
+      shape.copiesWrites = addresses.contains(where: makesSums)
+      shape.log = { DeviceLog.line($0) }
+      let path = vhostUserPath ?? ""
+      return { service, options, tell in
+        var shape = shape
+        shape.volume = options
+        return VhostUserVolume(service: service, path: path, options: shape, tell: tell)
+      }
+    default: return { LoopVolume(service: $0, options: $1, depth: depth, tell: $2) }
+    }
+  }
+
+  /// Whether sums are made of what is written, which is sent later. (VU-47)
+  private func makesSums(_ address: VolumeAddress) -> Bool {
+    guard address.unit.fabric == "tcp" else { return false }
+    switch connection.tcp.checksums {
+    case .never: return false
+    case .always: return true
+    case .automatic:
+      let found = try? InternetAddress.resolve(address.unit.endpoint)
+      return found?.allSatisfy(\.isLoopback) != true
+    }
   }
 
   /// A name for a device of a volume.

@@ -21,11 +21,13 @@ final class DeviceDaemon {
     /// How long to wait for the first connection; nil: one attempt.
     var timeout: Duration?
     var end: DeviceEnd
-    /// How many requests of the kernel's are under way at most.
-    var depth: Int
-    /// Of a ublk device.
-    var queueCount: Int
-    var recovery: UBLKRecovery
+    /// Makes the volume that becomes the device.
+    var makeVolume:
+      (
+        CompletionService, RemoteVolumeQueue.Options, @escaping @Sendable (HostVolumeEvent) -> Void
+      ) -> any HostVolume
+    /// Another process is to serve the device on when this one dies.
+    var isServedOn: Bool
     /// Serves the device of a process that died on.
     var recovers: Bool
 
@@ -89,7 +91,7 @@ final class DeviceDaemon {
       let token = "channelfabric:\(entry.name.prefix(20)):\(UInt64.random(in: 1...(.max)))"
       record = StateEntry.Record(
         name: entry.name, url: "\(settings.address)", token: token, processIdentifier: getpid())
-      if settings.recovery != .fail {
+      if settings.isServedOn {
         record.arguments = CommandLine.arguments.dropFirst(2).filter {
           !["--json", "--foreground", "--recover"].contains($0)
         }
@@ -112,19 +114,13 @@ final class DeviceDaemon {
       lastWords.put(line)
       log(line)
     }
+    // What a process before this one had under way is fenced first: its session goes on, with an epoch that is
+    // greater than any that it can have had. (IO-14)
+    options.session = record.hostSession
+    options.firstEpoch = UInt32(clamping: time(nil))
     let inbox = inbox
     let service = try CompletionService(serviceOptions)
-    let tell: @Sendable (HostVolumeEvent) -> Void = { inbox.put(.volume($0)) }
-    if settings.end.name == DeviceEnd.ublk.name {
-      var shape = UBLKVolume.Settings()
-      shape.queueCount = settings.queueCount
-      shape.depth = settings.depth
-      shape.recovery = settings.recovery
-      shape.recovers = settings.recovers
-      volume = UBLKVolume(service: service, options: options, settings: shape, tell: tell)
-    } else {
-      volume = LoopVolume(service: service, options: options, depth: settings.depth, tell: tell)
-    }
+    volume = settings.makeVolume(service, options) { inbox.put(.volume($0)) }
   }
 
   /// What was logged last, from whichever thread.

@@ -1,6 +1,7 @@
 import CFabricLinux
 import FabricCommandLine
 import FabricHostDevices
+import FabricIOProtocol
 import FabricPlatform
 import FoundationEssentials
 
@@ -120,9 +121,15 @@ struct StateEntry {
     var token: String
     var device: String?
     var processIdentifier: Int32
+    /// The session of all processes that serve the device, one after the other: two numbers.
+    var session = [UInt64.random(in: 0...(.max)), UInt64.random(in: 0...(.max))]
     /// Of the process, where it is to be started anew when it dies, and where it was started.
     var arguments: [String]?
     var directory: String?
+
+    var hostSession: HostOpening.SessionIdentifier? {
+      session.count == 2 ? .init(high: session[0], low: session[1]) : nil
+    }
   }
 
   func readRecord() -> Record? {
