@@ -191,7 +191,6 @@ public final class UBLKVolume: HostVolume, @unchecked Sendable {
     }
     server = nil
     device?.abandon()
-    device = nil
   }
 
   /// Hears of the volume's queue, for the device's and for who asked.
