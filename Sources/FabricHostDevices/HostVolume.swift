@@ -17,7 +17,8 @@ public protocol HostVolume: AnyObject {
   ///
   /// - Parameters:
   ///   - directory: an empty one, for an end that has a file.
-  ///   - token: what the device is told from others by, at most 63 bytes, with a number behind its last colon.
+  ///   - token: what the device is told from others by, at most 63 bytes, with a number behind
+  ///     its last colon.
   func makeDevice(
     _ info: RemoteVolumeInfo, in directory: String, isReadOnly: Bool, token: String
   ) throws(HostDeviceError) -> any HostBlockDevice
@@ -79,7 +80,8 @@ extension HostVolume {
   /// Has requests take another path from the next one on.
   public func choose(_ policy: PathPolicy) { withQueue { $0?.policy = policy } }
 
-  /// Sends a control call to the unit; `completed` is called once, on the thread that carries the requests on.
+  /// Sends a control call to the unit; `completed` is called once, on the thread that carries the
+  /// requests on.
   public func control(
     _ call: ControlCall, by path: Int?, completed: @escaping @Sendable (ControlAnswer) -> Void
   ) {

@@ -24,7 +24,8 @@ public enum UBLKRecovery: String, CaseIterable, Codable, Sendable {
 /// A device of the kernel's user-space block driver.
 public struct UBLKDevice: HostBlockDevice {
   public let number: UInt32
-  /// By that it is told from one of the same number that others have made since: the driver keeps it.
+  /// By that it is told from one of the same number that others have made since: the driver keeps
+  /// it.
   public let mark: UInt64
   public var path: String { "/dev/ublkb\(number)" }
   var serverPath: String { "/dev/ublkc\(number)" }

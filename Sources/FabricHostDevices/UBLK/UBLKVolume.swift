@@ -15,7 +15,8 @@ public final class UBLKVolume: HostVolume, @unchecked Sendable {
   public struct Settings: Sendable {
     /// How many queues the kernel has; it makes fewer where the machine has fewer processors.
     public var queueCount = 1
-    /// How many requests of the kernel's are under way at most, in all queues; each has 1 MiB of memory.
+    /// How many requests of the kernel's are under way at most, in all queues; each has 1 MiB of
+    /// memory.
     public var depth = 128
     public var recovery = UBLKRecovery.fail
     /// A device was left by a process that died, and is served on.
@@ -99,7 +100,8 @@ public final class UBLKVolume: HostVolume, @unchecked Sendable {
     return device
   }
 
-  /// Finds the device that another process has served. The kernel notices that process's end by and by.
+  /// Finds the device that another process has served. The kernel notices that process's end by
+  /// and by.
   private func startRecovery(
     _ token: String
   ) throws(HostDeviceError) -> (UBLKDevice, ublksrv_ctrl_dev_info) {
@@ -174,7 +176,8 @@ public final class UBLKVolume: HostVolume, @unchecked Sendable {
     service.result { [served] in body(served.queue) }
   }
 
-  /// Ends everything: what is under way ends with an error, then the disk goes, then the device. `flush` and
+  /// Ends everything: what is under way ends with an error, then the disk goes, then the device.
+  /// `flush` and
   /// `release` before it are the clean way.
   public func close() {
     service.result { [served] in
@@ -191,7 +194,6 @@ public final class UBLKVolume: HostVolume, @unchecked Sendable {
     }
     server = nil
     device?.abandon()
-    device = nil
   }
 
   /// Hears of the volume's queue, for the device's and for who asked.
