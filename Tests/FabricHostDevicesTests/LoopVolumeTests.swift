@@ -75,7 +75,7 @@ private final class Rig {
 }
 
 @Suite(
-  "What a device's requests allocate", .serialized, .timeLimit(.minutes(2)),
+  "What a device's requests allocate", .serialized, .timeLimit(.minutes(5)),
   .enabled(if: Rig.lacks.isEmpty, Comment(rawValue: Rig.lacks)))
 struct LoopAllocationTests {
   @Test("HD-11: of each request only libfuse allocates, one piece, and we nothing")
@@ -104,7 +104,7 @@ struct LoopAllocationTests {
 }
 
 @Suite(
-  "A volume as a loop device, in this process", .serialized, .timeLimit(.minutes(2)),
+  "A volume as a loop device, in this process", .serialized, .timeLimit(.minutes(5)),
   .enabled(if: Rig.lacks.isEmpty, Comment(rawValue: Rig.lacks)))
 struct LoopVolumeTests {
   @Test("HD-30: closed it leaves no device, no mount and no session")

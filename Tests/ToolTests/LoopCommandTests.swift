@@ -3,7 +3,7 @@ import TestSupport
 import Testing
 
 @Suite(
-  "iohost attach, list, detach", .serialized, .timeLimit(.minutes(3)),
+  "iohost attach, list, detach", .serialized, .timeLimit(.minutes(10)),
   .enabled(if: LoopPlace.isPossible, Comment(rawValue: LoopPlace.lacks)))
 struct LoopCommandTests {
   @Test("HD-34: what cannot be attached says why, with its code, and leaves nothing")

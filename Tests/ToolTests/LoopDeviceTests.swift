@@ -3,7 +3,7 @@ import TestSupport
 import Testing
 
 @Suite(
-  "iohost attach --as loop: a device of the kernel's", .serialized, .timeLimit(.minutes(5)),
+  "iohost attach --as loop: a device of the kernel's", .serialized, .timeLimit(.minutes(10)),
   .enabled(if: LoopPlace.isPossible, Comment(rawValue: LoopPlace.lacks)))
 struct LoopDeviceTests {
   @Test(

@@ -3,7 +3,7 @@ import TestSupport
 import Testing
 
 @Suite(
-  "iohost attach --as loop: file systems, ends and deaths", .serialized, .timeLimit(.minutes(5)),
+  "iohost attach --as loop: file systems, ends and deaths", .serialized, .timeLimit(.minutes(10)),
   .enabled(if: LoopPlace.isPossible, Comment(rawValue: LoopPlace.lacks)))
 struct LoopLifeTests {
   @Test("HD-33: a file system lives on it; mounted it is not detached", arguments: ["ext4", "xfs"])

@@ -7,7 +7,7 @@ import Testing
 
 @testable import FabricHostDevices
 
-@Suite("vhost-user: a volume as a machine's disk", .timeLimit(.minutes(2)))
+@Suite("vhost-user: a volume as a machine's disk", .timeLimit(.minutes(5)))
 struct VhostUserDeviceTests {
   private func piece(_ offset: Int, _ count: Int, writable: Bool = false) -> MachinePiece {
     MachinePiece(offset: offset, count: count, isWritable: writable)

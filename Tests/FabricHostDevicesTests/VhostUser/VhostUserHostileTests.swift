@@ -5,7 +5,7 @@ import Testing
 
 @testable import FabricHostDevices
 
-@Suite("vhost-user: hostile front ends and guests", .timeLimit(.minutes(2)))
+@Suite("vhost-user: hostile front ends and guests", .timeLimit(.minutes(5)))
 struct VhostUserHostileTests {
   @Test("VU-10, VU-13: a stream that makes no sense ends, and the next front end is served")
   func streams() throws {

@@ -5,7 +5,7 @@ import Testing
 
 @testable import FabricHostDevices
 
-@Suite("vhost-user: the hot path", .serialized, .timeLimit(.minutes(2)))
+@Suite("vhost-user: the hot path", .serialized, .timeLimit(.minutes(5)))
 struct VhostUserHotPathTests {
   @Test(
     "VU-48: requests allocate nothing, copied or not",

@@ -5,7 +5,7 @@ import Testing
 
 @testable import FabricHostDevices
 
-@Suite("vhost-user: what is under way", .timeLimit(.minutes(2)))
+@Suite("vhost-user: what is under way", .timeLimit(.minutes(5)))
 struct VhostUserInflightTests {
   /// Inflight memory and a queue over it, as after each start of a back end.
   private final class Life {

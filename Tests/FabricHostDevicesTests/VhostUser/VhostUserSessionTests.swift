@@ -6,7 +6,7 @@ import Testing
 
 @testable import FabricHostDevices
 
-@Suite("vhost-user: front ends", .timeLimit(.minutes(2)))
+@Suite("vhost-user: front ends", .timeLimit(.minutes(5)))
 struct VhostUserSessionTests {
   @Test("VU-1: the socket is its user's alone; a second front end is refused, and one after is not")
   func oneAtATime() throws {
