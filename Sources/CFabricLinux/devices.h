@@ -175,3 +175,11 @@ static inline int fabric_spawn_self(char *const arguments[], int input, int outp
   *pid = child;
   return result;
 }
+
+/// pthread_sigmask(3): a signal is not blocked for this thread any more.
+static inline int fabric_unblock_signal(int number) {
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, number);
+  return pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+}

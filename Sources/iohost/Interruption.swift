@@ -1,3 +1,4 @@
+import CFabricLinux
 import FabricPlatform
 import Glibc
 import Synchronization
@@ -66,12 +67,7 @@ enum Interruption {
   }
 
   /// A parent may have had it blocked when it started us.
-  private static func unblock() {
-    var set = sigset_t()
-    unsafe sigemptyset(&set)
-    unsafe sigaddset(&set, SIGINT)
-    unsafe pthread_sigmask(SIG_UNBLOCK, &set, nil)
-  }
+  private static func unblock() { _ = fabric_unblock_signal(SIGINT) }
 
   private static func isIgnored(_ number: CInt) -> Bool {
     var old = sigaction()
