@@ -44,6 +44,7 @@ let package = Package(
       name: "CFabricFUSE", pkgConfig: "fuse3", providers: [.apt(["libfuse3-dev"])]),
     .systemLibrary(name: "CFabricLinux"),
     .systemLibrary(name: "CFabricNUMA"),
+    .systemLibrary(name: "CFabricUBLK"),
     .systemLibrary(name: "CFabricURing"),
     .systemLibrary(name: "CFabricVerbs"),
 
@@ -182,9 +183,9 @@ let package = Package(
     .target(
       name: "FabricHostDevices",
       dependencies: [
-        "CFabricFUSE", "CFabricLinux", "FabricBounded", "FabricCompletion", "FabricHostDriver",
-        "FabricIOProtocol", "FabricMessaging", "FabricPlatform", "FabricStorage", "FabricVerbs",
-        "FabricWire",
+        "CFabricFUSE", "CFabricLinux", "CFabricUBLK", "CFabricURing", "FabricBounded",
+        "FabricCompletion", "FabricHostDriver", "FabricIOProtocol", "FabricMessaging",
+        "FabricPlatform", "FabricStorage", "FabricVerbs", "FabricWire",
       ],
       swiftSettings: ours),
 

@@ -18,7 +18,30 @@ public struct DeviceEnd: Sendable {
   }
 
   /// All there are, the best first: the first that the machine has is that of `--as auto`.
-  public static let all = [loop]
+  public static let all = [ublk, loop]
+
+  /// A socket for a virtual machine's emulator; never that of `--as auto`.
+  public static let vhostUser = DeviceEnd(
+    name: "vhost-user", words: "a disk for a virtual machine, at a socket"
+  ) { .present("a Unix socket is all that it takes") }
+
+  /// A device of the kernel's user-space block driver: Linux 6.0 or later. (HD-60)
+  public static let ublk = DeviceEnd(
+    name: "ublk", words: "a device of the kernel's user-space block driver"
+  ) {
+    let number = unsafe fabric_open_existing("/dev/ublk-control", O_RDWR)
+    guard number >= 0 else {
+      let error = Errno.current
+      return .missing(
+        "expected to open /dev/ublk-control, got \"\(error)\"; as root on Linux 6.0 or later, run: "
+          + "modprobe ublk_drv")
+    }
+    close(number)
+    guard geteuid() == 0 else {
+      return .missing("expected to be root, got user \(geteuid()); run it as root")
+    }
+    return .present("/dev/ublk-control can be opened")
+  }
 
   /// A file of FUSE under a loop device: every Linux kernel has both.
   public static let loop = DeviceEnd(name: "loop", words: "a loop device on a file of FUSE") {

@@ -13,4 +13,16 @@ public struct DeviceFigures: Equatable, Sendable {
   public var inFlightCount = 0
 
   public init() {}
+
+  /// Those of several queues together.
+  mutating func add(_ other: DeviceFigures) {
+    readCount &+= other.readCount
+    readByteCount &+= other.readByteCount
+    writeCount &+= other.writeCount
+    writeByteCount &+= other.writeByteCount
+    flushCount &+= other.flushCount
+    zeroingCount &+= other.zeroingCount
+    errorCount &+= other.errorCount
+    inFlightCount += other.inFlightCount
+  }
 }

@@ -20,7 +20,7 @@ struct IOHost: AsyncParsableCommand {
     subcommands: [
       Discover.self, Info.self, Read.self, Write.self, Copy.self, Verify.self, Bench.self,
       Attach.self, Detach.self, List.self, Paths.self, Top.self, Control.self, AttachWorker.self,
-      AttachGuard.self, VhostUser.self, Doctor.self,
+      AttachGuard.self, Doctor.self,
     ])
 
   static func main() async {

@@ -5,7 +5,15 @@ import Testing
 @Suite("Tidiness")
 struct TidinessTests {
   /// Clauses that no test cites, with the reason. A clause that gets a test must leave the list.
-  static let uncited: [String: String] = [:]
+  static let uncited: [String: String] = [
+    "HD-60": "Tests/Guest/checks/ublk: wants a kernel with ublk_drv",
+    "HD-61": "Tests/Guest/checks/ublk: wants a kernel with ublk_drv",
+    "HD-62": "Tests/Guest/checks/ublk: wants a kernel with ublk_drv",
+    "HD-63": "Tests/Guest/checks/ublk: wants a kernel with ublk_drv",
+    "HD-64": "Tests/Guest/checks/ublk: wants a kernel with ublk_drv",
+    "HD-65": "Tests/Guest/checks/ublk: wants a kernel with ublk_drv",
+    "HD-66": "Tests/Guest/checks/ublk: wants a kernel with ublk_drv",
+  ]
 
   @Test("every clause cited in sources and tests exists")
   func citationsExist() throws {
@@ -59,8 +67,8 @@ struct TidinessTests {
 
   /// The floor of each module; see `Specs/Architecture.md`. A module uses lower ones only.
   static let floors: [String: Double] = [
-    "CFabricFUSE": 0, "CFabricLinux": 0, "CFabricNUMA": 0, "CFabricURing": 0,
-    "CFabricURCU": 0, "CFabricVerbs": 0,
+    "CFabricFUSE": 0, "CFabricLinux": 0, "CFabricNUMA": 0, "CFabricUBLK": 0,
+    "CFabricURing": 0, "CFabricURCU": 0, "CFabricVerbs": 0,
     "FabricPlatform": 1, "FabricWire": 1, "FabricBounded": 1,
     "FabricVerbs": 2, "FabricCompletion": 2.5, "FabricVerbsContract": 2.5,
     "FabricAdapterParts": 2.5, "FabricIWARP": 2.5, "FabricSharedMemory": 3, "FabricSimulated": 3,

@@ -3,7 +3,7 @@ import FabricPlatform
 
 /// A loop device of the kernel's, bound to a volume's file. Nobody holds it open: a process that dies
 /// with its last descriptor would have to write back what is cached, to a file that only it serves.
-public struct LoopDevice: Sendable {
+public struct LoopDevice: HostBlockDevice {
   public let number: Int32
   /// What it was bound with: by that it is told from one of the same number that others have bound since.
   public let token: String

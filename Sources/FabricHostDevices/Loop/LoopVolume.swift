@@ -1,12 +1,10 @@
 import CFabricLinux
 public import FabricCompletion
 public import FabricHostDriver
-public import FabricIOProtocol
 public import FabricMessaging
 import FabricPlatform
 import FabricStorage
 public import FabricVerbs
-import Glibc
 import Synchronization
 
 /// A remote volume as a loop device of this machine: the connection to the unit, the file that is
@@ -14,16 +12,8 @@ import Synchronization
 ///
 /// Threads: all calls come from one thread, which is not one of the service's; events come on the
 /// service's thread. `service` has a thread of its own.
-public final class LoopVolume: @unchecked Sendable {
-  /// What happens meanwhile.
-  public enum Event: Sendable {
-    /// The connection to the unit came, went or is given up.
-    case changed(RemoteVolumeQueue.State)
-    /// The file system has ended without being asked to; why, in words.
-    case ended(String)
-    /// A request has failed, so that `count` have; of many only some are told.
-    case failed(RemoteVolumeError, count: UInt64)
-  }
+public final class LoopVolume: HostVolume, @unchecked Sendable {
+  public typealias Event = HostVolumeEvent
 
   /// The service's thread's.
   private final class Served: @unchecked Sendable {
@@ -117,35 +107,19 @@ public final class LoopVolume: @unchecked Sendable {
     service.result { [served] in served.file?.figures ?? DeviceFigures() }
   }
 
-  // MARK: Paths and control calls
-
-  /// How each path is doing.
-  public var paths: [PathReport] { service.result { [served] in served.queue?.pathReports ?? [] } }
-
-  /// Whether requests end with errors because there was no path for too long.
-  public var isRefusing: Bool {
-    service.result { [served] in served.queue?.isRefusing ?? false }
+  public func withQueue<Result: Sendable>(
+    _ body: @escaping @Sendable (RemoteVolumeQueue?) -> Result
+  ) -> Result {
+    service.result { [served] in body(served.queue) }
   }
 
-  /// Which path a request takes.
-  public var policy: PathPolicy? {
-    get { service.result { [served] in served.queue?.policy } }
-    set {
-      guard let newValue else { return }
-      service.result { [served] in served.queue?.policy = newValue }
-    }
-  }
+  public var blockDevice: (any HostBlockDevice)? { device }
+  public var hasFile: Bool { true }
 
-  /// Sends a control call to the unit; `completed` is called once, on the service's thread.
-  public func control(
-    _ call: ControlCall, by path: Int?, completed: @escaping @Sendable (ControlAnswer) -> Void
-  ) {
-    service.execute { [served] in
-      guard let queue = served.queue else {
-        return completed(ControlAnswer(errno: ESHUTDOWN))
-      }
-      queue.control(call, by: path, completed: completed)
-    }
+  public func makeDevice(
+    _ info: RemoteVolumeInfo, in directory: String, isReadOnly: Bool, token: String
+  ) throws(HostDeviceError) -> any HostBlockDevice {
+    try expose(info, in: directory, isReadOnly: isReadOnly, token: token)
   }
 
   /// Ends everything, the device first. What is under way ends with an error, and a device that is in

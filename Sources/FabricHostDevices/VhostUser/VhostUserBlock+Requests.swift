@@ -227,10 +227,25 @@ extension VhostUserBlock {
     if requests[slot].isIssued, requests[slot].commandCount == 0 { finish(slot) }
   }
 
+  private func count(_ request: GuestRequest) {
+    switch request.kind {
+    case .read:
+      figures.readCount &+= 1
+      figures.readByteCount &+= UInt64(request.byteCount)
+    case .write:
+      figures.writeCount &+= 1
+      figures.writeByteCount &+= UInt64(request.byteCount)
+    case .flush: figures.flushCount &+= 1
+    default: figures.zeroingCount &+= 1
+    }
+    if request.status != .success { figures.errorCount &+= 1 }
+  }
+
   /// Gives a request back to its queue. Of a front end that is gone it stays under way: who comes next does it
   /// again. (VU-54)
   func finish(_ slot: Int) {
     let request = requests[slot]
+    count(request)
     requests[slot].isTaken = false
     freeRequests.give(slot)
     guard let session else { return }

@@ -56,7 +56,7 @@ public final class VhostUserBlock: RemoteVolumeHandler {
   private(set) var volume: RemoteVolumeQueue!
   /// The same, for each request.
   private(set) var volumeReference: UncountedReference<RemoteVolumeQueue>!
-  private let adapter: any Adapter
+  private let adapters: [any Adapter]
   private let name: SocketPath
   let listener: StreamSocket
   let poller: Poller
@@ -91,18 +91,20 @@ public final class VhostUserBlock: RemoteVolumeHandler {
   /// Listens at `path`, in place of a socket that a dead process left, and connects to the volume. Front ends
   /// wait until it is there. (VU-1, VU-2)
   ///
-  /// - Parameter service: carries the device on; run by the caller or by its own thread, which is also
-  ///   the one that calls this.
+  /// - Parameters:
+  ///   - addresses: several are several paths, with an adapter for each fabric.
+  ///   - service: carries the device on; run by the caller or by its own thread, which is also the one
+  ///     that calls this.
   public init(
-    _ address: VolumeAddress, path: String, adapter: any Adapter, service: CompletionService,
-    options: Options = .init()
+    _ addresses: [VolumeAddress], path: String, adapters: [any Adapter],
+    service: CompletionService, options: Options = .init()
   ) throws(VhostUserError) {
     precondition(
       options.queueCount >= 1 && options.queueCount <= VhostUser.queueCountLimit, "1 to 64 queues")
     self.path = path
     self.options = options
     self.service = service
-    self.adapter = adapter
+    self.adapters = adapters
     let depth = options.volume.depth
     requests = FixedTable(repeating: GuestRequest(), count: depth)
     freeRequests = IndexPool(capacity: depth)
@@ -126,7 +128,7 @@ public final class VhostUserBlock: RemoteVolumeHandler {
     }
     do throws(ChannelOpenError) {
       volume = try RemoteVolumeQueue(
-        address, adapter: adapter, service: service, options: options.volume, handler: self)
+        addresses, adapters: adapters, service: service, options: options.volume, handler: self)
     } catch {
       name.remove()
       throw .system("\(error)")
@@ -186,15 +188,23 @@ public final class VhostUserBlock: RemoteVolumeHandler {
     } catch { return options.log("no memory for what is copied: \(error)") }
     parser = RequestParser(
       device: device, requestCount: requests.count,
-      takesPieces: adapter.capabilities.hasForeignMemory, copiesWrites: options.copiesWrites)
+      takesPieces: takesForeignMemory, copiesWrites: options.copiesWrites)
     self.device = device
     mustAsk = true
   }
 
   /// Where guest memory is registered; nil where the fabric takes none.
-  var foreignDomain: (any ProtectionDomain)? {
-    adapter.capabilities.hasForeignMemory ? volume.memoryDomain : nil
+  var foreignDomain: (any ProtectionDomain)? { takesForeignMemory ? volume.memoryDomain : nil }
+
+  /// With paths of several fabrics all of them have to.
+  private var takesForeignMemory: Bool {
+    adapters.allSatisfy { $0.capabilities.hasForeignMemory }
   }
 
-  var lendsKeys: Bool { adapter.capabilities.peersAreStrangers }
+  var lendsKeys: Bool { adapters.contains { $0.capabilities.peersAreStrangers } }
+
+  /// Requests of machines that have not ended.
+  public var underWayCount: Int { requests.count - freeRequests.count }
+  /// What machines have asked for.
+  public internal(set) var figures = DeviceFigures()
 }

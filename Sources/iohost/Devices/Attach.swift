@@ -82,8 +82,14 @@ struct AttachWorker: AsyncParsableCommand {
       }
       let addresses = try await arguments.addresses()
       let settings = try arguments.settings(for: addresses, end: end)
-      let claim = try StateDirectory(arguments.stateDir).claim(
-        name: arguments.name, proposal: AttachArguments.proposedName(for: addresses[0]))
+      let directory = try StateDirectory(arguments.stateDir)
+      let claim =
+        if arguments.recover, let name = arguments.name {
+          try directory.adopt(name: name)
+        } else {
+          try directory.claim(
+            name: arguments.name, proposal: AttachArguments.proposedName(for: addresses[0]))
+        }
       do {
         if !inForeground {
           try claim.redirectOutput()

@@ -1,9 +1,13 @@
 import ArgumentParser
 import FabricCommandLine
+import FabricCompletion
 import FabricHostDevices
 import FabricHostDriver
+import FabricPlatform
 import FabricStorage
+import FabricTCP
 import FabricVerbs
+import FoundationEssentials
 
 /// What `iohost attach` takes, and the process that it starts.
 struct AttachArguments: ParsableArguments {
@@ -25,7 +29,11 @@ struct AttachArguments: ParsableArguments {
   @Option(
     name: .customLong("as"),
     help: ArgumentHelp(
-      "What it becomes: loop, a loop device on a file of FUSE; or auto, the best that this machine has.",
+      """
+      What it becomes: ublk, a device of the kernel's user-space block driver; loop, a loop device on \
+      a file of FUSE; vhost-user:SOCKET, a disk for a virtual machine, at a Unix socket that its \
+      emulator connects to; or auto, the best that this machine has.
+      """,
       valueName: "END"))
   var kind = "auto"
 
@@ -56,6 +64,35 @@ struct AttachArguments: ParsableArguments {
       "Where devices are written down: /run/channelfabric for root.", valueName: "DIR"))
   var stateDir: String?
 
+  @Option(
+    name: .long,
+    help: ArgumentHelp(
+      """
+      With ublk: how many queues the kernel has, at most 64; without it one for each processor, at \
+      most 4. With vhost-user: how many a machine may have; without it 16.
+      """,
+      valueName: "N"))
+  var queues: Int?
+
+  @Option(
+    name: .long,
+    help: ArgumentHelp(
+      """
+      With ublk: what becomes of the device when the process that serves it dies: fail, it goes; \
+      queue, another process serves it on, and what was under way ends with I/O errors; reissue, \
+      what was under way is done again, too.
+      """, valueName: "WHAT"))
+  var recovery = UBLKRecovery.fail
+
+  @Flag(
+    name: .long,
+    help: """
+      With vhost-user: takes a machine's memory that is not sealed: its emulator could end the \
+      process that serves it.
+      """)
+  var unsealedMemory = false
+
+  @Flag(name: .long, help: .private) var recover = false
   @Flag(name: .long, help: "Reports as JSON.") var json = false
   @OptionGroup var connection: ConnectionOptions
 
@@ -64,6 +101,9 @@ struct AttachArguments: ParsableArguments {
       throw ValidationError(
         "expected --queue-timeout of more than 0 and less than 1000000000 seconds, got "
           + "\(queueTimeout)")
+    }
+    if let queues, !(1...64).contains(queues) {
+      throw ValidationError("expected --queues of 1 to 64, got \(queues)")
     }
     if let name {
       guard Self.isName(name) else {
@@ -123,6 +163,14 @@ struct AttachArguments: ParsableArguments {
     return adapters
   }
 
+  /// Of `--as vhost-user:SOCKET`, the socket; nil: something else was asked for.
+  var vhostUserPath: String? {
+    guard kind.hasPrefix("vhost-user:"), case let path = kind.dropFirst("vhost-user:".count),
+      !path.isEmpty
+    else { return nil }
+    return FileKind.absolutePath(String(path))
+  }
+
   /// The end to use, and why that one.
   func end() throws(ToolFailure) -> (end: DeviceEnd, reason: String) {
     let names = DeviceEnd.all.map(\.name)
@@ -138,9 +186,11 @@ struct AttachArguments: ParsableArguments {
       throw ToolFailure(
         71, "this machine can make no device: \(reasons.joined(separator: "; "))")
     }
+    if vhostUserPath != nil { return (.vhostUser, "it was asked for") }
     guard let end = DeviceEnd.all.first(where: { $0.name == kind }) else {
       throw ToolFailure(
-        64, "expected --as \(names.joined(separator: ", ")) or auto, got \(kind)")
+        64,
+        "expected --as \(names.joined(separator: ", ")), vhost-user:SOCKET or auto, got \(kind)")
     }
     switch end.look() {
     case .present(let words): return (end, words)
@@ -158,14 +208,72 @@ struct AttachArguments: ParsableArguments {
     options.access = volume.access
     options.queueTimeout = queueTimeout.map { .seconds($0) }
     options.policy = policy
-    options.isPatientAtFirst = connection.timeout != nil
+    options.isPatientAtFirst = connection.timeout != nil || recover
     options.attemptTimeout = volume.attemptTimeout
     options.log = { DeviceLog.line($0) }
+    try checkEnd(end)
     // What devices lock has its price; elsewhere only what is used is there.
     let depth = addresses.contains { $0.unit.fabric == "rdma" } ? 32 : 128
     return DeviceDaemon.Settings(
       addresses: addresses, adapters: try adapters(for: addresses), options: options,
-      timeout: connection.timeout.map { .seconds($0) }, end: end, depth: depth)
+      timeout: recover ? nil : connection.timeout.map { .seconds($0) }, end: end,
+      makeVolume: maker(of: end, for: addresses, depth: depth),
+      isServedOn: recovery != .fail || end.name == DeviceEnd.vhostUser.name, recovers: recover)
+  }
+
+  /// Options that go with some ends only.
+  private func checkEnd(_ end: DeviceEnd) throws(ToolFailure) {
+    guard end.name == DeviceEnd.ublk.name || recovery == .fail else {
+      throw ToolFailure(64, "expected --recovery with --as ublk, got \(end.name)")
+    }
+    guard end.name != DeviceEnd.loop.name || queues == nil else {
+      throw ToolFailure(64, "expected --queues with --as ublk or vhost-user, got \(end.name)")
+    }
+    guard end.name == DeviceEnd.vhostUser.name || !unsealedMemory else {
+      throw ToolFailure(
+        64, "expected --unsealed-memory with --as vhost-user, got \(end.name)")
+    }
+  }
+
+  private func maker(
+    of end: DeviceEnd, for addresses: [VolumeAddress], depth: Int
+  ) -> (
+    CompletionService, RemoteVolumeQueue.Options, @escaping @Sendable (HostVolumeEvent) -> Void
+  ) -> any HostVolume {
+    switch end.name {
+    case DeviceEnd.ublk.name:
+      var shape = UBLKVolume.Settings()
+      shape.queueCount = queues ?? min(4, max(1, ProcessInfo.processInfo.activeProcessorCount))
+      shape.depth = depth
+      shape.recovery = recovery
+      shape.recovers = recover
+      return { UBLKVolume(service: $0, options: $1, settings: shape, tell: $2) }
+    case DeviceEnd.vhostUser.name:
+      var shape = VhostUserBlock.Options()
+      shape.queueCount = queues ?? 16
+      shape.takesUnsealedMemory = unsealedMemory
+      shape.copiesWrites = addresses.contains(where: makesSums)
+      shape.log = { DeviceLog.line($0) }
+      let path = vhostUserPath ?? ""
+      return { service, options, tell in
+        var shape = shape
+        shape.volume = options
+        return VhostUserVolume(service: service, path: path, options: shape, tell: tell)
+      }
+    default: return { LoopVolume(service: $0, options: $1, depth: depth, tell: $2) }
+    }
+  }
+
+  /// Whether sums are made of what is written, which is sent later. (VU-47)
+  private func makesSums(_ address: VolumeAddress) -> Bool {
+    guard address.unit.fabric == "tcp" else { return false }
+    switch connection.tcp.checksums {
+    case .never: return false
+    case .always: return true
+    case .automatic:
+      let found = try? InternetAddress.resolve(address.unit.endpoint)
+      return found?.allSatisfy(\.isLoopback) != true
+    }
   }
 
   /// A name for a device of a volume.

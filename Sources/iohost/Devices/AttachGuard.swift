@@ -22,13 +22,45 @@ struct AttachGuard: ParsableCommand {
     // Whoever ends all of this program's processes ends the other, and that one ends this.
     for number in [SIGINT, SIGTERM, SIGHUP, SIGPIPE] { signal(number, SIG_IGN) }
     let watched = fabric_pidfd_open(process)
+    let directory = try StateDirectory(stateDir)
+    let entry = StateEntry(directory: directory, name: name)
+    // One that another of our kind started waits here until that has ended.
+    let hold = entry.readRecord()?.arguments == nil ? nil : try entry.holdForRecovery()
     // A number that is another's by now is not that of our parent.
     if watched >= 0, getppid() == process {
       guard !waitForDismissal(watched) else { return }
     }
-    let directory = try StateDirectory(stateDir)
-    let entry = StateEntry(directory: directory, name: name)
+    if hold != nil, let record = entry.readRecord(), try restart(record, in: directory) { return }
+    _ = consume hold
     if let words = try directory.locked({ try entry.cleanUpIfDead() }) { Output.error(words) }
+  }
+
+  /// How often a process is started that dies in its turn before it serves the device.
+  private static let attemptCount = 5
+
+  /// Starts the process that died anew, which serves the device on. False when it cannot. (HD-65)
+  private func restart(_ record: StateEntry.Record, in directory: StateDirectory) throws -> Bool {
+    guard record.device != nil, let arguments = record.arguments else { return false }
+    Output.error("process \(process), which served \(name), has died; another serves it on")
+    if let place = record.directory { unsafe chdir(place) }
+    for _ in 0..<Self.attemptCount {
+      let worker = try Descendant.start(
+        ["iohost", AttachWorker.configuration.commandName ?? ""] + arguments
+          + ["--state-dir", directory.path, "--name", name, "--recover"])
+      _ = ControlPacket.wait(on: worker.socket.descriptor.rawValue, seconds: nil)
+      if let answer = ControlPacket.receive(ControlAnswer.self, on: worker.socket) {
+        do {
+          _ = try answer.get()
+          return true
+        } catch {
+          Output.error("\(error)")
+          worker.join()
+          return false
+        }
+      }
+      worker.join()
+    }
+    return false
   }
 
   /// Waits until the process has ended: with all its descriptors, so that nothing waits for it.

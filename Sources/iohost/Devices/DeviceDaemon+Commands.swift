@@ -40,21 +40,22 @@ extension DeviceDaemon {
     let told: (String, String?) =
       switch (phase, state) {
       case (.detaching, _): ("detaching", nil)
-      case (.attached, _) where volume.device?.isBound == false:
-        ("failed", "the loop device was taken away, as losetup -d does; detach it")
+      case (.attached, _) where volume.blockDevice?.isBound == false:
+        ("failed", "the device was taken away by others, as losetup -d does; detach it")
       case (_, .failed(let error)): ("failed", error.description)
       case (_, .attached): ("attached", nil)
       case (.attached, _) where volume.isRefusing: ("failing", words.reason)
       default: ("connecting", words.reason)
       }
     return DeviceStatus(
-      name: entry.name, device: volume.device?.path, kind: settings.end.name,
+      name: entry.name, device: volume.blockDevice?.path, kind: settings.end.name,
       url: "\(settings.address)", byteCount: info?.byteCount ?? 0,
       blockByteCount: info?.blockByteCount ?? 0,
       isReadOnly: settings.options.access == .readOnly, state: told.0, reason: told.1,
       processIdentifier: ProcessIdentifier.own,
       guardProcessIdentifier: descendant?.processIdentifier, log: entry.log,
-      file: volume.device == nil ? nil : "\(entry.mountPoint)/\(VolumeFile.name)",
+      file: volume.blockDevice != nil && volume.hasFile
+        ? "\(entry.mountPoint)/\(VolumeFile.name)" : nil,
       figures: figures)
   }
 
@@ -64,7 +65,7 @@ extension DeviceDaemon {
   ///
   /// - Parameter client: who is told how it went; nil: the log is. (HD-33)
   func detach(force: Bool, for client: SequencedSocket?) {
-    guard let device = volume.device, !force else {
+    guard let device = volume.blockDevice, !force else {
       answer(detacher, ControlAnswer(ToolFailure(74, "the device was detached with --force")))
       detacher = client
       return end(.success(()))
@@ -100,7 +101,7 @@ extension DeviceDaemon {
   }
 
   func flushed(_ error: HostDeviceError?) {
-    guard phase == .detaching, let device = volume.device else { return }
+    guard phase == .detaching, let device = volume.blockDevice else { return }
     do throws(HostDeviceError) {
       if let error { throw error }
       try device.release()

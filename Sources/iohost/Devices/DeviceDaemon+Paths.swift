@@ -14,7 +14,7 @@ extension DeviceDaemon {
         return answer(
           client, ControlAnswer(ToolFailure(64, "expected a policy (\(names)), got \(name)")))
       }
-      volume.policy = policy
+      volume.choose(policy)
       log("the policy is \(name) now")
     }
     answer(

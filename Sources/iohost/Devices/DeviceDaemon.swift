@@ -21,8 +21,15 @@ final class DeviceDaemon {
     /// How long to wait for the first connection; nil: one attempt.
     var timeout: Duration?
     var end: DeviceEnd
-    /// How many requests of the kernel's are under way at most.
-    var depth: Int
+    /// Makes the volume that becomes the device.
+    var makeVolume:
+      (
+        CompletionService, RemoteVolumeQueue.Options, @escaping @Sendable (HostVolumeEvent) -> Void
+      ) -> any HostVolume
+    /// Another process is to serve the device on when this one dies.
+    var isServedOn: Bool
+    /// Serves the device of a process that died on.
+    var recovers: Bool
 
     var address: VolumeAddress { addresses[0] }
   }
@@ -35,7 +42,7 @@ final class DeviceDaemon {
   let claim: ClaimedEntry
   var entry: StateEntry { claim.entry }
   let inbox: DeviceInbox
-  let volume: LoopVolume
+  let volume: any HostVolume
   private let listener: SequencedSocket
   var clients: [SequencedSocket] = []
   var descendant: Descendant?
@@ -77,9 +84,20 @@ final class DeviceDaemon {
         SocketPath.reason(error, at: entry.socket) ?? "cannot listen at \(entry.socket): \(error)")
     }
     unsafe chmod(entry.socket, 0o600)
-    let token = "channelfabric:\(entry.name.prefix(20)):\(UInt64.random(in: 1...(.max)))"
-    record = StateEntry.Record(
-      name: entry.name, url: "\(settings.address)", token: token, processIdentifier: getpid())
+    if settings.recovers, var known = entry.readRecord() {
+      known.processIdentifier = getpid()
+      record = known
+    } else {
+      let token = "channelfabric:\(entry.name.prefix(20)):\(UInt64.random(in: 1...(.max)))"
+      record = StateEntry.Record(
+        name: entry.name, url: "\(settings.address)", token: token, processIdentifier: getpid())
+      if settings.isServedOn {
+        record.arguments = CommandLine.arguments.dropFirst(2).filter {
+          !["--json", "--foreground", "--recover"].contains($0)
+        }
+        record.directory = claim.startDirectory
+      }
+    }
     try entry.write(record)
     // Threads that are started from here on have it, too.
     if fabric_set_io_flusher() != 0 {
@@ -96,10 +114,13 @@ final class DeviceDaemon {
       lastWords.put(line)
       log(line)
     }
+    // What a process before this one had under way is fenced first: its session goes on, with an epoch that is
+    // greater than any that it can have had. (IO-14)
+    options.session = record.hostSession
+    options.firstEpoch = UInt32(clamping: time(nil))
     let inbox = inbox
-    volume = LoopVolume(
-      service: try CompletionService(serviceOptions), options: options, depth: settings.depth
-    ) { inbox.put(.volume($0)) }
+    let service = try CompletionService(serviceOptions)
+    volume = settings.makeVolume(service, options) { inbox.put(.volume($0)) }
   }
 
   /// What was logged last, from whichever thread.
@@ -123,7 +144,7 @@ final class DeviceDaemon {
   func run() throws {
     inbox.takeSignals()
     do {
-      try startGuard()
+      if isToBeGuarded { try startGuard() }
       try volume.connect(settings.addresses, adapters: settings.adapters)
     } catch {
       end(.failure(error))
@@ -164,7 +185,7 @@ final class DeviceDaemon {
     guard unsafe fabric_poll(&entries, UInt32(entries.count), limit) >= 0 else { return }
     for event in inbox.take() where ending == nil { handle(event) }
     if entries[3].revents != 0 { guardHasDied() }
-    if descendant == nil, ending == nil { try? startGuard() }
+    if descendant == nil, ending == nil, isToBeGuarded { try? startGuard() }
     if entries[2].revents != 0, phase == .connecting, ending == nil {
       // Whoever wanted it has gone, interrupted for example.
       end(.failure(ToolFailure(130, "interrupted")))
@@ -207,12 +228,13 @@ final class DeviceDaemon {
     do {
       // A host that asked to read only gets no more.
       let isReadOnly = settings.options.access == .readOnly || info.access == .readOnly
-      let device = try volume.expose(
+      let device = try volume.makeDevice(
         info, in: entry.mountPoint, isReadOnly: isReadOnly, token: record.token)
       record.device = device.path
       try entry.write(record)
       phase = .attached
       log("\(settings.address) is \(device.path)")
+      if descendant == nil { try startGuard() }
       report?(.success(status()))
       report = nil
       reportDescriptor = -1
@@ -235,6 +257,9 @@ final class DeviceDaemon {
 
   private var guardCount = 0
 
+  /// Until the device is served on the process watches that has started this one.
+  private var isToBeGuarded: Bool { !settings.recovers || phase != .connecting }
+
   private func guardHasDied() {
     guard let descendant else { return }
     descendant.join()
@@ -249,6 +274,10 @@ final class DeviceDaemon {
     guard ending == nil else { return }
     ending = result
     volume.close()
+    if settings.recovers {
+      // One that could not be served on.
+      for device in UBLKDevice.bound(with: record.token) { device.abandon() }
+    }
     claim.remove()
     if let descendant {
       SequencedSocket.sendByte(AttachGuard.dismissal, to: descendant.socket.descriptor.rawValue)

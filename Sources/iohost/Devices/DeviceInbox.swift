@@ -10,7 +10,7 @@ import Synchronization
 /// Threads: any puts, one takes.
 final class DeviceInbox: Sendable {
   enum Event: Sendable {
-    case volume(LoopVolume.Event)
+    case volume(HostVolumeEvent)
     /// A control call has an answer, for the client of that number.
     case controlled(Int, FabricIOProtocol.ControlAnswer)
     /// SIGINT, SIGTERM or SIGHUP has come.

@@ -1,6 +1,7 @@
 import CFabricLinux
 import FabricCommandLine
 import FabricHostDevices
+import FabricIOProtocol
 import FabricPlatform
 import FoundationEssentials
 
@@ -87,6 +88,13 @@ struct StateDirectory {
   }
 }
 
+extension StateDirectory {
+  /// Makes the entry of a device, whose process has died, this process's. (HD-65)
+  func adopt(name: String) throws -> ClaimedEntry {
+    try locked { try ClaimedEntry(adopting: StateEntry(directory: self, name: name)) }
+  }
+}
+
 /// The directory of one device.
 struct StateEntry {
   let directory: StateDirectory
@@ -100,6 +108,8 @@ struct StateEntry {
   var mountPoint: String { "\(path)/file" }
   fileprivate var lock: String { "\(path)/lock" }
   fileprivate var record: String { "\(path)/device.json" }
+  /// Locked by the process that watches over a device's, while it is to start that anew.
+  fileprivate var recovery: String { "\(path)/recovery" }
   /// The log of a process that died, kept for who looks for the reason.
   private var lastLog: String { "\(directory.path)/\(name).log" }
 
@@ -111,6 +121,15 @@ struct StateEntry {
     var token: String
     var device: String?
     var processIdentifier: Int32
+    /// The session of all processes that serve the device, one after the other: two numbers.
+    var session = [UInt64.random(in: 0...(.max)), UInt64.random(in: 0...(.max))]
+    /// Of the process, where it is to be started anew when it dies, and where it was started.
+    var arguments: [String]?
+    var directory: String?
+
+    var hostSession: HostOpening.SessionIdentifier? {
+      session.count == 2 ? .init(high: session[0], low: session[1]) : nil
+    }
   }
 
   func readRecord() -> Record? {
@@ -122,12 +141,25 @@ struct StateEntry {
     try JSONEncoder().encode(contents).write(to: URL(filePath: record), options: .atomic)
   }
 
-  /// Whether the process that made it lives: it holds the lock.
-  var isAlive: Bool {
-    guard let file = try? Descriptor(result: unsafe fabric_open_existing(lock, O_RDWR)) else {
+  /// Whether the process that made it lives: it holds the lock. One that is to be started anew counts
+  /// as alive.
+  var isAlive: Bool { Self.isLocked(lock) || Self.isLocked(recovery) }
+
+  private static func isLocked(_ path: String) -> Bool {
+    guard let file = try? Descriptor(result: unsafe fabric_open_existing(path, O_RDWR)) else {
       return false
     }
     return fabric_try_lock_file(file.rawValue) != 0
+  }
+
+  /// Keeps others from cleaning up until the descriptor is closed: waits until nobody else does.
+  func holdForRecovery() throws(Errno) -> Descriptor {
+    let file = try Descriptor(result: unsafe fabric_open_lock(recovery))
+    let number = file.rawValue
+    while fabric_lock_file(number) != 0 {
+      guard Errno.current == .interrupted else { throw .current }
+    }
+    return file
   }
 
   /// Removes what a process has left that died: the device, unless it is in use, the mount and the
@@ -140,7 +172,7 @@ struct StateEntry {
     var words = "cleaned up \(name)"
     if let record {
       words += ": process \(record.processIdentifier), which served it, has died"
-      for device in LoopDevice.bound(with: record.token) {
+      for device in Self.devices(record.token) {
         let users = DeviceUsers.find(device.path)
         device.abandon()
         if device.isBound {
@@ -155,10 +187,14 @@ struct StateEntry {
     return words
   }
 
+  private static func devices(_ token: String) -> [any HostBlockDevice] {
+    UBLKDevice.bound(with: token) + LoopDevice.bound(with: token)
+  }
+
   /// Removes the mount, if it is there, and the entry.
   func remove() throws {
     try FileMount.unmount(mountPoint)
-    for file in [socket, log, lock, record] { FileKind.remove(file) }
+    for file in [socket, log, lock, record, recovery] { FileKind.remove(file) }
     unsafe rmdir(mountPoint)
     if unsafe rmdir(path) != 0 { try? FileManager.default.removeItem(atPath: path) }
   }
@@ -167,7 +203,18 @@ struct StateEntry {
 /// An entry that this process has made and holds until it ends or removes it.
 final class ClaimedEntry {
   let entry: StateEntry
+  /// Where the process was started.
+  let startDirectory = FileManager.default.currentDirectoryPath
   private let lock: Descriptor
+
+  fileprivate init(adopting entry: StateEntry) throws {
+    self.entry = entry
+    lock = try Descriptor(result: unsafe fabric_open_existing(entry.lock, O_RDWR))
+    guard fabric_try_lock_file(lock.rawValue) == 0 else {
+      throw ToolFailure(64, "expected the process of \(entry.name) to be dead, but it lives")
+    }
+    FileKind.remove(entry.socket)
+  }
 
   fileprivate init(_ entry: StateEntry) throws {
     self.entry = entry

@@ -1,0 +1,93 @@
+public import FabricHostDriver
+public import FabricIOProtocol
+public import FabricMessaging
+public import FabricVerbs
+import Glibc
+
+/// A remote volume that becomes a device of this machine, by one of the ends.
+///
+/// Threads: all calls come from one thread, which is not the one that carries the requests on.
+public protocol HostVolume: AnyObject {
+  /// Starts to connect; `HostVolumeEvent.changed` tells how it goes.
+  ///
+  /// - Parameters: as of `RemoteVolumeQueue`.
+  func connect(_ addresses: [VolumeAddress], adapters: [any Adapter]) throws(ChannelOpenError)
+
+  /// Makes the device, once the volume is attached.
+  ///
+  /// - Parameters:
+  ///   - directory: an empty one, for an end that has a file.
+  ///   - token: what the device is told from others by, at most 63 bytes, with a number behind
+  ///     its last colon.
+  func makeDevice(
+    _ info: RemoteVolumeInfo, in directory: String, isReadOnly: Bool, token: String
+  ) throws(HostDeviceError) -> any HostBlockDevice
+
+  /// The device, once it is made.
+  var blockDevice: (any HostBlockDevice)? { get }
+
+  /// Whether the volume is to be reached as a file, too.
+  var hasFile: Bool { get }
+
+  /// What the device was asked for.
+  var figures: DeviceFigures { get }
+
+  /// Runs `body` on the thread that carries the requests on, and waits for it.
+  func withQueue<Result: Sendable>(
+    _ body: @escaping @Sendable (RemoteVolumeQueue?) -> Result
+  ) -> Result
+
+  /// Ends everything. What is under way ends with an error.
+  func close()
+}
+
+/// What happens meanwhile.
+public enum HostVolumeEvent: Sendable {
+  /// The connection to the unit came, went or is given up.
+  case changed(RemoteVolumeQueue.State)
+  /// The kernel has ended the device without being asked to; why, in words.
+  case ended(String)
+  /// A request has failed, so that `count` have; of many only some are told.
+  case failed(RemoteVolumeError, count: UInt64)
+}
+
+/// A block device of this machine that a process of ours serves.
+public protocol HostBlockDevice: Sendable {
+  /// Such as `/dev/loop3`.
+  var path: String { get }
+  /// Whether it is the one that was made, still.
+  var isBound: Bool { get }
+  /// Writes back what is cached of the device, and has the volume flush it.
+  func flush() throws(HostDeviceError)
+  /// Takes it away, unless somebody uses it.
+  ///
+  /// - Throws: `.inUse`; the device is then as it was.
+  func release() throws(HostDeviceError)
+  /// Takes it away now, or, where it is in use, once it is not.
+  func abandon()
+}
+
+extension HostVolume {
+  /// How each path is doing.
+  public var paths: [PathReport] { withQueue { $0?.pathReports ?? [] } }
+
+  /// Whether requests end with errors because there was no path for too long.
+  public var isRefusing: Bool { withQueue { $0?.isRefusing ?? false } }
+
+  /// Which path a request takes.
+  public var policy: PathPolicy? { withQueue { $0?.policy } }
+
+  /// Has requests take another path from the next one on.
+  public func choose(_ policy: PathPolicy) { withQueue { $0?.policy = policy } }
+
+  /// Sends a control call to the unit; `completed` is called once, on the thread that carries the
+  /// requests on.
+  public func control(
+    _ call: ControlCall, by path: Int?, completed: @escaping @Sendable (ControlAnswer) -> Void
+  ) {
+    withQueue { queue in
+      guard let queue else { return completed(ControlAnswer(errno: ESHUTDOWN)) }
+      queue.control(call, by: path, completed: completed)
+    }
+  }
+}
