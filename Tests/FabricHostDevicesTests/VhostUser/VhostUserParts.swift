@@ -94,7 +94,7 @@ final class VhostUserBench {
   @discardableResult
   func makeDevice() throws -> VhostUserBlock {
     let made = try VhostUserBlock(
-      address, path: path, adapter: adapter, service: service, options: options)
+      [address], path: path, adapters: [adapter], service: service, options: options)
     device = made
     return made
   }

@@ -47,7 +47,7 @@ struct VhostUserSessionTests {
     #expect(throws: VhostUserError.self) {
       // The one that lives is asked on this very thread, so it is not: the kernel answers.
       try VhostUserBlock(
-        bench.address, path: bench.path, adapter: bench.adapter, service: bench.service)
+        [bench.address], path: bench.path, adapters: [bench.adapter], service: bench.service)
     }
     bench.closeDevice()
     #expect(!FileManager.default.fileExists(atPath: bench.path))
