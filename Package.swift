@@ -116,6 +116,10 @@ let package = Package(
       name: "FabricIOProtocol", dependencies: ["FabricStorage", "FabricVerbs", "FabricWire"],
       swiftSettings: ours),
 
+    .target(
+      name: "FabricNBDProtocol", dependencies: ["FabricStorage", "FabricWire"],
+      swiftSettings: ours),
+
     // Floor 5: front ends
     .target(
       name: "FabricNVMe",
@@ -151,7 +155,8 @@ let package = Package(
     .target(
       name: "FabricNBD",
       dependencies: [
-        "FabricBounded", "FabricCompletion", "FabricFrontEnds", "FabricStorage", "FabricWire",
+        "FabricBounded", "FabricCompletion", "FabricFrontEnds", "FabricNBDProtocol",
+        "FabricStorage", "FabricWire",
       ],
       swiftSettings: ours),
 
@@ -185,7 +190,7 @@ let package = Package(
       dependencies: [
         "CFabricFUSE", "CFabricLinux", "CFabricUBLK", "CFabricURing", "FabricBounded",
         "FabricCompletion", "FabricHostDriver", "FabricIOProtocol", "FabricMessaging",
-        "FabricPlatform", "FabricStorage", "FabricVerbs", "FabricWire",
+        "FabricNBDProtocol", "FabricPlatform", "FabricStorage", "FabricVerbs", "FabricWire",
       ],
       swiftSettings: ours),
 
@@ -369,7 +374,7 @@ let package = Package(
       name: "FabricNBDTests",
       dependencies: [
         "CAllocationCounter", "FabricCompletion", "FabricFrontEnds", "FabricNBD",
-        "FabricPlatform", "FabricStorage", "FabricWire", "TestSupport",
+        "FabricNBDProtocol", "FabricPlatform", "FabricStorage", "FabricWire", "TestSupport",
       ],
       swiftSettings: ours),
     .testTarget(
@@ -404,9 +409,9 @@ let package = Package(
       name: "FabricHostDevicesTests",
       dependencies: [
         "CAllocationCounter", "FabricBounded", "FabricCompletion", "FabricHostDevices",
-        "FabricHostDriver", "FabricIOUnit", "FabricMessaging", "FabricPlatform",
-        "FabricSharedMemory", "FabricStorage", "FabricTCP", "FabricVerbs", "FabricWire",
-        "TestSupport",
+        "FabricHostDriver", "FabricIOUnit", "FabricMessaging", "FabricNBDProtocol",
+        "FabricPlatform", "FabricSharedMemory", "FabricStorage", "FabricTCP", "FabricVerbs",
+        "FabricWire", "TestSupport",
       ],
       swiftSettings: ours),
     .testTarget(
@@ -428,8 +433,8 @@ if Context.environment["FABRIC_FUZZ"] != nil {
       dependencies: [
         "CFuzzer", "FabricBounded", "FabricCompletion", "FabricFrontEnds", "FabricHostDevices",
         "FabricI2O",
-        "FabricIOProtocol", "FabricIWARP", "FabricMessaging", "FabricNBD", "FabricNVMe",
-        "FabricNVMeFabrics", "FabricPlatform",
+        "FabricIOProtocol", "FabricIWARP", "FabricMessaging", "FabricNBD",
+        "FabricNBDProtocol", "FabricNVMe", "FabricNVMeFabrics", "FabricPlatform",
         "FabricSharedMemory", "FabricSimulated", "FabricStorage", "FabricTCP", "FabricVerbs",
         "FabricWire",
       ],

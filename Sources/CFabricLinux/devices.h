@@ -1,11 +1,14 @@
-// Calls that make block devices and mounts: loop devices, the mount interface of Linux 5.2. Each
+// Calls that make block devices and mounts: loop devices, generic netlink, the mount interface of Linux 5.2. Each
 // function is one call with no logic of its own; those that return an int give -1 with errno set.
 #pragma once
 
 #include "linux.h"
 
+#include <linux/genetlink.h>
 #include <linux/loop.h>
 #include <linux/magic.h>
+#include <linux/nbd-netlink.h>
+#include <linux/netlink.h>
 #include <dirent.h>
 #include <poll.h>
 #include <spawn.h>
@@ -123,6 +126,14 @@ static inline int fabric_loop_keep(int loop) {
 
 /// LOOP_CLR_FD: at once when the caller is the only one who has it open, else when the last closes.
 static inline int fabric_loop_clear(int loop) { return ioctl(loop, LOOP_CLR_FD, 0); }
+
+static const int fabric_netlink_control = GENL_ID_CTRL;
+static const int fabric_netlink_nested = NLA_F_NESTED;
+
+/// socket(2) of generic netlink.
+static inline int fabric_netlink_socket(void) {
+  return socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_GENERIC);
+}
 
 #ifndef PR_SET_IO_FLUSHER
 #define PR_SET_IO_FLUSHER 57

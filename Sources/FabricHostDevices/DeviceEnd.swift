@@ -18,7 +18,7 @@ public struct DeviceEnd: Sendable {
   }
 
   /// All there are, the best first: the first that the machine has is that of `--as auto`.
-  public static let all = [ublk, loop]
+  public static let all = [ublk, nbd, loop]
 
   /// A socket for a virtual machine's emulator; never that of `--as auto`.
   public static let vhostUser = DeviceEnd(
@@ -41,6 +41,17 @@ public struct DeviceEnd: Sendable {
       return .missing("expected to be root, got user \(geteuid()); run it as root")
     }
     return .present("/dev/ublk-control can be opened")
+  }
+
+  /// A device of the kernel's NBD client: Linux 5.14 or later. (HD-70)
+  public static let nbd = DeviceEnd(name: "nbd", words: "a device of the kernel's NBD client") {
+    do throws(HostDeviceError) {
+      _ = try NBDDevice.control()
+    } catch { return .missing(error.description) }
+    guard geteuid() == 0 else {
+      return .missing("expected to be root, got user \(geteuid()); run it as root")
+    }
+    return .present("the kernel has its NBD client")
   }
 
   /// A file of FUSE under a loop device: every Linux kernel has both.

@@ -89,6 +89,14 @@ enum KernelText {
     return names
   }
 
+  /// Writes to such a file. The corresponding C call is `write`.
+  static func put(_ text: String, to path: String) throws(Errno) {
+    let file = try Descriptor(result: unsafe fabric_open_existing(path, O_WRONLY))
+    let number = file.rawValue
+    var bytes = Array(text.utf8)
+    try Errno.check { unsafe write(number, &bytes, bytes.count) }
+  }
+
   static func link(_ path: String) -> String? {
     var buffer = [UInt8](repeating: 0, count: 4096)
     let count = unsafe buffer.withUnsafeMutableBytes { bytes in

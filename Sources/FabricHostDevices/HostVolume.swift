@@ -51,22 +51,6 @@ public enum HostVolumeEvent: Sendable {
   case failed(RemoteVolumeError, count: UInt64)
 }
 
-/// A block device of this machine that a process of ours serves.
-public protocol HostBlockDevice: Sendable {
-  /// Such as `/dev/loop3`.
-  var path: String { get }
-  /// Whether it is the one that was made, still.
-  var isBound: Bool { get }
-  /// Writes back what is cached of the device, and has the volume flush it.
-  func flush() throws(HostDeviceError)
-  /// Takes it away, unless somebody uses it.
-  ///
-  /// - Throws: `.inUse`; the device is then as it was.
-  func release() throws(HostDeviceError)
-  /// Takes it away now, or, where it is in use, once it is not.
-  func abandon()
-}
-
 extension HostVolume {
   /// How each path is doing.
   public var paths: [PathReport] { withQueue { $0?.pathReports ?? [] } }

@@ -1,5 +1,6 @@
 import FabricBounded
 import FabricFrontEnds
+import FabricNBDProtocol
 import FabricStorage
 import FabricWire
 

@@ -1,3 +1,4 @@
+import FabricNBDProtocol
 import FabricStorage
 
 /// A volume as an NBD client sees it.
@@ -52,13 +53,4 @@ struct NBDSession: Equatable {
       isReadOnly: export.isReadOnly, hasStructuredReplies: hasStructuredReplies,
       hasAllocationContext: hasAllocationContext)
   }
-}
-
-/// What the requests of a session are held to. Plain data.
-struct NBDRules: BitwiseCopyable {
-  var byteCount: UInt64 = 0
-  var blockMask: UInt64 = 0
-  var isReadOnly = true
-  var hasStructuredReplies = false
-  var hasAllocationContext = false
 }

@@ -1,3 +1,4 @@
+import FabricNBDProtocol
 import FabricWire
 
 /// The server's part of the fixed newstyle handshake: bytes in, bytes out. It has no input or output

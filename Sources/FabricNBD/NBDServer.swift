@@ -1,6 +1,7 @@
 import FabricBounded
 public import FabricCompletion
 public import FabricFrontEnds
+import FabricNBDProtocol
 public import FabricStorage
 
 /// Serves the volumes of a common layer by the NBD protocol, which `Specs/NBD.md` says how far.

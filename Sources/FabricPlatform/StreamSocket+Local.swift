@@ -61,6 +61,9 @@ extension StreamSocket {
     return (socket, process)
   }
 
+  /// Ends both directions of a local socket: the peer reads what came before, and cannot write any more.
+  public func hangUp() { _ = shutdown(number, CInt(SHUT_RDWR)) }
+
   /// Asks the kernel to keep up to `byteCount` bytes that the peer has not taken; it gives what it
   /// may.
   public func setSendRoom(byteCount: Int) {

@@ -1,3 +1,4 @@
+import FabricNBDProtocol
 import FabricPlatform
 import FabricStorage
 import FabricWire

@@ -1,3 +1,4 @@
+import FabricNBDProtocol
 import Testing
 
 @testable import FabricNBD

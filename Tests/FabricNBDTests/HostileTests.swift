@@ -1,4 +1,5 @@
 import FabricFrontEnds
+import FabricNBDProtocol
 import FabricStorage
 import Foundation
 import TestSupport

@@ -1,6 +1,7 @@
 import CAllocationCounter
 import FabricCompletion
 import FabricFrontEnds
+import FabricNBDProtocol
 import FabricPlatform
 import FabricStorage
 import Foundation

@@ -1,5 +1,6 @@
 import FabricCompletion
 import FabricFrontEnds
+import FabricNBDProtocol
 import FabricPlatform
 import FabricStorage
 import Foundation

@@ -1,3 +1,4 @@
+import FabricNBDProtocol
 import FabricWire
 
 @testable import FabricNBD

@@ -74,7 +74,7 @@ struct TidinessTests {
     "FabricAdapterParts": 2.5, "FabricIWARP": 2.5, "FabricSharedMemory": 3, "FabricSimulated": 3,
     "FabricTCP": 3, "FabricRDMA": 3,
     "FabricMessaging": 4, "FabricStorage": 4,
-    "FabricIOProtocol": 5, "FabricAuthentication": 5, "FabricFrontEnds": 5, "FabricNVMe": 5,
+    "FabricIOProtocol": 5, "FabricNBDProtocol": 5, "FabricAuthentication": 5, "FabricFrontEnds": 5, "FabricNVMe": 5,
     "FabricNBD": 5.5, "FabricNVMeFabrics": 5.5, "FabricI2O": 5.5,
     "FabricIOUnit": 6, "FabricHostDriver": 6, "FabricI2OHost": 6.5, "FabricHostDevices": 6.5,
     "FabricCommandLine": 6,

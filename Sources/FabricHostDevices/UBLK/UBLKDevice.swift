@@ -3,16 +3,8 @@ import CFabricUBLK
 import FabricHostDriver
 import FabricPlatform
 
-/// What becomes of a device when the process that serves it dies without a word. (HD-65)
-public enum UBLKRecovery: String, CaseIterable, Codable, Sendable {
-  /// The kernel stops the device.
-  case fail
-  /// Another process serves it on: what was under way ends with an error, what comes waits.
-  case queue
-  /// And what was under way is given to that process again.
-  case reissue
-
-  var flags: UInt64 {
+extension DeviceRecovery {
+  fileprivate var flags: UInt64 {
     switch self {
     case .fail: 0
     case .queue: fabric_ublk_recovers
@@ -37,7 +29,7 @@ public struct UBLKDevice: HostBlockDevice {
 
   /// Adds a device, which nobody sees until it is started.
   static func add(
-    queueCount: Int, depth: Int, recovery: UBLKRecovery, mark: UInt64, control: UBLKControl
+    queueCount: Int, depth: Int, recovery: DeviceRecovery, mark: UInt64, control: UBLKControl
   ) throws(HostDeviceError) -> ublksrv_ctrl_dev_info {
     var info = ublksrv_ctrl_dev_info()
     info.nr_hw_queues = UInt16(queueCount)
@@ -98,37 +90,7 @@ public struct UBLKDevice: HostBlockDevice {
 
   private var isOurs: Bool { UBLKControl().info(of: number)?.ublksrv_flags == mark }
 
-  private func open(_ flags: CInt) throws(Errno) -> Descriptor {
-    try Descriptor(result: unsafe fabric_open_existing(path, flags))
-  }
-
-  public func flush() throws(HostDeviceError) {
-    guard isBound else { return }
-    try HostDeviceError.doing("expected to flush \(path)") { () throws(Errno) in
-      let device = try open(O_RDONLY)
-      _ = try Errno.check { fsync(device.rawValue) }
-    }
-  }
-
-  public func release() throws(HostDeviceError) {
-    let users = DeviceUsers.find(path)
-    guard users.isEmpty else { throw .inUse(device: path, by: users) }
-    guard isBound else { return }
-    // Whoever mounts it from now on is refused.
-    let held: Descriptor
-    do throws(Errno) {
-      held = try open(O_RDONLY | O_EXCL)
-    } catch {
-      guard error.rawValue == EBUSY else {
-        throw .system(error, doing: "expected to open \(path)")
-      }
-      throw .inUse(device: path, by: DeviceUsers.find(path))
-    }
-    let late = DeviceUsers.find(path)
-    guard late.isEmpty else { throw .inUse(device: path, by: late) }
-    stop()
-    _ = held.rawValue
-  }
+  public func release() throws(HostDeviceError) { try whileUnused { stop() } }
 
   /// Takes the disk away: who has it open gets errors.
   func stop() {

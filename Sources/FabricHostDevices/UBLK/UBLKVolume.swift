@@ -18,7 +18,7 @@ public final class UBLKVolume: HostVolume, @unchecked Sendable {
     /// How many requests of the kernel's are under way at most, in all queues; each has 1 MiB of
     /// memory.
     public var depth = 128
-    public var recovery = UBLKRecovery.fail
+    public var recovery = DeviceRecovery.fail
     /// A device was left by a process that died, and is served on.
     public var recovers = false
 

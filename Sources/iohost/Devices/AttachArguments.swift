@@ -30,8 +30,8 @@ struct AttachArguments: ParsableArguments {
     name: .customLong("as"),
     help: ArgumentHelp(
       """
-      What it becomes: ublk, a device of the kernel's user-space block driver; loop, a loop device on \
-      a file of FUSE; vhost-user:SOCKET, a disk for a virtual machine, at a Unix socket that its \
+      What it becomes: ublk, a device of the kernel's user-space block driver; nbd, one of its NBD \
+      client; loop, a loop device on a file of FUSE; vhost-user:SOCKET, a disk for a virtual machine, at a Unix socket that its \
       emulator connects to; or auto, the best that this machine has.
       """,
       valueName: "END"))
@@ -69,7 +69,8 @@ struct AttachArguments: ParsableArguments {
     help: ArgumentHelp(
       """
       With ublk: how many queues the kernel has, at most 64; without it one for each processor, at \
-      most 4. With vhost-user: how many a machine may have; without it 16.
+      most 4. With nbd: how many sockets, and queues, it has; without it 1. With vhost-user: how many a \
+      machine may have; without it 16.
       """,
       valueName: "N"))
   var queues: Int?
@@ -78,11 +79,11 @@ struct AttachArguments: ParsableArguments {
     name: .long,
     help: ArgumentHelp(
       """
-      With ublk: what becomes of the device when the process that serves it dies: fail, it goes; \
-      queue, another process serves it on, and what was under way ends with I/O errors; reissue, \
-      what was under way is done again, too.
+      With ublk and nbd: what becomes of the device when the process that serves it dies: fail, it goes; \
+      queue, with ublk only, another process serves it on, and what was under way ends with I/O errors; \
+      reissue, what was under way is done again, too.
       """, valueName: "WHAT"))
-  var recovery = UBLKRecovery.fail
+  var recovery = DeviceRecovery.fail
 
   @Flag(
     name: .long,
@@ -223,11 +224,21 @@ struct AttachArguments: ParsableArguments {
 
   /// Options that go with some ends only.
   private func checkEnd(_ end: DeviceEnd) throws(ToolFailure) {
-    guard end.name == DeviceEnd.ublk.name || recovery == .fail else {
-      throw ToolFailure(64, "expected --recovery with --as ublk, got \(end.name)")
+    switch (end.name, recovery) {
+    case (_, .fail), (DeviceEnd.ublk.name, _): break
+    case (DeviceEnd.nbd.name, .reissue):
+      guard queues ?? 1 == 1 else {
+        throw ToolFailure(
+          64, "expected --queues 1 with --as nbd --recovery reissue, got \(queues ?? 1)")
+      }
+    case (DeviceEnd.nbd.name, .queue):
+      throw ToolFailure(64, "expected --recovery fail or reissue with --as nbd, got queue")
+    default:
+      throw ToolFailure(64, "expected --recovery with --as ublk or nbd, got \(end.name)")
     }
     guard end.name != DeviceEnd.loop.name || queues == nil else {
-      throw ToolFailure(64, "expected --queues with --as ublk or vhost-user, got \(end.name)")
+      throw ToolFailure(
+        64, "expected --queues with --as ublk, nbd or vhost-user, got \(end.name)")
     }
     guard end.name == DeviceEnd.vhostUser.name || !unsealedMemory else {
       throw ToolFailure(
@@ -248,6 +259,13 @@ struct AttachArguments: ParsableArguments {
       shape.recovery = recovery
       shape.recovers = recover
       return { UBLKVolume(service: $0, options: $1, settings: shape, tell: $2) }
+    case DeviceEnd.nbd.name:
+      var shape = NBDVolume.Settings()
+      shape.socketCount = queues ?? 1
+      shape.depth = depth
+      shape.recovery = recovery
+      shape.recovers = recover
+      return { NBDVolume(service: $0, options: $1, settings: shape, tell: $2) }
     case DeviceEnd.vhostUser.name:
       var shape = VhostUserBlock.Options()
       shape.queueCount = queues ?? 16

@@ -276,7 +276,7 @@ final class DeviceDaemon {
     volume.close()
     if settings.recovers {
       // One that could not be served on.
-      for device in UBLKDevice.bound(with: record.token) { device.abandon() }
+      for device in StateEntry.devices(record.token) { device.abandon() }
     }
     claim.remove()
     if let descendant {

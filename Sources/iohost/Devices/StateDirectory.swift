@@ -187,8 +187,9 @@ struct StateEntry {
     return words
   }
 
-  private static func devices(_ token: String) -> [any HostBlockDevice] {
-    UBLKDevice.bound(with: token) + LoopDevice.bound(with: token)
+  /// The devices that were made with a token, of whichever end.
+  static func devices(_ token: String) -> [any HostBlockDevice] {
+    UBLKDevice.bound(with: token) + NBDDevice.bound(with: token) + LoopDevice.bound(with: token)
   }
 
   /// Removes the mount, if it is there, and the entry.

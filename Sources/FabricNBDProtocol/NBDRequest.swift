@@ -1,17 +1,17 @@
-import FabricStorage
-import FabricWire
+package import FabricStorage
+package import FabricWire
 
 /// A request of the transmission phase, as it came. Plain data.
-struct NBDRequest: BitwiseCopyable {
-  var flags: NBD.CommandFlags
-  var type: UInt16
+package struct NBDRequest: BitwiseCopyable {
+  package var flags: NBD.CommandFlags
+  package var type: UInt16
   /// The client's, who gets it back.
-  var cookie: UInt64
-  var offset: UInt64
-  var length: UInt32
+  package var cookie: UInt64
+  package var offset: UInt64
+  package var length: UInt32
 
   /// Reads the 28 bytes of a request; nil when the magic number is another's. (NB-21)
-  init?(_ bytes: WireView) {
+  package init?(_ bytes: WireView) {
     guard bytes.big32(at: 0) == NBD.requestMagic else { return nil }
     flags = NBD.CommandFlags(rawValue: bytes.big16(at: 4))
     type = bytes.big16(at: 6)
@@ -20,13 +20,13 @@ struct NBDRequest: BitwiseCopyable {
     length = bytes.big32(at: 24)
   }
 
-  var command: NBD.Command? { NBD.Command(rawValue: type) }
+  package var command: NBD.Command? { NBD.Command(rawValue: type) }
 
   /// Bytes of payload behind the request, whether it is carried out or refused.
-  var payloadByteCount: Int { type == NBD.Command.write.rawValue ? Int(length) : 0 }
+  package var payloadByteCount: Int { type == NBD.Command.write.rawValue ? Int(length) : 0 }
 
   /// Why the request cannot be carried out; nil: it can. (NB-22 to NB-28)
-  func refusal(under rules: NBDRules) -> NBD.ErrorCode? {
+  package func refusal(under rules: NBDRules) -> NBD.ErrorCode? {
     guard let command else { return .invalid }
     guard flags.subtracting(allowedFlags(of: command, rules)).isEmpty else { return .invalid }
     switch command {
@@ -63,7 +63,7 @@ struct NBDRequest: BitwiseCopyable {
 
 extension NBD.ErrorCode {
   /// What a client is told of a request that ended so; nil: it succeeded. (NB-29)
-  init?(_ status: BlockStatus) {
+  package init?(_ status: BlockStatus) {
     switch status {
     case .success: return nil
     case .invalidField, .lbaOutOfRange, .compareFailure: self = .invalid

@@ -1,4 +1,4 @@
 public import ArgumentParser
 public import FabricHostDevices
 
-extension UBLKRecovery: ExpressibleByArgument {}
+extension DeviceRecovery: ExpressibleByArgument {}
