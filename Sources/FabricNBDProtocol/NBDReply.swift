@@ -24,7 +24,9 @@ package enum NBDReply {
   package static let holeByteCount = NBD.chunkHeaderByteCount + 12
 
   /// NBD_REPLY_TYPE_OFFSET_HOLE, the last. (NB-31)
-  package static func hole(cookie: UInt64, offset: UInt64, byteCount: UInt32, into bytes: WireBuffer) {
+  package static func hole(
+    cookie: UInt64, offset: UInt64, byteCount: UInt32, into bytes: WireBuffer
+  ) {
     chunk(NBD.Chunk.offsetHole, cookie: cookie, length: 12, isLast: true, into: bytes)
     bytes.setBig(offset, at: NBD.chunkHeaderByteCount)
     bytes.setBig(byteCount, at: NBD.chunkHeaderByteCount + 8)
@@ -62,7 +64,8 @@ package enum NBDReply {
     bytes.setBig(NBD.allocationContextNumber, at: NBD.chunkHeaderByteCount)
   }
 
-  package static func extent(_ index: Int, byteCount: UInt32, flags: UInt32, into bytes: WireBuffer) {
+  package static func extent(_ index: Int, byteCount: UInt32, flags: UInt32, into bytes: WireBuffer)
+  {
     bytes.setBig(byteCount, at: statusByteCount(index))
     bytes.setBig(flags, at: statusByteCount(index) + 4)
   }

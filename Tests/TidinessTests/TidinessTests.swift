@@ -13,6 +13,8 @@ struct TidinessTests {
     "HD-64": "Tests/Guest/checks/ublk: wants a kernel with ublk_drv",
     "HD-65": "Tests/Guest/checks/ublk: wants a kernel with ublk_drv",
     "HD-66": "Tests/Guest/checks/ublk: wants a kernel with ublk_drv",
+    "HD-75": "Tests/Guest/checks/nbd-device: wants a kernel with nbd",
+    "HD-76": "Tests/Guest/checks/nbd-device: wants a kernel with nbd",
   ]
 
   @Test("every clause cited in sources and tests exists")
@@ -74,7 +76,8 @@ struct TidinessTests {
     "FabricAdapterParts": 2.5, "FabricIWARP": 2.5, "FabricSharedMemory": 3, "FabricSimulated": 3,
     "FabricTCP": 3, "FabricRDMA": 3,
     "FabricMessaging": 4, "FabricStorage": 4,
-    "FabricIOProtocol": 5, "FabricNBDProtocol": 5, "FabricAuthentication": 5, "FabricFrontEnds": 5, "FabricNVMe": 5,
+    "FabricIOProtocol": 5, "FabricNBDProtocol": 5, "FabricAuthentication": 5, "FabricFrontEnds": 5,
+    "FabricNVMe": 5,
     "FabricNBD": 5.5, "FabricNVMeFabrics": 5.5, "FabricI2O": 5.5,
     "FabricIOUnit": 6, "FabricHostDriver": 6, "FabricI2OHost": 6.5, "FabricHostDevices": 6.5,
     "FabricCommandLine": 6,

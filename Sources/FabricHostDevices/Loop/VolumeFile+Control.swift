@@ -25,7 +25,8 @@ extension VolumeFile {
     let offset = MemoryLayout<fabric_control>.offset(of: \.payload)!
     let payload = unsafe Array(bytes[offset..<offset + count])
     let code = given.code
-    queue.control(ControlCall(ControlCode(rawValue: given.code), payload: payload)) { answer in
+    requests.queue.control(ControlCall(ControlCode(rawValue: given.code), payload: payload)) {
+      answer in
       // The queue is closed, and everything answered, before the session goes.
       guard answer.errno == 0 else { return request.end(answer.errno) }
       var given = fabric_control()

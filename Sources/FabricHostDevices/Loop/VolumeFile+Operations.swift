@@ -15,7 +15,7 @@ extension VolumeFile {
   static var operations: fuse_lowlevel_ops {
     var table = fuse_lowlevel_ops()
     unsafe table.`init` = { user, connection in
-      unsafe VolumeFile.agree(connection!, depth: VolumeFile.at(user!).slots.count)
+      unsafe VolumeFile.agree(connection!, depth: VolumeFile.at(user!).kernelRequests.count)
     }
     unsafe table.lookup = { request, parent, name in
       unsafe VolumeFile.of(request).lookUp(FileRequest(request), parent, String(cString: name!))
@@ -80,7 +80,7 @@ extension VolumeFile {
   private func attributes(_ number: fuse_ino_t) -> stat {
     var attributes = stat()
     attributes.st_ino = UInt(number)
-    attributes.st_blksize = Int(blockByteCount)
+    attributes.st_blksize = Int(requests.blockByteCount)
     if number == Self.fileNumber {
       attributes.st_mode = UInt32(S_IFREG) | (isReadOnly ? 0o400 : 0o600)
       attributes.st_nlink = 1
@@ -112,8 +112,8 @@ extension VolumeFile {
   private func tellSpace(_ request: FileRequest) {
     var space = statvfs()
     // A loop device takes the size of a block for that of a discard.
-    space.f_bsize = UInt(blockByteCount)
-    space.f_frsize = UInt(blockByteCount)
+    space.f_bsize = UInt(requests.blockByteCount)
+    space.f_frsize = UInt(requests.blockByteCount)
     space.f_blocks = UInt(info.blockCount)
     space.f_files = 1
     space.f_namemax = 255
@@ -140,7 +140,8 @@ extension VolumeFile {
 
   /// Blocks are whole or not at all: EINVAL for others. (HD-13)
   private func areWhole(_ offset: off_t, _ count: UInt64) -> Bool {
-    offset >= 0 && UInt64(offset) % blockByteCount == 0 && count % blockByteCount == 0
+    offset >= 0 && UInt64(offset) % requests.blockByteCount == 0
+      && count % requests.blockByteCount == 0
   }
 
   private func readFile(_ request: FileRequest, _ count: Int, _ offset: off_t) {
@@ -169,7 +170,7 @@ extension VolumeFile {
       return request.endWrite(byteCount: 0)
     }
     // The data is sent to the unit from where it landed.
-    let element = unsafe region.bytes.baseAddress! + landing &* Self.elementByteCount
+    let element = unsafe requests.region.bytes.baseAddress! + landing &* Self.elementByteCount
     let dataOffset = unsafe UnsafeRawPointer(bytes) - UnsafeRawPointer(element)
     precondition(
       dataOffset > 0 && dataOffset &+ count <= Self.elementByteCount,
@@ -200,7 +201,7 @@ extension VolumeFile {
   }
 
   private func refuse(_ request: FileRequest, _ number: CInt) {
-    if number != ENOENT { figures.errorCount &+= 1 }
+    if number != ENOENT { requests.noteRefusal() }
     request.end(number)
   }
 }

@@ -29,44 +29,18 @@ public final class VolumeFile: ProgressSource {
   private static let batchLimit = 32
   /// While nothing came, how many rounds look at `/dev/fuse` once: a look is a system call.
   private static let roundsForLook = 8
-  /// The most blocks of a request that moves no data.
-  static let zeroingBlockCount: UInt64 = 1 << 20
 
-  /// A request of the kernel's under way.
-  struct Slot: BitwiseCopyable {
-    var request = FileRequest.none
-    var operation = BlockOperation.flush
-    var flags: BlockFlags = []
-    /// Its end waits for its turn in `waiting`.
-    var isWaiting = false
-    /// Of the first part that failed.
-    var status = BlockStatus.success
-    /// Where the data lies in the region.
-    var dataOffset = 0
-    var block: UInt64 = 0
-    var blockCount: UInt64 = 0
-    /// Blocks handed to the queue.
-    var submittedCount: UInt64 = 0
-    /// Parts handed to the queue that have not ended; a flush is one part.
-    var partCount: UInt32 = 0
-    var isSubmitted = false
-  }
-
-  let queue: RemoteVolumeQueue
+  let requests: DeviceRequests
   let info: RemoteVolumeInfo
   let isReadOnly: Bool
-  let region: MemoryRegion
-  let blockByteCount: UInt64
-  let largestPart: UInt64
-  let slots: FixedTable<Slot>
+  /// What each slot's request is to the kernel.
+  let kernelRequests: FixedTable<FileRequest>
   let freeSlots: IndexPool
-  /// Slots with something to submit, in order of arrival.
-  let waiting: IndexQueue
   /// The slot whose memory takes the next request; -1: none.
   var landing = -1
   /// What landed has become a request under way.
   var isLandingTaken = false
-  public internal(set) var figures = DeviceFigures()
+  public var figures: DeviceFigures { requests.figures }
 
   /// Of `/dev/fuse`; the session closes it.
   private let device: CInt
@@ -89,18 +63,14 @@ public final class VolumeFile: ProgressSource {
     _ queue: RemoteVolumeQueue, info: RemoteVolumeInfo, device: consuming Descriptor,
     isReadOnly: Bool, depth: Int, tell: @escaping (LoopVolume.Event) -> Void
   ) throws(HostDeviceError) {
-    self.queue = queue
     self.info = info
     self.isReadOnly = isReadOnly
     self.tell = tell
-    blockByteCount = UInt64(info.blockByteCount)
-    largestPart = UInt64(info.maximumTransferByteCount) / UInt64(info.blockByteCount)
-    slots = FixedTable(repeating: Slot(), count: depth)
+    kernelRequests = FixedTable(repeating: .none, count: depth)
     freeSlots = IndexPool(capacity: depth)
-    waiting = IndexQueue(capacity: depth)
-    do throws(RegistrationError) {
-      region = try queue.allocate(byteCount: depth * Self.elementByteCount)
-    } catch { throw .missing(error.description) }
+    requests = try DeviceRequests(
+      queue, info: info, depth: depth, byteCount: depth * Self.elementByteCount, number: 0,
+      tell: tell)
     poller = try HostDeviceError.doing("expected a descriptor to wait on") { () throws(Errno) in
       try Poller()
     }
@@ -134,19 +104,19 @@ public final class VolumeFile: ProgressSource {
     var count = 0
     while count < Self.batchLimit, canTake, takeRequest() { count &+= 1 }
     mustLook = count > 0
-    if count > 0 { queue.flushSubmissions() }
+    if count > 0 { requests.queue.flushSubmissions() }
     return count
   }
 
   /// Whether a request that came now would find memory and its turn.
   private var canTake: Bool {
-    !hasEnded && waiting.isEmpty && (landing >= 0 || freeSlots.count > 0)
+    !hasEnded && !requests.areWaiting && (landing >= 0 || freeSlots.count > 0)
   }
 
   /// Reads one request and begins it. False when there is none.
   private func takeRequest() -> Bool {
     if landing < 0, let slot = freeSlots.take() { landing = slot }
-    let place = unsafe region.bytes.baseAddress! + landing &* Self.elementByteCount
+    let place = unsafe requests.region.bytes.baseAddress! + landing &* Self.elementByteCount
     let count = unsafe read(device, place, Self.elementByteCount)
     guard count > 0 else { return isAnotherThere(after: Errno.current) }
     isLandingTaken = false
@@ -186,27 +156,12 @@ public final class VolumeFile: ProgressSource {
 
   // MARK: Ends
 
-  /// The kernel is told a number only. The first failures are told, then ever fewer.
-  func noteFailure(of slot: Slot) {
-    figures.errorCount &+= 1
-    let count = figures.errorCount
-    guard count <= 16 || count & (count - 1) == 0 else { return }
-    tell(
-      .failed(
-        .failed(
-          slot.operation, block: slot.block, blockCount: slot.blockCount, status: slot.status),
-        count: count))
-  }
-
   func completed(_ completions: Span<BlockCompletion>) {
     for place in completions.indices {
       let index = Int(completions[place].tag)
-      let status = completions[place].status
-      slots[index].partCount &-= 1
-      if status != .success, slots[index].status == .success { slots[index].status = status }
-      if !slots[index].isWaiting { endIfDone(index) }
+      if requests.partEnded(index, completions[place].status) { end(index) }
     }
-    submitWaiting()
+    requests.submitWaiting { end($0) }
     mustLook = true
   }
 }

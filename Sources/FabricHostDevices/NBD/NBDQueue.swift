@@ -254,15 +254,11 @@ final class NBDQueue: ProgressSource {
   // MARK: Requests
 
   private func begin(_ slot: Int, _ operation: BlockOperation, _ request: NBDRequest) {
-    var flags: BlockFlags = []
-    if operation.isModifying {
-      if request.flags.contains(.forceUnitAccess) { flags = .forceUnitAccess }
-      if request.flags.contains(.noHole) { flags.insert(.keepSpace) }
-    }
+    let isForced = operation.isModifying && request.flags.contains(.forceUnitAccess)
     let size = requests.blockByteCount
     let isDone = requests.begin(
       slot, operation, block: request.offset / size, blockCount: UInt64(request.length) / size,
-      dataOffset: dataOffset(of: slot), flags: flags)
+      dataOffset: dataOffset(of: slot), flags: isForced ? .forceUnitAccess : [])
     if isDone { answer(slot) }
   }
 

@@ -166,7 +166,7 @@ public final class UBLKVolume: HostVolume, @unchecked Sendable {
 
   public var figures: DeviceFigures {
     service.result { [served] in
-      served.queues.reduce(into: DeviceFigures()) { $0.add($1.figures) }
+      served.queues.reduce(into: DeviceFigures()) { $0.add($1.requests.figures) }
     }
   }
 
