@@ -14,7 +14,6 @@ struct TidinessTests {
     "HD-65": "Tests/Guest/checks/ublk: wants a kernel with ublk_drv",
     "HD-66": "Tests/Guest/checks/ublk: wants a kernel with ublk_drv",
     "HD-75": "Tests/Guest/checks/nbd-device: wants a kernel with nbd",
-    "HD-76": "Tests/Guest/checks/nbd-device: wants a kernel with nbd",
   ]
 
   @Test("every clause cited in sources and tests exists")

@@ -216,7 +216,7 @@ public final class NBDVolume: HostVolume, @unchecked Sendable {
         let status = completions[place].status
         queues[Int(mark >> 16)].with { $0.ended(Int(mark & 0xffff), status) }
       }
-      for queue in queues { queue.with { $0.finishBatch() } }
+      for index in queues.indices { queues[index].with { $0.finishBatch() } }
     }
 
     func remoteVolume(_ queue: RemoteVolumeQueue, changed state: RemoteVolumeQueue.State) {
