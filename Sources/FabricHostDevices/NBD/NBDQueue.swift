@@ -106,9 +106,10 @@ final class NBDQueue: ProgressSource {
     guard mustLook || roundCount & (Self.roundsForLook - 1) == 0, !hasEnded else { return 0 }
     var count = 0
     if isBlocked { sendReplies() }
-    while count < Self.batchLimit, canReceive, receive() {
+    while true {
+      count &+= takeRequests()
+      guard count < Self.batchLimit, canReceive, receive() else { break }
       count &+= 1
-      takeRequests()
     }
     mustLook = count > 0
     if count > 0 {
@@ -189,25 +190,30 @@ final class NBDQueue: ProgressSource {
     begin(landingSlot, .write, request)
   }
 
-  /// Takes as many requests as are there whole.
-  private func takeRequests() {
+  /// Takes as many requests as are there whole, and returns how many.
+  @discardableResult
+  private func takeRequests() -> Int {
+    var count = 0
     while !hasEnded, landing.isEmpty {
       let left = inputEnd &- inputStart
       if skippedByteCount > 0 {
         let part = min(skippedByteCount, left)
         skippedByteCount &-= part
         inputStart &+= part
-        if skippedByteCount > 0 { return }
+        if skippedByteCount > 0 { break }
         continue
       }
-      guard left >= NBD.requestByteCount, canTake else { return }
+      guard left >= NBD.requestByteCount, canTake else { break }
       let view = unsafe WireView(input.address + inputStart, byteCount: NBD.requestByteCount)
       guard let request = NBDRequest(view) else {
-        return end("expected a request of the kernel's, got another magic number")
+        end("expected a request of the kernel's, got another magic number")
+        break
       }
       inputStart &+= NBD.requestByteCount
       take(request)
+      count &+= 1
     }
+    return count
   }
 
   private func take(_ request: NBDRequest) {

@@ -91,7 +91,7 @@ struct NBDAllocationTests {
     }
     let count = unsafe bytes.withUnsafeBytes { bytes in
       unsafe room.withUnsafeMutableBytes { room in
-        for _ in 0..<100 { unsafe round(bytes, room) }
+        for _ in 0..<300 { unsafe round(bytes, room) }
         let before = fabric_allocation_count()
         for _ in 0..<200 { unsafe round(bytes, room) }
         return fabric_allocation_count() - before

@@ -26,7 +26,7 @@ extension DeviceRig {
   "A volume as a device of the kernel's NBD client, in this process", .serialized, .untilStuck,
   .enabled(if: Guest.isHere, Guest.comment))
 struct NBDVolumeGuestTests {
-  @Test("HD-71, HD-72: as many queues as were asked for, and the volume's shape", arguments: [1, 3])
+  @Test("HD-71, HD-72: as many queues as sockets, and the volume's shape", arguments: [1, 3])
   func shape(_ socketCount: Int) throws {
     let rig = try DeviceRig(socketCount: socketCount)
     let queues = try FileManager.default.contentsOfDirectory(
