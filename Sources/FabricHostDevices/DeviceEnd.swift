@@ -18,7 +18,7 @@ public struct DeviceEnd: Sendable {
   }
 
   /// All there are, the best first: the first that the machine has is that of `--as auto`.
-  public static let all = [ublk, nbd, loop]
+  public static let all = [ublk, loop, nbd]
 
   /// A socket for a virtual machine's emulator; never that of `--as auto`.
   public static let vhostUser = DeviceEnd(
