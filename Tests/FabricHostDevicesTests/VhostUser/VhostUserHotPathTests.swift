@@ -1,6 +1,7 @@
 import CAllocationCounter
 import FabricCompletion
 import FabricPlatform
+import TestMachine
 import TestSupport
 import Testing
 
