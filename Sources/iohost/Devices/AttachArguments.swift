@@ -118,6 +118,26 @@ struct AttachArguments: ParsableArguments {
     }
   }
 
+  /// Of the arguments of a process, those for the one that serves the device on after it: that one is
+  /// told the entry's name and place anew.
+  static func forAnother(_ arguments: [String]) -> [String] {
+    let valued = ["--name", "--state-dir"]
+    var kept: [String] = []
+    var isValue = false
+    for argument in arguments {
+      if isValue {
+        isValue = false
+      } else if valued.contains(argument) {
+        isValue = true
+      } else if !["--json", "--foreground", "--recover"].contains(argument),
+        !valued.contains(where: { argument.hasPrefix("\($0)=") })
+      {
+        kept.append(argument)
+      }
+    }
+    return kept
+  }
+
   private static func isName(_ text: String) -> Bool {
     (1...64).contains(text.utf8.count) && !text.hasPrefix(".")
       && text.unicodeScalars.allSatisfy(isOfName)

@@ -92,9 +92,7 @@ final class DeviceDaemon {
       record = StateEntry.Record(
         name: entry.name, url: "\(settings.address)", token: token, processIdentifier: getpid())
       if settings.isServedOn {
-        record.arguments = CommandLine.arguments.dropFirst(2).filter {
-          !["--json", "--foreground", "--recover"].contains($0)
-        }
+        record.arguments = AttachArguments.forAnother(Array(CommandLine.arguments.dropFirst(2)))
         record.directory = claim.startDirectory
       }
     }
