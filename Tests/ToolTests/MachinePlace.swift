@@ -30,15 +30,15 @@ final class MachinePlace {
     #expect(tool.output == [socket])
   }
 
-  /// A front end, once somebody listens; it has not said anything yet.
+  /// A front end that has an answer. One that comes while a dead process's socket is still about to end is
+  /// hung up on, and comes again.
   func connect() throws -> FrontEnd {
     var frontEnd: FrontEnd?
-    #expect(
-      place.waits {
-        frontEnd = try? FrontEnd(path: socket, memory: memory)
-        return frontEnd != nil
-      })
-    return try #require(frontEnd)
+    _ = place.waits {
+      frontEnd = try? FrontEnd(path: socket, memory: memory)
+      return frontEnd?.ask(.getFeatures) != nil
+    }
+    return try #require(frontEnd, "\(log)")
   }
 
   /// What a front end gives back after it has lost its back end.
@@ -106,6 +106,33 @@ final class MachinePlace {
   }
 
   static func isThere(_ path: String) -> Bool { FileManager.default.fileExists(atPath: path) }
+
+  typealias Processes = (worker: Int, other: Int)
+
+  /// Waits until other processes serve the device and watch over it.
+  func processes(after old: Processes) throws -> Processes {
+    var found: Processes?
+    _ = try place.waits {
+      guard let status = try statusIfAny(), let worker = status["pid"] as? Int,
+        let other = status["guardPID"] as? Int
+      else { return false }
+      found = (worker, other)
+      return worker != old.worker && other != old.other
+    }
+    return try #require(found, "\(log)")
+  }
+
+  /// Waits until another process serves the device.
+  func waitForAnother(than worker: Int) throws {
+    #expect(
+      try place.waits { try statusIfAny().map { $0["pid"] as? Int != worker } ?? false }, "\(log)")
+  }
+
+  private func statusIfAny() throws -> [String: Any]? {
+    let tool = try place.host("list", "--json")
+    let list = try? JSONSerialization.jsonObject(with: Data(tool.output.joined().utf8))
+    return (list as? [[String: Any]])?.first
+  }
 
   /// Of the device; empty when there is none.
   var log: String {

@@ -97,7 +97,11 @@ final class DeviceDaemon {
       }
     }
     let firstEpoch = record.nextEpoch
-    record.nextEpoch += Self.epochRoom
+    let (next, isUsedUp) = firstEpoch.addingReportingOverflow(Self.epochRoom)
+    guard !isUsedUp else {
+      throw ToolFailure(74, "expected epochs for another process, but all are used; attach it anew")
+    }
+    record.nextEpoch = next
     try entry.write(record)
     // Threads that are started from here on have it, too. No machine's memory is this kernel's to free.
     if settings.end.name != DeviceEnd.vhostUser.name, fabric_set_io_flusher() != 0 {
