@@ -5,7 +5,7 @@ import TestMachine
 import TestSupport
 import Testing
 
-@Suite("iohost attach --as vhost-user", .untilStuck)
+@Suite("iohost attach --as vhost-user", .serialized, .untilStuck)
 struct VhostUserAttachTests {
   @Test("VU-60: a volume is a machine's disk, listed by its socket; detached nothing is left of it")
   func life() throws {
@@ -75,7 +75,10 @@ struct VhostUserAttachTests {
     kill(Int32(processes.worker), SIGKILL)
     let next = try machine.processes(after: processes)
     #expect(MachinePlace.isThere(place.file("real/v")))
-    let detached = try place.host("detach", place.file("linked/v"))
+    let detached = try Tool(
+      shell: """
+        cd \(place.file("real")); "$bin/iohost" detach v --state-dir \(place.stateDirectory)
+        """)
     #expect(detached.waitForEnd() == 0, "\(detached.errors)")
     #expect(!MachinePlace.isThere(place.file("real/v")))
     try place.expectNothingLeft(of: [processes, next].flatMap { [$0.worker, $0.other] })

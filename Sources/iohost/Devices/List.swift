@@ -94,11 +94,9 @@ struct Detach: AsyncParsableCommand {
   static func entry(
     _ text: String, of entries: [StateEntry]
   ) throws(ToolFailure) -> StateEntry {
-    let isPath = text.contains("/")
+    if let entry = entries.first(where: { $0.name == text }) { return entry }
     for entry in entries {
-      let device = entry.readRecord()?.device
-      let isMeant = isPath ? device.map({ FileKind.areSame($0, text) }) : entry.name == text
-      if isMeant == true { return entry }
+      if let device = entry.readRecord()?.device, FileKind.areSame(device, text) { return entry }
     }
     let known = entries.map { entry in
       entry.readRecord()?.device.map { "\(entry.name) (\($0))" } ?? entry.name
