@@ -1,87 +1,35 @@
 import CAllocationCounter
 import FabricCompletion
 import FabricHostDriver
-import FabricIOUnit
-import FabricMessaging
 import FabricPlatform
-import FabricSharedMemory
 import FabricStorage
-import FabricVerbs
 import Foundation
-import Synchronization
 import TestSupport
 import Testing
 
 @testable import FabricHostDevices
 
-/// A unit in this process, with one volume in memory, and that volume as a device.
-private final class Rig {
-  let directory = NSTemporaryDirectory() + "fabric-device-\(UUID().uuidString.prefix(8))"
-  let layer = CommonLayer()
-  let server: IOUnitServer
-  let service: CompletionService
-  let volume: LoopVolume
-  let device: LoopDevice
+extension DeviceRig {
+  static let lacksLoop = lacks(.loop)
 
-  /// What this machine lacks; empty: nothing.
-  static let lacks: String =
-    switch DeviceEnd.loop.look() {
-    case .present: ""
-    case .missing(let words): words
-    }
-
-  /// - Parameter isAwake: the service does not sleep: with that fabrics' queues are armed, which may
-  ///   allocate where nothing is optimised.
-  init(isAwake: Bool = false) throws {
-    try FileManager.default.createDirectory(
-      atPath: directory + "/file", withIntermediateDirectories: true)
-    let fabric = try UnitFabric(try SharedMemoryAdapter())
-    try layer.add(Volume(name: "m", store: fabric.makeMemoryStore(byteCount: 16 << 20)))
-    let address = FabricAddress(fabric: "shm", endpoint: directory + "/unit.sock")
-    server = try IOUnitServer(layer: layer, fabric: fabric, address: address)
-    var options = CompletionService.Options()
-    options.threadCount = 1
-    if isAwake { options.spin = .seconds(1) }
-    service = try CompletionService(options)
-    let events = Events()
-    volume = LoopVolume(service: service, options: .init(), depth: 16) { event in
-      if case .changed(.attached(let info)) = event { events.put(info) }
-    }
-    try volume.connect(
-      [VolumeAddress(unit: address, volumeName: "m")], adapters: [SharedMemoryAdapter()])
-    device = try volume.expose(
-      events.take(), in: directory + "/file", isReadOnly: false, token: "test:\(UUID())")
-  }
-
-  deinit {
-    volume.close()
-    service.stop()
-    server.stop()
-    try? FileManager.default.removeItem(atPath: directory)
-  }
-
-  private final class Events: Sendable {
-    private let info = Mutex<RemoteVolumeInfo?>(nil)
-    private let isThere = DispatchSemaphore(value: 0)
-    func put(_ info: RemoteVolumeInfo) {
-      self.info.withLock { $0 = info }
-      isThere.signal()
-    }
-    func take() -> RemoteVolumeInfo {
-      isThere.wait()
-      return info.withLock { $0! }
+  /// With a loop device.
+  convenience init(isAwake: Bool = false) throws {
+    try self.init(isAwake: isAwake) { service, tell in
+      LoopVolume(service: service, options: .init(), depth: 16, tell: tell)
     }
   }
+
+  var loop: LoopDevice { device as! LoopDevice }
 }
 
 @Suite(
   "What a device's requests allocate", .serialized, .untilStuck,
-  .enabled(if: Rig.lacks.isEmpty, Comment(rawValue: Rig.lacks)))
+  .enabled(if: DeviceRig.lacksLoop.isEmpty, Comment(rawValue: DeviceRig.lacksLoop)))
 struct LoopAllocationTests {
   @Test("HD-11: of each request only libfuse allocates, one piece, and we nothing")
   func allocations() throws {
     try #require(Processor.availableCount > 1, "with one processor the service sleeps")
-    let rig = try Rig(isAwake: true)
+    let rig = try DeviceRig(isAwake: true)
     let device = try #require(RawFile(rig.device.path, isDirect: true))
     func move(_ count: Int) {
       for index in 0..<count {
@@ -105,15 +53,15 @@ struct LoopAllocationTests {
 
 @Suite(
   "A volume as a loop device, in this process", .serialized, .untilStuck,
-  .enabled(if: Rig.lacks.isEmpty, Comment(rawValue: Rig.lacks)))
+  .enabled(if: DeviceRig.lacksLoop.isEmpty, Comment(rawValue: DeviceRig.lacksLoop)))
 struct LoopVolumeTests {
   @Test("HD-30: closed it leaves no device, no mount and no session")
   func closing() throws {
     let directory: String
     do {
-      let rig = try Rig()
+      let rig = try DeviceRig()
       directory = rig.directory
-      #expect(rig.device.isBound && rig.device.isDirect)
+      #expect(rig.device.isBound && rig.loop.isDirect)
       try rig.device.flush()
       try rig.device.release()
       #expect(!rig.device.isBound)
@@ -126,17 +74,17 @@ struct LoopVolumeTests {
   @Test(
     "HD-18, HD-33: a device that is held open is not released, and is as before; nor is another's")
   func releases() throws {
-    let rig = try Rig()
+    let rig = try DeviceRig()
     var holder = RawFile(rig.device.path, isReadOnly: true)
     #expect(throws: HostDeviceError.self) { try rig.device.release() }
     #expect(rig.device.isBound)
-    let other = LoopDevice(number: rig.device.number, token: "another's")
+    let other = LoopDevice(number: rig.loop.number, token: "another's")
     other.abandon()
     try? other.release()
     #expect(rig.device.isBound && holder != nil)
     holder = nil
     #expect(rig.device.isBound)
-    #expect(LoopDevice.bound(with: rig.device.token).map(\.number) == [rig.device.number])
+    #expect(LoopDevice.bound(with: rig.loop.token).map(\.number) == [rig.loop.number])
   }
 }
 

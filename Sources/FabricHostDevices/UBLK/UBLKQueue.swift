@@ -9,10 +9,8 @@ import FabricVerbs
 /// One of a device's queues: what the kernel asks of it is asked of the unit.
 ///
 /// Each tag of the kernel's has a piece of registered memory of its own, to which the kernel
-/// copies what is
-/// written and from which it copies what was read. A request that the unit's queue has no room
-/// for waits for its
-/// turn; its tag is not the kernel's meanwhile. (HD-62, HD-63)
+/// copies what is written and from which it copies what was read. A request that the unit's queue
+/// has no room for waits for its turn; its tag is not the kernel's meanwhile. (HD-62, HD-63)
 ///
 /// Threads: confined to the thread that runs the queue's service. Nothing is allocated per request.
 @safe

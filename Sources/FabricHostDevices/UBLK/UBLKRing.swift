@@ -3,8 +3,7 @@ import FabricBounded
 import FabricPlatform
 
 /// The io_uring of one of a device's queues: each entry fetches a request for a tag, after it has
-/// told how
-/// the last one of that tag ended. Confined to the thread that makes it.
+/// told how the last one of that tag ended. Confined to the thread that makes it.
 @safe
 final class UBLKRing {
   private let ring: UnsafeMutablePointer<io_uring>

@@ -177,8 +177,7 @@ public final class UBLKVolume: HostVolume, @unchecked Sendable {
   }
 
   /// Ends everything: what is under way ends with an error, then the disk goes, then the device.
-  /// `flush` and
-  /// `release` before it are the clean way.
+  /// `flush` and `release` before it are the clean way.
   public func close() {
     service.result { [served] in
       served.queue?.close()
@@ -211,7 +210,7 @@ public final class UBLKVolume: HostVolume, @unchecked Sendable {
         let status = completions[place].status
         queues[Int(mark >> 16)].with { $0.ended(Int(mark & 0xffff), status) }
       }
-      for queue in queues { queue.with { $0.finishBatch() } }
+      for index in queues.indices { queues[index].with { $0.finishBatch() } }
     }
 
     func remoteVolume(_ queue: RemoteVolumeQueue, changed state: RemoteVolumeQueue.State) {
