@@ -105,6 +105,20 @@ final class MachinePlace {
       (list as? [[String: Any]])?.first?["paths"] as? [[String: Any]], "\(tool.errors)")
   }
 
+  /// Nothing is left: no entry, no socket, no process. An entry goes before its processes do.
+  func expectNothingLeft(
+    of processes: [Int], location: SourceLocation = #_sourceLocation
+  ) throws {
+    #expect(!Self.isThere(socket), sourceLocation: location)
+    _ = place.waits { processes.allSatisfy(Self.hasEnded) }
+    try place.expectNothingLeft(of: processes, location: location)
+  }
+
+  private static func hasEnded(_ process: Int) -> Bool {
+    let state = try? String(contentsOfFile: "/proc/\(process)/stat", encoding: .utf8)
+    return state.map { $0.contains(") Z ") } ?? true
+  }
+
   static func isThere(_ path: String) -> Bool { FileManager.default.fileExists(atPath: path) }
 
   typealias Processes = (worker: Int, other: Int)

@@ -54,8 +54,7 @@ struct VhostUserAttachTests {
         return tool.waitForEnd() == 0
       })
     #expect(detached == ["detached \(machine.socket)"])
-    #expect(!MachinePlace.isThere(machine.socket))
-    try place.expectNothingLeft(of: [processes.worker, processes.other])
+    try machine.expectNothingLeft(of: [processes.worker, processes.other])
   }
 
   @Test("VU-60: a socket is found by another way to it, and by a path from here")
@@ -81,7 +80,7 @@ struct VhostUserAttachTests {
         """)
     #expect(detached.waitForEnd() == 0, "\(detached.errors)")
     #expect(!MachinePlace.isThere(place.file("real/v")))
-    try place.expectNothingLeft(of: [processes, next].flatMap { [$0.worker, $0.other] })
+    try machine.expectNothingLeft(of: [processes, next].flatMap { [$0.worker, $0.other] })
   }
 
   @Test("VU-61: a machine's disk is not detached, and who has it is told; --force hangs up")
@@ -102,8 +101,7 @@ struct VhostUserAttachTests {
     let forced = try place.host("detach", "disk", "--force")
     #expect(forced.waitForEnd() == 0, "\(forced.errors)")
     #expect(frontEnd.reply() == nil)
-    #expect(!MachinePlace.isThere(machine.socket))
-    try place.expectNothingLeft(of: [processes.worker, processes.other])
+    try machine.expectNothingLeft(of: [processes.worker, processes.other])
   }
 
   @Test("VU-61: SIGTERM to its process is a detach: refused in use, and carried out when it is not")
@@ -124,8 +122,7 @@ struct VhostUserAttachTests {
         kill(Int32(processes.worker), SIGTERM)
         return !MachinePlace.isThere("\(place.stateDirectory)/disk")
       })
-    #expect(!MachinePlace.isThere(machine.socket))
-    try place.expectNothingLeft(of: [processes.worker, processes.other])
+    try machine.expectNothingLeft(of: [processes.worker, processes.other])
   }
 
   @Test(
@@ -173,8 +170,7 @@ struct VhostUserAttachTests {
     old += [processes.worker, processes.other]
     let last = try machine.processes(after: processes)
     #expect(try place.host("detach", "disk", "--force").waitForEnd() == 0)
-    #expect(!MachinePlace.isThere(machine.socket))
-    try place.expectNothingLeft(of: old + [last.worker, last.other])
+    try machine.expectNothingLeft(of: old + [last.worker, last.other])
   }
 
   @Test("VU-62: the unit dies, its process, the one that watches, and the next; then all goes on")
@@ -210,8 +206,7 @@ struct VhostUserAttachTests {
     #expect(machine.hasWritten(4, by: frontEnd))
     let last = try machine.processes(after: second)
     #expect(try place.host("detach", machine.socket, "--force").waitForEnd() == 0)
-    #expect(!MachinePlace.isThere(machine.socket))
-    try place.expectNothingLeft(
+    try machine.expectNothingLeft(
       of: [first, second, last].flatMap { [$0.worker, $0.other] })
   }
 
@@ -300,8 +295,7 @@ struct VhostUserAttachTests {
     let list = try place.host("list")
     #expect(list.waitForEnd() == 0)
     #expect(list.errors.count == 1 && list.errors[0].contains("cleaned up disk"), "\(list.errors)")
-    #expect(!MachinePlace.isThere(machine.socket))
-    try place.expectNothingLeft(of: [processes.worker, processes.other])
+    try machine.expectNothingLeft(of: [processes.worker, processes.other])
     // Where somebody else listens by then the socket stays.
     try machine.offer()
     let others = try place.processes()
