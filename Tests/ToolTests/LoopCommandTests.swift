@@ -13,7 +13,7 @@ struct LoopCommandTests {
       ([place.url("nope")], 69, "expected one of the volumes disk"),
       ([place.url("disk"), place.url("disk")], 64, "expected each URL once"),
       ([place.url("disk"), "--policy", "fastest"], 64, "round-robin"),
-      ([place.url("disk"), "--as", "floppy"], 64, "expected --as loop"),
+      ([place.url("disk"), "--as", "floppy"], 64, "vhost-user:SOCKET or auto, got floppy"),
       ([place.url("disk"), "--name", "../x"], 64, "expected --name of"),
       (["fabric+shm://\(place.file("no.sock"))/disk"], 69, "found nothing"),
       (["fabric+shm://\(place.file("no.sock"))/disk", "--timeout", "0.5"], 75, "gave up on"),
