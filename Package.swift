@@ -316,6 +316,9 @@ let package = Package(
     .target(
       name: "TestSupport", dependencies: ["FabricPlatform", "FabricVerbs"],
       path: "Tests/TestSupport", swiftSettings: ours),
+    .target(
+      name: "TestMachine", dependencies: ["FabricHostDevices", "FabricPlatform", "FabricWire"],
+      path: "Tests/TestMachine", swiftSettings: ours),
     .target(name: "CAllocationCounter", path: "Tests/CAllocationCounter"),
     .target(name: "CSanitizedMutex", path: "Tests/CSanitizedMutex"),
     .target(name: "CPlainLoop", path: "Tests/VerbsCount/CPlainLoop"),
@@ -341,10 +344,10 @@ let package = Package(
     .testTarget(
       name: "ToolTests",
       dependencies: [
-        "FabricCompletion", "FabricHostDriver", "FabricPlatform", "FabricRDMA",
-        "FabricNVMe", "FabricSharedMemory", "FabricStorage", "FabricTCP", "FabricVerbs",
-        "BlockEcho", "PingPong", "RPing",
-        "TestSupport", "fabperf", "iohost", "iounit",
+        "FabricCompletion", "FabricHostDevices", "FabricHostDriver", "FabricPlatform",
+        "FabricRDMA", "FabricNVMe", "FabricSharedMemory", "FabricStorage", "FabricTCP",
+        "FabricVerbs", "BlockEcho", "PingPong", "RPing",
+        "TestMachine", "TestSupport", "fabperf", "iohost", "iounit",
       ],
       swiftSettings: ours),
     .testTarget(
@@ -408,10 +411,10 @@ let package = Package(
     .testTarget(
       name: "FabricHostDevicesTests",
       dependencies: [
-        "CAllocationCounter", "FabricBounded", "FabricCompletion", "FabricHostDevices",
-        "FabricHostDriver", "FabricIOUnit", "FabricMessaging", "FabricNBDProtocol",
-        "FabricPlatform", "FabricSharedMemory", "FabricStorage", "FabricTCP", "FabricVerbs",
-        "FabricWire", "TestSupport",
+        "CAllocationCounter", "FabricAdapterParts", "FabricBounded", "FabricCompletion",
+        "FabricHostDevices", "FabricHostDriver", "FabricIOUnit", "FabricMessaging",
+        "FabricNBDProtocol", "FabricPlatform", "FabricSharedMemory", "FabricStorage",
+        "FabricTCP", "FabricVerbs", "FabricWire", "TestMachine", "TestSupport",
       ],
       swiftSettings: ours),
     .testTarget(

@@ -45,11 +45,16 @@ else
   status=1
 fi
 
+# What users run is a release build, whose compiler sees more at once. Times of the guest's are its, too.
+releasing() {
+  local product
+  for product in iounit iohost fabperf VerbsPing; do swift build -c release --product $product || return 1; done
+}
+[ $# = 0 ] && [ -n "$built" ] && step releasing
+
 # What needs a kernel with modules, such as those of RDMA, runs in a guest that has one.
 guest_suite() {
   local status
-  # Times are a release build's.
-  swift build -c release --product VerbsPing || return 1
   Tests/Guest/suite 2>&1 | tee "$guest_log"
   status=${PIPESTATUS[0]}
   case $status in
@@ -95,13 +100,6 @@ count_skipped=
 count_log=.build/count-output.txt
 : > "$count_log"
 [ $# = 0 ] && step counting
-
-# What users run is a release build, whose compiler sees more at once.
-releasing() {
-  local product
-  for product in iounit iohost fabperf; do swift build -c release --product $product || return 1; done
-}
-[ $# = 0 ] && step releasing
 
 # One line for the end of each test, as Swift Testing prints them; a suite's and the run's own
 # lines begin otherwise. A name may hold anything, hence the anchors at both ends.

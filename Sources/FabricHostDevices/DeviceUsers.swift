@@ -39,10 +39,15 @@ public enum DeviceUsers {
           KernelText.link("\(directory)/\($0)") == device
         })
       else { continue }
-      let name = KernelFile.text("/proc/\(process)/comm")?.filter { $0 != "\n" } ?? "a program"
-      found.append("held open by \(name) (process \(process))")
+      found.append("held open by \(words(for: process))")
     }
     return found
+  }
+
+  /// What a process is called, and its number.
+  static func words(for process: some CustomStringConvertible) -> String {
+    let name = KernelFile.text("/proc/\(process)/comm")?.filter { $0 != "\n" } ?? "a program"
+    return "\(name) (process \(process))"
   }
 
   private static func major(_ device: dev_t) -> UInt64 {

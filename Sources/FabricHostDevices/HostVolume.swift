@@ -1,6 +1,5 @@
 public import FabricHostDriver
 public import FabricIOProtocol
-public import FabricMessaging
 public import FabricVerbs
 import Glibc
 
@@ -11,7 +10,8 @@ public protocol HostVolume: AnyObject {
   /// Starts to connect; `HostVolumeEvent.changed` tells how it goes.
   ///
   /// - Parameters: as of `RemoteVolumeQueue`.
-  func connect(_ addresses: [VolumeAddress], adapters: [any Adapter]) throws(ChannelOpenError)
+  /// - Throws: its errors, and those of the end.
+  func connect(_ addresses: [VolumeAddress], adapters: [any Adapter]) throws
 
   /// Makes the device, once the volume is attached.
   ///

@@ -1,5 +1,6 @@
 import ArgumentParser
 import FabricCommandLine
+import FabricHostDevices
 import FabricPlatform
 import FabricRDMA
 import FabricSharedMemory
@@ -42,7 +43,7 @@ struct Doctor: AsyncParsableCommand {
         memoryFiles(), memoryBarriers(), tcp(), ring(), memory(), memoryLock(), hugePages(),
         cores(),
         openFiles(),
-      ] + RDMAReport(survey: .take()).findings
+      ] + (DeviceEnd.all + [.vhostUser]).map(end) + RDMAReport(survey: .take()).findings
     if json {
       Output.line(
         JSON.list(
@@ -170,6 +171,14 @@ struct Doctor: AsyncParsableCommand {
     return Finding(
       "open files", .note,
       "at most \(count), which serves some hosts only; to raise it: ulimit -n 65536")
+  }
+
+  /// Whether `iohost attach` can make such a device here.
+  private func end(_ end: DeviceEnd) -> Finding {
+    switch end.look() {
+    case .present(let words): Finding("--as \(end.name)", .fine, "\(end.words): \(words)")
+    case .missing(let words): Finding("--as \(end.name)", .note, "\(end.words): \(words)")
+    }
   }
 
   private func limit(_ resource: __rlimit_resource) -> UInt64 {

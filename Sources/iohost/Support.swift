@@ -1,6 +1,7 @@
 import ArgumentParser
 import FabricAuthentication
 import FabricCommandLine
+import FabricHostDevices
 import FabricHostDriver
 import FabricI2OHost
 import FabricIOProtocol
@@ -30,6 +31,8 @@ extension ToolFailure {
     switch error {
     case let error as ToolFailure: self = error
     case let error as RemoteVolumeError: self.init(error)
+    case VhostUserError.listening(let words): self.init(66, words)
+    case VhostUserError.system(let words): self.init(71, words)
     case RegistrationError.refused(let words): self.init(71, words)
     case let error as VolumeAddress.ParsingError: self.init(64, error.description)
     default: self.init(74, "\(error)")

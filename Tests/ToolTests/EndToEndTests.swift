@@ -188,14 +188,22 @@ struct EndToEndTests {
     #expect(doctor.waitForEnd() == 0)
     let names = [
       "memory files", "memory barriers", "tcp", "io_uring", "memory", "memory lock limit",
-      "huge pages",
-      "cores", "open files", "rdma",
+      "huge pages", "cores", "open files", "--as ublk", "--as loop", "--as vhost-user", "rdma",
     ]
     // Of RDMA there is a line for each thing to be mended.
     #expect(doctor.output.count >= names.count && doctor.errors.isEmpty)
     for (line, name) in zip(doctor.output, names) {
       #expect(line.hasPrefix("fine  \(name) ") || line.hasPrefix("note  \(name) "), "\(line)")
     }
+    // What is missing is told with what to do.
+    for (path, end, remedy) in [
+      ("/dev/ublk-control", "ublk", "modprobe ublk_drv"), ("/dev/fuse", "loop", "modprobe fuse"),
+    ] where !FileManager.default.fileExists(atPath: path) {
+      #expect(
+        doctor.output.contains { $0.hasPrefix("note  --as \(end)") && $0.contains(remedy) },
+        "\(doctor.output)")
+    }
+    #expect(doctor.output.contains { $0.hasPrefix("fine  --as vhost-user") })
     _ = unit
   }
 }

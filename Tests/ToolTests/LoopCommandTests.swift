@@ -13,7 +13,7 @@ struct LoopCommandTests {
       ([place.url("nope")], 69, "expected one of the volumes disk"),
       ([place.url("disk"), place.url("disk")], 64, "expected each URL once"),
       ([place.url("disk"), "--policy", "fastest"], 64, "round-robin"),
-      ([place.url("disk"), "--as", "floppy"], 64, "expected --as ublk, "),
+      ([place.url("disk"), "--as", "floppy"], 64, "vhost-user:SOCKET or auto, got floppy"),
       ([place.url("disk"), "--as", "loop", "--recovery", "reissue"], 64, "with --as ublk or nbd"),
       ([place.url("disk"), "--name", "../x"], 64, "expected --name of"),
       (["fabric+shm://\(place.file("no.sock"))/disk"], 69, "found nothing"),

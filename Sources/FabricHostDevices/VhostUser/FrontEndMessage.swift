@@ -32,17 +32,19 @@ struct MessageHeader: Equatable {
 }
 
 /// A piece of the guest's memory, as the front end tells of it.
-struct RegionDescription: Equatable {
-  var guestAddress: UInt64
-  var byteCount: UInt64
+package struct RegionDescription: Equatable {
+  package var guestAddress: UInt64
+  package var byteCount: UInt64
   /// In the front end's process.
-  var userAddress: UInt64
+  package var userAddress: UInt64
   /// Where it begins in its file.
-  var fileOffset: UInt64
+  package var fileOffset: UInt64
 
   static let byteCount = 32
 
-  init(guestAddress: UInt64, byteCount: UInt64, userAddress: UInt64, fileOffset: UInt64) {
+  package init(
+    guestAddress: UInt64, byteCount: UInt64, userAddress: UInt64, fileOffset: UInt64
+  ) {
     self.guestAddress = guestAddress
     self.byteCount = byteCount
     self.userAddress = userAddress
@@ -63,10 +65,16 @@ struct RegionDescription: Equatable {
 }
 
 /// Where a queue's parts lie, in the front end's process.
-struct QueueAddresses: Equatable {
-  var descriptors: UInt64
-  var used: UInt64
-  var available: UInt64
+package struct QueueAddresses: Equatable {
+  package var descriptors: UInt64
+  package var used: UInt64
+  package var available: UInt64
+
+  package init(descriptors: UInt64, used: UInt64, available: UInt64) {
+    self.descriptors = descriptors
+    self.used = used
+    self.available = available
+  }
 }
 
 /// The memory in which requests under way are noted.

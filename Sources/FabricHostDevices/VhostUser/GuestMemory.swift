@@ -1,4 +1,5 @@
 import FabricBounded
+import FabricHostDriver
 import FabricPlatform
 import FabricVerbs
 
@@ -28,14 +29,13 @@ final class GuestRegion {
 
   deinit { if let registration { domain?.deregister(registration) } }
 
-  /// Maps what the front end has passed, and registers it if `domain` is given. (VU-20, VU-21)
+  /// Maps what the front end has passed, and registers it if `volume` is given. (VU-20, VU-21)
   ///
-  /// - Parameters:
-  ///   - takesUnsealed: also a file that the front end could make shorter, which would end this process.
-  ///   - lendsKeys: keys are lent for each read; the region's own ends at once.
+  /// - Parameter takesUnsealed: also a file that the front end could make shorter, which would end this
+  ///   process.
   static func map(
     _ description: RegionDescription, of file: PassedDescriptor, takesUnsealed: Bool,
-    domain: (any ProtectionDomain)?, lendsKeys: Bool
+    for volume: RemoteVolumeQueue?
   ) throws(VhostUserFault) -> GuestRegion {
     guard takesUnsealed || file.isSealedMemory else {
       throw .memory(
@@ -52,14 +52,13 @@ final class GuestRegion {
       mapping = try Mapping.shared(file.descriptor, byteCount: Int(end), access: .readWrite)
     } catch { throw .memory("mapping \(end) bytes of guest memory failed: \(error)") }
     let address = mapping.address + description.fileOffset
-    guard let domain else { return GuestRegion(description, address: address, owner: mapping) }
+    guard let volume else { return GuestRegion(description, address: address, owner: mapping) }
     do {
-      let registration = try domain.register(
-        address: address, byteCount: Int(description.byteCount),
-        access: [.localWrite, .remoteWrite], owner: mapping)
-      if lendsKeys, let key = registration.remoteKey { domain.revoke(key) }
+      let registration = try volume.register(
+        address: address, byteCount: Int(description.byteCount), owner: mapping)
       return GuestRegion(
-        description, address: address, owner: mapping, domain: domain, registration: registration)
+        description, address: address, owner: mapping, domain: volume.memoryDomain,
+        registration: registration)
     } catch { throw .memory("registering guest memory with the fabric failed: \(error)") }
   }
 }

@@ -1,5 +1,5 @@
-/// The numbers of the vhost-user protocol.
-enum VhostUser {
+/// The numbers of the vhost-user protocol. `package` is what tests' front end has of them.
+package enum VhostUser {
   static let headerByteCount = 12
   static let version: UInt32 = 1
   static let versionMask: UInt32 = 3
@@ -21,7 +21,7 @@ enum VhostUser {
   static let noDescriptorFlag: UInt64 = 1 << 8
 
   /// What the front end asks.
-  enum Code: UInt32, CaseIterable {
+  package enum Code: UInt32, CaseIterable {
     case getFeatures = 1
     case setFeatures = 2
     case setOwner = 3
@@ -72,8 +72,10 @@ struct ProtocolFeatures: OptionSet, Equatable {
 }
 
 /// Features of a virtio block device over split queues, as driver and device agree on them.
-struct DeviceFeatures: OptionSet, Equatable {
-  let rawValue: UInt64
+package struct DeviceFeatures: OptionSet, Equatable {
+  package let rawValue: UInt64
+
+  package init(rawValue: UInt64) { self.rawValue = rawValue }
 
   // Of block devices.
   static let segmentLimit = DeviceFeatures(rawValue: 1 << 2)
@@ -86,7 +88,7 @@ struct DeviceFeatures: OptionSet, Equatable {
   static let writeZeroes = DeviceFeatures(rawValue: 1 << 14)
   // Of queues and devices of all kinds.
   static let indirectDescriptors = DeviceFeatures(rawValue: 1 << 28)
-  static let eventIndex = DeviceFeatures(rawValue: 1 << 29)
+  package static let eventIndex = DeviceFeatures(rawValue: 1 << 29)
   /// The vhost-user protocol's own: it has features of its own.
   static let protocolFeatures = DeviceFeatures(rawValue: 1 << 30)
   static let version1 = DeviceFeatures(rawValue: 1 << 32)

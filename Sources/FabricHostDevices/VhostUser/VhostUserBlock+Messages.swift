@@ -143,8 +143,8 @@ extension VhostUserBlock {
     _ description: RegionDescription, _ file: PassedDescriptor
   ) throws(VhostUserFault) -> GuestRegion {
     try GuestRegion.map(
-      description, of: file, takesUnsealed: options.takesUnsealedMemory, domain: foreignDomain,
-      lendsKeys: lendsKeys)
+      description, of: file, takesUnsealed: options.takesUnsealedMemory,
+      for: takesForeignMemory ? volume : nil)
   }
 
   private func changeQueue(

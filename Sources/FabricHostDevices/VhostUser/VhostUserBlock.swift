@@ -50,7 +50,9 @@ public final class VhostUserBlock: RemoteVolumeHandler {
   /// Told where the volume stands, each time that changes.
   public var changed: (RemoteVolumeQueue.State) -> Void = { _ in }
   /// Whether a front end is there.
-  public var hasFrontEnd: Bool { session.map { !$0.isGone } ?? false }
+  public var hasFrontEnd: Bool { frontEndProcess != nil }
+  /// The process that is connected, 0 where that is hidden; nil: none is.
+  public var frontEndProcess: Int32? { session.flatMap { $0.isGone ? nil : $0.processID } }
 
   let service: CompletionService
   private(set) var volume: RemoteVolumeQueue!
@@ -193,15 +195,10 @@ public final class VhostUserBlock: RemoteVolumeHandler {
     mustAsk = true
   }
 
-  /// Where guest memory is registered; nil where the fabric takes none.
-  var foreignDomain: (any ProtectionDomain)? { takesForeignMemory ? volume.memoryDomain : nil }
-
-  /// With paths of several fabrics all of them have to.
-  private var takesForeignMemory: Bool {
+  /// Whether guest memory is registered. With paths of several fabrics all of them have to take it. (VU-21)
+  var takesForeignMemory: Bool {
     adapters.allSatisfy { $0.capabilities.hasForeignMemory }
   }
-
-  var lendsKeys: Bool { adapters.contains { $0.capabilities.peersAreStrangers } }
 
   /// Requests of machines that have not ended.
   public var underWayCount: Int { requests.count - freeRequests.count }

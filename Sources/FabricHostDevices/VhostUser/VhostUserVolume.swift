@@ -1,7 +1,6 @@
 import CFabricLinux
 public import FabricCompletion
 public import FabricHostDriver
-public import FabricMessaging
 import FabricPlatform
 public import FabricVerbs
 
@@ -38,15 +37,15 @@ public final class VhostUserVolume: HostVolume, @unchecked Sendable {
 
   public func connect(
     _ addresses: [VolumeAddress], adapters: [any Adapter]
-  ) throws(ChannelOpenError) {
-    let result = service.result { [self] () -> Result<Void, ChannelOpenError> in
+  ) throws(VhostUserError) {
+    let result = service.result { [self] () -> Result<Void, VhostUserError> in
       do throws(VhostUserError) {
         let block = try VhostUserBlock(
           addresses, path: path, adapters: adapters, service: service, options: options)
         block.changed = { [tell] in tell(.changed($0)) }
         served.block = block
         return .success(())
-      } catch { return .failure(.resources(error.description)) }
+      } catch { return .failure(error) }
     }
     try result.get()
   }
@@ -83,7 +82,20 @@ public final class VhostUserVolume: HostVolume, @unchecked Sendable {
       served.block?.close()
       served.block = nil
     }
-    socket = nil
+  }
+}
+
+extension VhostUserVolume {
+  /// Removes a socket that a dead process has left; no effect where somebody listens, or something else is
+  /// there. (VU-64)
+  public static func removeLeftSocket(at path: String) {
+    guard FileKind.isSocket(path) else { return }
+    let claimed = try? SocketPath.claim(path) { path throws(Errno) in
+      try StreamSocket.listen(atPath: path, isPrivate: true)
+    } connect: { path throws(Errno) in
+      _ = try StreamSocket.connect(toPath: path)
+    }
+    claimed?.name.remove()
   }
 }
 
@@ -100,14 +112,14 @@ private struct VhostUserSocket: HostBlockDevice {
 
   /// - Throws: `.inUse` while a machine is connected.
   func release() throws(HostDeviceError) {
-    let isUsed = service.result { [served] in
-      guard let block = served.block else { return false }
-      if block.hasFrontEnd { return true }
+    let user = service.result { [served] () -> Int32? in
+      guard let block = served.block else { return nil }
+      if let process = block.frontEndProcess { return process }
       block.close()
-      return false
+      return nil
     }
-    if isUsed {
-      throw .inUse(device: path, by: ["used by a virtual machine"])
+    if let user {
+      throw .inUse(device: path, by: ["used by \(DeviceUsers.words(for: user))"])
     }
   }
 

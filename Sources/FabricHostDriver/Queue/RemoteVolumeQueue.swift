@@ -153,7 +153,8 @@ public final class RemoteVolumeQueue {
   /// Slots of requests that no unit would take, still to be ended.
   let doomed: IndexQueue
   let session: HostOpening.SessionIdentifier
-  var epoch: UInt32
+  /// Of the newest connections; the greatest that any has had.
+  public internal(set) var epoch: UInt32
   var lastNumber: UInt8 = 0
   var lastSerial: UInt32 = 0
   /// Connections that are not known to be fenced, oldest first.
@@ -288,13 +289,30 @@ public final class RemoteVolumeQueue {
   public func allocate(byteCount: Int) throws(RegistrationError) -> MemoryRegion {
     let region = try memoryDomain.allocate(
       byteCount: byteCount, access: [.localWrite, .remoteWrite])
-    // Strangers get a key for each read, and nothing that outlives it.
+    revokeOwnKeys(of: region)
+    return region
+  }
+
+  /// Has requests of this queue use memory of somebody else's, where every fabric takes such memory.
+  /// To be given back to `memoryDomain`.
+  ///
+  /// - Parameter owner: kept alive meanwhile.
+  public func register(
+    address: UInt64, byteCount: Int, owner: AnyObject?
+  ) throws(RegistrationError) -> MemoryRegion {
+    let region = try memoryDomain.register(
+      address: address, byteCount: byteCount, access: [.localWrite, .remoteWrite], owner: owner)
+    revokeOwnKeys(of: region)
+    return region
+  }
+
+  /// Strangers get a key for each read, and nothing that outlives it.
+  private func revokeOwnKeys(of region: MemoryRegion) {
     if let pathMemory {
       pathMemory.revokeOwnKeys(of: region) { endpoints[$0].adapter.capabilities.peersAreStrangers }
     } else if paths[0].lendsKeys, let key = region.remoteKey {
       memoryDomain.revoke(key)
     }
-    return region
   }
 
   /// Brings near what a request's end and the next one will touch, beside the object itself.

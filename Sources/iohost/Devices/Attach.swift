@@ -8,16 +8,17 @@ import Glibc
 
 struct Attach: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Makes a volume a block device of this machine.",
+    abstract: "Makes a volume a block device of this machine, or the disk of a virtual one.",
     discussion: """
       Examples: iohost attach fabric+tcp://HOST:PORT/disk --as loop
                 iohost attach fabric+tcp://HOST:PORT/disk fabric+tcp://OTHER:PORT/disk
+                iohost attach fabric+tcp://HOST:PORT/disk --as vhost-user:/tmp/disk.sock
 
       Several URLs are several paths to one volume: requests go by them as --policy says, and \
       a path that is lost disturbs no other.
 
-      It prints the device, such as /dev/loop3, which is there until iohost detach, or SIGTERM to \
-      its process. As root. A connection that is lost is made again; meanwhile requests wait. \
+      It prints the device, such as /dev/loop3, or the socket, which is there until iohost detach, or \
+      SIGTERM to its process. Block devices want root. A connection that is lost is made again; meanwhile requests wait. \
       --timeout is for the first connection, --queue-timeout for all after it. iohost list shows \
       what is attached.
       """)

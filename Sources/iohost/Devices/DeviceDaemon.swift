@@ -96,9 +96,15 @@ final class DeviceDaemon {
         record.directory = claim.startDirectory
       }
     }
+    let firstEpoch = record.nextEpoch
+    let (next, isUsedUp) = firstEpoch.addingReportingOverflow(Self.epochRoom)
+    guard !isUsedUp else {
+      throw ToolFailure(74, "expected epochs for another process, but all are used; attach it anew")
+    }
+    record.nextEpoch = next
     try entry.write(record)
-    // Threads that are started from here on have it, too.
-    if fabric_set_io_flusher() != 0 {
+    // Threads that are started from here on have it, too. No machine's memory is this kernel's to free.
+    if settings.end.name != DeviceEnd.vhostUser.name, fabric_set_io_flusher() != 0 {
       settings.options.log(
         "the kernel may have this process wait for memory that it is to free: \(Errno.current)")
     }
@@ -113,9 +119,9 @@ final class DeviceDaemon {
       log(line)
     }
     // What a process before this one had under way is fenced first: its session goes on, with an epoch that is
-    // greater than any that it can have had. (IO-14)
+    // greater than any that it has had. (IO-14)
     options.session = record.hostSession
-    options.firstEpoch = UInt32(clamping: time(nil))
+    options.firstEpoch = firstEpoch
     let inbox = inbox
     let service = try CompletionService(serviceOptions)
     volume = settings.makeVolume(service, options) { inbox.put(.volume($0)) }
@@ -185,8 +191,13 @@ final class DeviceDaemon {
     if entries[3].revents != 0 { guardHasDied() }
     if descendant == nil, ending == nil, isToBeGuarded { try? startGuard() }
     if entries[2].revents != 0, phase == .connecting, ending == nil {
-      // Whoever wanted it has gone, interrupted for example.
-      end(.failure(ToolFailure(130, "interrupted")))
+      if settings.recovers {
+        // The process that watched has died: another one does.
+        reportDescriptor = -1
+      } else {
+        // Whoever wanted it has gone, interrupted for example.
+        end(.failure(ToolFailure(130, "interrupted")))
+      }
     }
     if entries[1].revents != 0, let client = try? listener.accept() { clients.append(client) }
     for (index, client) in waiting.enumerated() where entries[index + 4].revents != 0 {
@@ -208,12 +219,24 @@ final class DeviceDaemon {
     }
   }
 
+  /// Epochs that are set aside at once, in the record, before any is used: attempts to connect without another
+  /// connection. The least that is left while there is one is the half, which lasts for days without any.
+  private static let epochRoom: UInt32 = 1 << 18
+
+  private func setEpochsAside() {
+    let epoch = volume.withQueue { $0?.epoch ?? 0 }
+    guard record.nextEpoch < epoch + Self.epochRoom / 2 else { return }
+    record.nextEpoch = epoch + Self.epochRoom
+    do { try entry.write(record) } catch { log("cannot write \(entry.path): \(error)") }
+  }
+
   private func changed(_ new: RemoteVolumeQueue.State) {
     if case .attached = state, case .connecting = new { lossCount += 1 }
     state = new
     switch new {
     case .attached(let info):
       self.info = info
+      setEpochsAside()
       if phase == .connecting { expose(info) }
     case .failed(let error):
       if phase == .connecting { return end(.failure(error)) }
@@ -256,7 +279,9 @@ final class DeviceDaemon {
   private var guardCount = 0
 
   /// Until the device is served on the process watches that has started this one.
-  private var isToBeGuarded: Bool { !settings.recovers || phase != .connecting }
+  private var isToBeGuarded: Bool {
+    !settings.recovers || phase != .connecting || reportDescriptor < 0
+  }
 
   private func guardHasDied() {
     guard let descendant else { return }

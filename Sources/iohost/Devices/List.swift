@@ -40,12 +40,13 @@ struct Detach: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Ends devices that attach has made.",
     discussion: """
-      What was written is flushed first. A device that is mounted or held open is refused. With \
-      --force it goes without a flush: who uses it gets I/O errors, and what was not flushed may \
-      be lost.
+      What was written is flushed first. A device that is mounted or held open is refused, and a \
+      socket that a machine is connected to. With --force it goes without a flush: who uses it gets \
+      I/O errors, and what was not flushed may be lost.
       """)
 
-  @Argument(help: "Devices, such as /dev/loop3, or their names.") var devices: [String] = []
+  @Argument(help: "Devices, such as /dev/loop3, sockets, or their names.")
+  var devices: [String] = []
   @Flag(name: .long, help: "All of them.") var all = false
   @Flag(name: .long, help: "Also those in use, and without a flush.") var force = false
   @Option(
@@ -93,10 +94,9 @@ struct Detach: AsyncParsableCommand {
   static func entry(
     _ text: String, of entries: [StateEntry]
   ) throws(ToolFailure) -> StateEntry {
-    let isPath = text.contains("/")
-    let path = FileKind.resolved(text)
+    if let entry = entries.first(where: { $0.name == text }) { return entry }
     for entry in entries {
-      if isPath ? entry.readRecord()?.device == path : entry.name == text { return entry }
+      if let device = entry.readRecord()?.device, FileKind.areSame(device, text) { return entry }
     }
     let known = entries.map { entry in
       entry.readRecord()?.device.map { "\(entry.name) (\($0))" } ?? entry.name

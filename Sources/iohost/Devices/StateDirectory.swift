@@ -123,6 +123,8 @@ struct StateEntry {
     var processIdentifier: Int32
     /// The session of all processes that serve the device, one after the other: two numbers.
     var session = [UInt64.random(in: 0...(.max)), UInt64.random(in: 0...(.max))]
+    /// Greater than the epoch of any connection that the session has had: the next process begins with it.
+    var nextEpoch: UInt32 = 1
     /// Of the process, where it is to be started anew when it dies, and where it was started.
     var arguments: [String]?
     var directory: String?
@@ -182,6 +184,7 @@ struct StateEntry {
         }
       }
     }
+    if let device = record?.device { VhostUserVolume.removeLeftSocket(at: device) }
     unsafe rename(log, lastLog)
     try remove()
     return words

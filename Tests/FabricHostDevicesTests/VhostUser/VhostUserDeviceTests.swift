@@ -3,6 +3,7 @@ import FabricHostDriver
 import FabricPlatform
 import FabricStorage
 import Foundation
+import TestMachine
 import TestSupport
 import Testing
 

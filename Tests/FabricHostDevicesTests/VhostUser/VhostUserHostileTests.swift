@@ -1,6 +1,7 @@
 import FabricCompletion
 import FabricPlatform
 import Foundation
+import TestMachine
 import TestSupport
 import Testing
 

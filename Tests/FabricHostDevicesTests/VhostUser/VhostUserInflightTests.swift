@@ -1,6 +1,7 @@
 import FabricHostDriver
 import FabricPlatform
 import Foundation
+import TestMachine
 import TestSupport
 import Testing
 

@@ -1,6 +1,7 @@
 import FabricPlatform
 import FabricStorage
 import FabricWire
+import TestMachine
 import Testing
 
 @testable import FabricHostDevices

@@ -10,6 +10,7 @@ import class Foundation.FileManager
 import func Foundation.NSTemporaryDirectory
 import struct Foundation.UUID
 import Synchronization
+import TestMachine
 import Testing
 
 @testable import FabricHostDevices
@@ -91,10 +92,14 @@ final class VhostUserBench {
     layer = nil
   }
 
+  /// - Parameters: further paths, and adapters for their fabrics.
   @discardableResult
-  func makeDevice() throws -> VhostUserBlock {
+  func makeDevice(
+    others: [VolumeAddress] = [], adapters: [any Adapter] = []
+  ) throws -> VhostUserBlock {
     let made = try VhostUserBlock(
-      [address], path: path, adapters: [adapter], service: service, options: options)
+      [address] + others, path: path, adapters: [adapter] + adapters, service: service,
+      options: options)
     device = made
     return made
   }
@@ -106,7 +111,9 @@ final class VhostUserBench {
   }
 
   func connect() throws -> FrontEnd {
-    try FrontEnd(path: path, service: service, memory: memory)
+    try FrontEnd(path: path, memory: memory) { [service] in
+      service.run(until: $0, deadline: .now + .seconds(10))
+    }
   }
 
   /// A device, and a front end that runs one queue.
@@ -125,41 +132,9 @@ final class VhostUserBench {
   }
 }
 
-/// A request as a driver makes it: header, data, status, each at a place of its own.
-struct MachineRequest {
-  var type: UInt32
-  var sector: UInt64 = 0
-  var data: [MachinePiece] = []
-  /// Where header and status lie.
-  var place: Int
-
-  func pieces(in memory: MachineMemory) -> [MachinePiece] {
-    memory.put(type, at: place)
-    memory.put(UInt32(0), at: place + 4)
-    memory.put(sector, at: place + 8)
-    memory.put(UInt8(0xEE), at: place + 16)
-    return [MachinePiece(offset: place, count: 16)] + data
-      + [MachinePiece(offset: place + 16, count: 1, isWritable: true)]
-  }
-
-  func status(in memory: MachineMemory) -> UInt8 { memory.get(place + 16, as: UInt8.self) }
-}
-
-extension FrontEnd {
-  /// Carries out one request and returns its status and how much was said to be written.
-  func perform(
-    _ type: UInt32, sector: UInt64 = 0, _ data: [MachinePiece] = [], on queue: MachineQueue,
-    place: Int = 0x8000
-  ) -> (status: UInt8, byteCount: UInt32)? {
-    let request = MachineRequest(type: type, sector: sector, data: data, place: place)
-    queue.add(request.pieces(in: memory))
-    kicks[0].signal()
-    var ends: [(head: Int, byteCount: UInt32)] = []
-    run {
-      ends += queue.reap()
-      return !ends.isEmpty
-    }
-    guard let end = ends.first else { return nil }
-    return (request.status(in: memory), end.byteCount)
+extension MachineMemory {
+  /// What a queue over it needs, without a front end.
+  func guestMemory() throws -> GuestMemory {
+    try GuestMemory([GuestRegion(region, address: mapping.address, owner: mapping)])
   }
 }

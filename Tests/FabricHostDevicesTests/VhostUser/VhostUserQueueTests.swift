@@ -1,4 +1,5 @@
 import FabricPlatform
+import TestMachine
 import Testing
 
 @testable import FabricHostDevices

@@ -2,6 +2,7 @@ import FabricCompletion
 import FabricHostDriver
 import FabricPlatform
 import Foundation
+import TestMachine
 import TestSupport
 import Testing
 
