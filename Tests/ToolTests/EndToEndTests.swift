@@ -188,7 +188,8 @@ struct EndToEndTests {
     #expect(doctor.waitForEnd() == 0)
     let names = [
       "memory files", "memory barriers", "tcp", "io_uring", "memory", "memory lock limit",
-      "huge pages", "cores", "open files", "--as ublk", "--as loop", "--as vhost-user", "rdma",
+      "huge pages", "cores", "open files", "--as ublk", "--as loop", "--as nbd", "--as vhost-user",
+      "rdma",
     ]
     // Of RDMA there is a line for each thing to be mended.
     #expect(doctor.output.count >= names.count && doctor.errors.isEmpty)

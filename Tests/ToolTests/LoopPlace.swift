@@ -107,7 +107,7 @@ final class LoopPlace {
   func shell(
     _ script: String, limit: Double = 60, location: SourceLocation = #_sourceLocation
   ) throws -> [String] {
-    let tool = try Tool(shell: "set -e -o pipefail; cd \(place.path); \(script)")
+    let tool = try Tool(shell: "set -ex -o pipefail; cd \(place.path); \(script)")
     let code = tool.waitForEnd(limit: limit)
     #expect(code == 0, "\(tool.output) \(tool.errors)", sourceLocation: location)
     return tool.output
