@@ -58,7 +58,7 @@ struct LoopLifeTests {
       shell: """
         cd \(place.file("")); fio --name=v --filename=\(device) --rw=randrw --bs=4k-256k --size=32M \
         --offset_increment=32M --numjobs=3 --ioengine=libaio --iodepth=8 --direct=1 \
-        --verify=crc32c --verify_fatal=1 --runtime=5 --time_based --group_reporting
+        --verify=crc32c --verify_fatal=1 --serialize_overlap=1 --runtime=5 --time_based --group_reporting
         """)
     for round in 1...2 {
       let start = try place.status()["writes"] as? Int ?? 0
