@@ -56,9 +56,11 @@ struct LoopLifeTests {
     let device = try place.attach("disk")
     let load = try Tool(
       shell: """
-        cd \(place.file("")); fio --name=v --filename=\(device) --rw=randrw --bs=4k-256k --size=32M \
+        set -e; cd \(place.file("")); until [ $SECONDS -ge 5 ]; do
+        fio --name=v --filename=\(device) --rw=randrw --bs=4k-256k --size=32M \
         --offset_increment=32M --numjobs=3 --ioengine=libaio --iodepth=8 --direct=1 \
-        --verify=crc32c --verify_fatal=1 --serialize_overlap=1 --runtime=5 --time_based --group_reporting
+        --verify=crc32c --verify_fatal=1 --group_reporting
+        done
         """)
     for round in 1...2 {
       let start = try place.status()["writes"] as? Int ?? 0
