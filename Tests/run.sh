@@ -13,8 +13,9 @@ need_swift
 
 failed_steps=0
 step() {
+  local start=$SECONDS
   echo "== $*"
-  "$@" && return 0
+  "$@" && { echo "== $1 took $((SECONDS - start)) s"; return 0; }
   echo "== failed: $*"
   failed_steps=$((failed_steps + 1))
   return 1
@@ -78,7 +79,7 @@ sanitized_log=.build/sanitizer-output.txt
 # And what reads bytes of peers gets bytes that nobody thought of, each part for a short while.
 fuzzing() {
   local status
-  Tests/fuzz.sh 10 | tee "$fuzz_log"
+  Tests/fuzz.sh 6 | tee "$fuzz_log"
   status=${PIPESTATUS[0]}
   [ "$status" = 77 ] && { fuzz_skipped="the fuzzers: this toolchain has no libFuzzer"; return 0; }
   return "$status"
