@@ -156,7 +156,7 @@ final class NBDBench: RemoteVolumeHandler {
     var bytes: [UInt8] = []
     var hasEnded = false
     turn {
-      switch kernel.receive(into: &bytes, limit: byteCount - bytes.count) {
+      switch kernel.receive(into: &bytes, limit: min(byteCount - bytes.count, 1 << 16)) {
       case .bytes, .wouldBlock: return bytes.count == byteCount
       case .end, .failed:
         hasEnded = true
