@@ -53,6 +53,8 @@ struct CrowdTests {
       let lines = Lines()
       var options = RemoteVolume.Options()
       options.log = { lines.add($0) }
+      // Not less than it may be until this test has a processor again.
+      options.attemptTimeout = .seconds(300)
       let (address, attempts) = (unit.address, options)
       async let attached = RemoteVolume.attach(
         address, adapter: TCPAdapter(), options: attempts)
@@ -112,7 +114,7 @@ struct CrowdTests {
       let unit = try await FullUnit()
       let address = VolumeAddress(unit: unit.address.unit, volumeName: "")
       let adapter = try CountingAdapter()
-      async let listing = VolumeDiscovery.list(address, adapter: adapter, timeout: .seconds(20))
+      async let listing = VolumeDiscovery.list(address, adapter: adapter, timeout: .seconds(300))
       // Only who was turned away connects a second time.
       while !unit.hasLostPatience && adapter.connectCount.load(ordering: .relaxed) < 2 {
         try await Task.sleep(for: .milliseconds(5))
