@@ -23,17 +23,14 @@ static const uint32_t fabric_ublk_stop_device = UBLK_CMD_STOP_DEV;
 static const uint32_t fabric_ublk_set_parameters = UBLK_CMD_SET_PARAMS;
 static const uint32_t fabric_ublk_start_recovery = UBLK_CMD_START_USER_RECOVERY;
 static const uint32_t fabric_ublk_end_recovery = UBLK_CMD_END_USER_RECOVERY;
-/// UBLK_U_CMD_GET_FEATURES, Linux 6.5.
-static const uint32_t fabric_ublk_get_features = 0x13;
-/// UBLK_U_CMD_DEL_DEV_ASYNC, Linux 6.9.
-static const uint32_t fabric_ublk_delete_device_later = 0x14;
+static const uint32_t fabric_ublk_get_features = 0x13;         // UBLK_U_CMD_GET_FEATURES, Linux 6.5
+static const uint32_t fabric_ublk_delete_device_later = 0x14;  // UBLK_U_CMD_DEL_DEV_ASYNC, Linux 6.9
 
 static const uint64_t fabric_ublk_recovers = 1ULL << 3;  // UBLK_F_USER_RECOVERY
 static const uint64_t fabric_ublk_reissues = 1ULL << 4;  // UBLK_F_USER_RECOVERY_REISSUE
 
-static const uint16_t fabric_ublk_dead = 0;      // UBLK_S_DEV_DEAD
-
-static const int32_t fabric_ublk_ok = 0;  // UBLK_IO_RES_OK
+static const uint16_t fabric_ublk_dead = 0;  // UBLK_S_DEV_DEAD
+static const int32_t fabric_ublk_ok = 0;     // UBLK_IO_RES_OK
 
 static const uint32_t fabric_ublk_op_mask = 0xff;
 static const uint32_t fabric_ublk_read = 0;
@@ -52,11 +49,9 @@ static const uint32_t fabric_ublk_types = UBLK_PARAM_TYPE_BASIC | UBLK_PARAM_TYP
 /// A command to the driver, legacy or as an ioctl's number (UBLK_U_CMD_..., Linux 6.4).
 static inline uint32_t fabric_ublk_command(uint32_t number, bool is_encoded) {
   if (!is_encoded) return number;
-  switch (number) {
-  case UBLK_CMD_GET_DEV_INFO:
-  case 0x13: return (uint32_t)_IOR('u', number, struct ublksrv_ctrl_cmd);
-  default: return (uint32_t)_IOWR('u', number, struct ublksrv_ctrl_cmd);
-  }
+  bool only_reads = number == fabric_ublk_get_device_info || number == fabric_ublk_get_features;
+  return only_reads ? (uint32_t)_IOR('u', number, struct ublksrv_ctrl_cmd)
+                    : (uint32_t)_IOWR('u', number, struct ublksrv_ctrl_cmd);
 }
 
 /// Asks the driver for something and waits for the answer: 0 or a negated errno.

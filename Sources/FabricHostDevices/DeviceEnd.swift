@@ -37,10 +37,7 @@ public struct DeviceEnd: Sendable {
           + "modprobe ublk_drv")
     }
     close(number)
-    guard geteuid() == 0 else {
-      return .missing("expected to be root, got user \(geteuid()); run it as root")
-    }
-    return .present("/dev/ublk-control can be opened")
+    return ofRoot("/dev/ublk-control can be opened")
   }
 
   /// A device of the kernel's NBD client: Linux 5.14 or later. (HD-70)
@@ -48,10 +45,7 @@ public struct DeviceEnd: Sendable {
     do throws(HostDeviceError) {
       _ = try NBDDevice.control()
     } catch { return .missing(error.description) }
-    guard geteuid() == 0 else {
-      return .missing("expected to be root, got user \(geteuid()); run it as root")
-    }
-    return .present("the kernel has its NBD client")
+    return ofRoot("the kernel has its NBD client")
   }
 
   /// A file of FUSE under a loop device: every Linux kernel has both.
@@ -66,9 +60,14 @@ public struct DeviceEnd: Sendable {
       return .missing(
         "expected to open \(path), got \"\(error)\"; as root, run: modprobe \(module)")
     }
+    return ofRoot("/dev/fuse and /dev/loop-control can be opened")
+  }
+
+  /// For an end that has all that it needs but, perhaps, the rights.
+  private static func ofRoot(_ words: String) -> Availability {
     guard geteuid() == 0 else {
       return .missing("expected to be root, got user \(geteuid()); run it as root")
     }
-    return .present("/dev/fuse and /dev/loop-control can be opened")
+    return .present(words)
   }
 }

@@ -320,7 +320,7 @@ struct VhostUserAttachTests {
     try machine.offer("fabric+tcp://\(endpoint)/disk")
     let frontEnd = try machine.connect()
     _ = try machine.start(frontEnd)
-    let end = MonotonicTime.now + .seconds(20)
+    let end = MonotonicTime.now + .seconds(300)
     func losses() throws -> [Int] { try machine.paths().map { $0["losses"] as? Int ?? 0 } }
     var found = try losses()
     while found[1] < 3, MonotonicTime.now < end {

@@ -224,9 +224,9 @@ final class DeviceDaemon {
   private static let epochRoom: UInt32 = 1 << 18
 
   private func setEpochsAside() {
-    let epoch = volume.withQueue { $0?.epoch ?? 0 }
-    guard record.nextEpoch < epoch + Self.epochRoom / 2 else { return }
-    record.nextEpoch = epoch + Self.epochRoom
+    let epoch = UInt64(volume.withQueue { $0?.epoch ?? 0 })
+    guard UInt64(record.nextEpoch) < epoch + UInt64(Self.epochRoom / 2) else { return }
+    record.nextEpoch = UInt32(clamping: epoch + UInt64(Self.epochRoom))
     do { try entry.write(record) } catch { log("cannot write \(entry.path): \(error)") }
   }
 
