@@ -26,8 +26,8 @@ public protocol HostVolume: AnyObject {
   /// The device, once it is made.
   var blockDevice: (any HostBlockDevice)? { get }
 
-  /// Whether the volume is to be reached as a file, too.
-  var hasFile: Bool { get }
+  /// Of the file in the directory by which the volume is to be reached, too; nil: there is none.
+  var fileName: String? { get }
 
   /// What the device was asked for.
   var figures: DeviceFigures { get }

@@ -20,19 +20,4 @@ extension VolumeFile {
       dataOffset: index &* Self.elementByteCount &+ dataOffset, flags: flags)
     if isDone { end(index) }
   }
-
-  /// A slot's request has ended: the kernel is told.
-  func end(_ index: Int) {
-    let (operation, status, byteCount) = requests.end(index)
-    let request = kernelRequests[index]
-    switch operation {
-    case _ where status != .success: request.end(status.errorNumber(of: operation))
-    case .read:
-      let place = unsafe requests.region.bytes.baseAddress! + index &* Self.elementByteCount
-      unsafe request.end(place, byteCount: byteCount)
-    case .write: request.endWrite(byteCount: byteCount)
-    default: request.end(0)
-    }
-    freeSlots.give(index)
-  }
 }

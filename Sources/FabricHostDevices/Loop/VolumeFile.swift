@@ -1,9 +1,9 @@
 import CFabricFUSE
 import CFabricLinux
 import FabricBounded
-public import FabricCompletion
+import FabricCompletion
 import FabricHostDriver
-public import FabricPlatform
+import FabricPlatform
 import FabricStorage
 import FabricVerbs
 
@@ -18,9 +18,9 @@ import FabricVerbs
 /// Threads: confined to the thread that runs the queue's service. Nothing of ours is allocated per
 /// request.
 @safe
-public final class VolumeFile: ProgressSource {
+final class VolumeFile: KernelQueue, ProgressSource {
   /// The file's name in the file system.
-  public static let name = "volume"
+  static let name = "volume"
   /// The most bytes that the kernel reads or writes in one request.
   static let transferByteCount = 1 << 20
   /// And room for what comes before the bytes of a write.
@@ -30,7 +30,6 @@ public final class VolumeFile: ProgressSource {
   /// While nothing came, how many rounds look at `/dev/fuse` once: a look is a system call.
   private static let roundsForLook = 8
 
-  let requests: DeviceRequests
   let info: RemoteVolumeInfo
   let isReadOnly: Bool
   /// What each slot's request is to the kernel.
@@ -40,7 +39,6 @@ public final class VolumeFile: ProgressSource {
   var landing = -1
   /// What landed has become a request under way.
   var isLandingTaken = false
-  public var figures: DeviceFigures { requests.figures }
 
   /// Of `/dev/fuse`; the session closes it.
   private let device: CInt
@@ -53,7 +51,7 @@ public final class VolumeFile: ProgressSource {
   /// The kernel has ended the connection.
   private var hasEnded = false
   /// Told once when the kernel has ended the connection, and of requests that failed.
-  private let tell: (LoopVolume.Event) -> Void
+  private let tell: (HostVolumeEvent) -> Void
 
   /// - Parameters:
   ///   - device: of `/dev/fuse`, with a file system mounted.
@@ -61,20 +59,22 @@ public final class VolumeFile: ProgressSource {
   ///   - tell: told when the file system has gone without `close`, and of requests that failed.
   init(
     _ queue: RemoteVolumeQueue, info: RemoteVolumeInfo, device: consuming Descriptor,
-    isReadOnly: Bool, depth: Int, tell: @escaping (LoopVolume.Event) -> Void
+    isReadOnly: Bool, depth: Int, tell: @escaping (HostVolumeEvent) -> Void
   ) throws(HostDeviceError) {
     self.info = info
     self.isReadOnly = isReadOnly
     self.tell = tell
     kernelRequests = FixedTable(repeating: .none, count: depth)
     freeSlots = IndexPool(capacity: depth)
-    requests = try DeviceRequests(
-      queue, info: info, depth: depth, byteCount: depth * Self.elementByteCount, number: 0,
-      tell: tell)
     poller = try HostDeviceError.doing("expected a descriptor to wait on") { () throws(Errno) in
       try Poller()
     }
-    self.device = device.release()
+    self.device = device.rawValue
+    super.init(
+      try DeviceRequests(
+        queue, info: info, depth: depth, byteCount: depth * Self.elementByteCount, number: 0,
+        tell: tell))
+    _ = device.release()
     var operations = Self.operations
     let user = unsafe Unmanaged.passUnretained(self).toOpaque()
     guard let made = unsafe fabric_fuse_session(&operations, user) else {
@@ -87,8 +87,8 @@ public final class VolumeFile: ProgressSource {
     }
   }
 
-  /// Ends what is under way with an error, and the file system.
-  func close() {
+  /// Ends the file system.
+  override func close() {
     hasEnded = true
     guard let session = unsafe session else { return }
     unsafe self.session = nil
@@ -98,7 +98,7 @@ public final class VolumeFile: ProgressSource {
 
   // MARK: Rounds
 
-  public func progress() -> Int {
+  func progress() -> Int {
     roundCount &+= 1
     guard mustLook || roundCount & (Self.roundsForLook - 1) == 0 else { return 0 }
     var count = 0
@@ -137,10 +137,10 @@ public final class VolumeFile: ProgressSource {
     }
   }
 
-  public var descriptor: CInt? { poller.descriptor.rawValue }
+  var descriptor: CInt? { poller.descriptor.rawValue }
 
   /// What cannot be taken must not wake anybody.
-  public func arm() {
+  func arm() {
     mustLook = true
     guard canTake != isWatching else { return }
     if isWatching {
@@ -151,17 +151,27 @@ public final class VolumeFile: ProgressSource {
     }
   }
 
-  public func disarm() { mustLook = true }
-  public var nextDeadline: MonotonicTime? { nil }
+  func disarm() { mustLook = true }
+  var nextDeadline: MonotonicTime? { nil }
 
   // MARK: Ends
 
-  func completed(_ completions: Span<BlockCompletion>) {
-    for place in completions.indices {
-      let index = Int(completions[place].tag)
-      if requests.partEnded(index, completions[place].status) { end(index) }
+  override func end(_ index: Int) {
+    let (operation, status, byteCount) = requests.end(index)
+    let request = kernelRequests[index]
+    switch operation {
+    case _ where status != .success: request.end(status.errorNumber(of: operation))
+    case .read:
+      let place = unsafe requests.region.bytes.baseAddress! + index &* Self.elementByteCount
+      unsafe request.end(place, byteCount: byteCount)
+    case .write: request.endWrite(byteCount: byteCount)
+    default: request.end(0)
     }
-    requests.submitWaiting { end($0) }
+    freeSlots.give(index)
+  }
+
+  override func finishBatch() {
+    super.finishBatch()
     mustLook = true
   }
 }

@@ -8,7 +8,7 @@ import FabricStorage
 import FabricVerbs
 import FabricWire
 
-/// One of a device's sockets: what the kernel asks by it is asked of the unit. (HD-71, HD-72)
+/// One of a device's sockets to the kernel's NBD client. (HD-71, HD-72)
 ///
 /// Each slot has a piece of registered memory. What is written lands there and is sent to the unit from
 /// there; what was read is put there by the unit and answered from there, with the reply's header in front.
@@ -17,7 +17,7 @@ import FabricWire
 ///
 /// Threads: confined to the thread that runs the queue's service. Nothing is allocated per request.
 @safe
-final class NBDQueue: ProgressSource {
+final class NBDQueue: KernelQueue, ProgressSource {
   /// The most bytes that the kernel reads or writes in one request.
   static let transferByteCount = 1 << 20
   /// Before the data of each slot, which begins a page, there is room for the header of its reply.
@@ -33,7 +33,6 @@ final class NBDQueue: ProgressSource {
   /// While nothing came, how many rounds look at the socket once: a look is a system call.
   private static let roundsForLook = 8
 
-  let requests: DeviceRequests
   let socket: StreamSocket
   private let handle: StreamSocket.Handle
   private let rules: NBDRules
@@ -94,9 +93,10 @@ final class NBDQueue: ProgressSource {
     poller = try HostDeviceError.doing("expected a descriptor to wait on") { () throws(Errno) in
       try Poller()
     }
-    requests = try DeviceRequests(
-      queue, info: info, depth: depth, byteCount: depth * Self.elementByteCount, number: number,
-      tell: tell)
+    super.init(
+      try DeviceRequests(
+        queue, info: info, depth: depth, byteCount: depth * Self.elementByteCount, number: number,
+        tell: tell))
   }
 
   // MARK: Rounds
@@ -265,24 +265,18 @@ final class NBDQueue: ProgressSource {
     let isDone = requests.begin(
       slot, operation, block: request.offset / size, blockCount: UInt64(request.length) / size,
       dataOffset: dataOffset(of: slot), flags: isForced ? .forceUnitAccess : [])
-    if isDone { answer(slot) }
+    if isDone { end(slot) }
   }
 
-  /// A part of a slot's request has ended.
-  func ended(_ slot: Int, _ status: BlockStatus) {
-    if requests.partEnded(slot, status) { answer(slot) }
-  }
-
-  private func answer(_ slot: Int) {
+  override func end(_ slot: Int) {
     let (operation, status, byteCount) = requests.end(slot)
     reply(
       slot, NBD.ErrorCode(status),
       byteCount: operation == .read && status == .success ? byteCount : 0)
   }
 
-  /// After a batch of ends: what waited has its turn, and the kernel is told.
-  func finishBatch() {
-    requests.submitWaiting { answer($0) }
+  override func finishBatch() {
+    super.finishBatch()
     sendReplies()
     // There may be room for what came before.
     takeRequests()
@@ -366,8 +360,7 @@ final class NBDQueue: ProgressSource {
     tell(.ended(words))
   }
 
-  /// Ends the socket without a word.
-  func close() {
+  override func close() {
     hasEnded = true
     socket.hangUp()
   }

@@ -26,22 +26,13 @@ public final class NBDVolume: HostVolume, @unchecked Sendable {
     public init() {}
   }
 
-  /// The service's thread's.
-  private final class Served: @unchecked Sendable {
-    var queue: RemoteVolumeQueue?
-    var queues: [NBDQueue] = []
-  }
-
   /// So often the kernel looks whether what was sent by a socket that is gone is to be sent by another one.
   private static let lookInterval: Duration = .seconds(5)
   /// Room that the kernel is asked for, for what was sent and not taken.
   private static let sendRoomByteCount = 2 << 20
 
-  private let service: CompletionService
-  private let options: RemoteVolumeQueue.Options
+  private let connection: DeviceConnection
   private let settings: Settings
-  private let served = Served()
-  private let events: Relay
   private var device: NBDDevice?
   private var isStarted = false
 
@@ -55,27 +46,14 @@ public final class NBDVolume: HostVolume, @unchecked Sendable {
     precondition(
       settings.recovery == .fail || settings.recovery == .reissue && settings.socketCount == 1,
       "nothing else can the kernel's client do")
-    self.service = service
-    self.options = options
     self.settings = settings
-    events = Relay(tell)
+    connection = DeviceConnection(service, options, tell: tell)
   }
 
   public func connect(
     _ addresses: [VolumeAddress], adapters: [any Adapter]
   ) throws(ChannelOpenError) {
-    let result = service.result { [self] () -> Result<Void, ChannelOpenError> in
-      // The thread that carries the kernel's requests on is not to wait for memory that they free.
-      _ = fabric_set_io_flusher()
-      do throws(ChannelOpenError) {
-        let queue = try RemoteVolumeQueue(
-          addresses, adapters: adapters, service: service, options: options, handler: events)
-        served.queue = queue
-        queue.attach()
-        return .success(())
-      } catch { return .failure(error) }
-    }
-    try result.get()
+    try connection.connect(addresses, adapters: adapters)
   }
 
   public func makeDevice(
@@ -150,77 +128,35 @@ public final class NBDVolume: HostVolume, @unchecked Sendable {
     _ sockets: [StreamSocket], _ info: RemoteVolumeInfo, isReadOnly: Bool
   ) throws(HostDeviceError) {
     let depth = max(1, settings.depth / sockets.count)
-    let result = service.result { [self] () -> Result<Void, HostDeviceError> in
-      guard let queue = served.queue else { return .success(()) }
-      do throws(HostDeviceError) {
-        for (index, socket) in sockets.enumerated() {
-          served.queues.append(
-            try NBDQueue(
-              queue, info: info, socket: socket, number: index, depth: depth,
-              isReadOnly: isReadOnly
-            ) { [events] in events.tell($0) })
-        }
-      } catch { return .failure(error) }
-      events.queues = served.queues.map { UncountedReference($0) }
-      for queue in served.queues { service.add(queue as any ProgressSource) }
-      return .success(())
+    try connection.serve { (volume, tell) throws(HostDeviceError) in
+      var queues: [NBDQueue] = []
+      for (index, socket) in sockets.enumerated() {
+        queues.append(
+          try NBDQueue(
+            volume, info: info, socket: socket, number: index, depth: depth,
+            isReadOnly: isReadOnly, tell: tell))
+      }
+      return queues
     }
-    try result.get()
   }
 
   public var blockDevice: (any HostBlockDevice)? { isStarted ? device : nil }
-  public var hasFile: Bool { false }
+  public var fileName: String? { nil }
 
-  public var figures: DeviceFigures {
-    service.result { [served] in
-      served.queues.reduce(into: DeviceFigures()) { $0.add($1.requests.figures) }
-    }
-  }
+  public var figures: DeviceFigures { connection.figures }
 
   public func withQueue<Result: Sendable>(
     _ body: @escaping @Sendable (RemoteVolumeQueue?) -> Result
   ) -> Result {
-    service.result { [served] in body(served.queue) }
+    connection.withQueue(body)
   }
 
   /// Ends everything: what is under way ends with an error, then the device goes, or, where it is in use,
   /// once it is not. `flush` and `release` before it are the clean way.
   public func close() {
-    service.result { [service, served, events] in
-      served.queue?.close()
-      served.queue = nil
-      for queue in served.queues {
-        queue.finishBatch()
-        // What the kernel is just sending it gives up.
-        queue.close()
-        service.remove(queue as any ProgressSource)
-      }
-      events.queues = []
-      served.queues = []
-    }
+    connection.closeVolume()
+    // What the kernel is just sending it gives up.
+    connection.closeQueues()
     device?.abandon()
-  }
-
-  /// Hears of the volume's queue, for the device's and for who asked.
-  private final class Relay: RemoteVolumeHandler, @unchecked Sendable {
-    let tell: @Sendable (HostVolumeEvent) -> Void
-    var queues: [UncountedReference<NBDQueue>] = []
-
-    init(_ tell: @escaping @Sendable (HostVolumeEvent) -> Void) { self.tell = tell }
-
-    func remoteVolume(
-      _ queue: RemoteVolumeQueue, completed completions: Span<BlockCompletion>
-    ) {
-      for place in completions.indices {
-        let mark = completions[place].tag
-        let status = completions[place].status
-        queues[Int(mark >> 16)].with { $0.ended(Int(mark & 0xffff), status) }
-      }
-      for index in queues.indices { queues[index].with { $0.finishBatch() } }
-    }
-
-    func remoteVolume(_ queue: RemoteVolumeQueue, changed state: RemoteVolumeQueue.State) {
-      tell(.changed(state))
-    }
   }
 }

@@ -6,7 +6,7 @@ import FabricPlatform
 import FabricStorage
 import FabricVerbs
 
-/// One of a device's queues: what the kernel asks of it is asked of the unit.
+/// A queue of a device of the kernel's user-space block driver.
 ///
 /// Each tag of the kernel's has a piece of registered memory of its own, to which the kernel
 /// copies what is written and from which it copies what was read. A request that the unit's queue
@@ -14,12 +14,11 @@ import FabricVerbs
 ///
 /// Threads: confined to the thread that runs the queue's service. Nothing is allocated per request.
 @safe
-final class UBLKQueue: ProgressSource {
+final class UBLKQueue: KernelQueue, ProgressSource {
   /// The most bytes that the kernel reads or writes in one request.
   static let transferByteCount = 1 << 20
   static let sectorByteCount: UInt64 = 512
 
-  let requests: DeviceRequests
   let isReadOnly: Bool
   private let depth: Int
   private let ring: UBLKRing
@@ -34,12 +33,13 @@ final class UBLKQueue: ProgressSource {
   ) throws(HostDeviceError) {
     self.isReadOnly = isReadOnly
     self.depth = depth
-    requests = try DeviceRequests(
-      queue, info: info, depth: depth, byteCount: depth * Self.transferByteCount, number: number,
-      tell: tell)
     descriptions = try UBLKDescriptions(device: device, queue: number, depth: depth)
     ring = try UBLKRing(
       device: device, queue: UInt16(number), entryCount: depth, isEncoded: isEncoded)
+    super.init(
+      try DeviceRequests(
+        queue, info: info, depth: depth, byteCount: depth * Self.transferByteCount,
+        number: number, tell: tell))
   }
 
   /// Fetches a request for each tag: when all queues have, the driver may start the device.
@@ -111,18 +111,12 @@ final class UBLKQueue: ProgressSource {
 
   // MARK: Ends
 
-  /// A part of a tag's request has ended.
-  func ended(_ tag: Int, _ status: BlockStatus) {
-    if requests.partEnded(tag, status) { end(tag) }
-  }
-
-  /// After a batch of them: what waited has its turn, and the kernel is told.
-  func finishBatch() {
-    requests.submitWaiting { end($0) }
+  override func finishBatch() {
+    super.finishBatch()
     ring.submit()
   }
 
-  private func end(_ tag: Int) {
+  override func end(_ tag: Int) {
     let (operation, status, byteCount) = requests.end(tag)
     let result = status == .success ? Int32(byteCount) : -status.errorNumber(of: operation)
     ring.commit(tag: tag, result: result, into: address(of: tag))

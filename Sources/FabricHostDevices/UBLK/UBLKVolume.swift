@@ -25,17 +25,8 @@ public final class UBLKVolume: HostVolume, @unchecked Sendable {
     public init() {}
   }
 
-  /// The service's thread's.
-  private final class Served: @unchecked Sendable {
-    var queue: RemoteVolumeQueue?
-    var queues: [UBLKQueue] = []
-  }
-
-  private let service: CompletionService
-  private let options: RemoteVolumeQueue.Options
+  private let connection: DeviceConnection
   private let settings: Settings
-  private let served = Served()
-  private let events: Relay
   private let control = UBLKControl()
   private var device: UBLKDevice?
   private var isStarted = false
@@ -49,27 +40,14 @@ public final class UBLKVolume: HostVolume, @unchecked Sendable {
     service: CompletionService, options: RemoteVolumeQueue.Options, settings: Settings,
     tell: @escaping @Sendable (HostVolumeEvent) -> Void
   ) {
-    self.service = service
-    self.options = options
     self.settings = settings
-    events = Relay(tell)
+    connection = DeviceConnection(service, options, tell: tell)
   }
 
   public func connect(
     _ addresses: [VolumeAddress], adapters: [any Adapter]
   ) throws(ChannelOpenError) {
-    let result = service.result { [self] () -> Result<Void, ChannelOpenError> in
-      // The thread that carries the kernel's requests on is not to wait for memory that they free.
-      _ = fabric_set_io_flusher()
-      do throws(ChannelOpenError) {
-        let queue = try RemoteVolumeQueue(
-          addresses, adapters: adapters, service: service, options: options, handler: events)
-        served.queue = queue
-        queue.attach()
-        return .success(())
-      } catch { return .failure(error) }
-    }
-    try result.get()
+    try connection.connect(addresses, adapters: adapters)
   }
 
   public func makeDevice(
@@ -140,81 +118,38 @@ public final class UBLKVolume: HostVolume, @unchecked Sendable {
     let queueCount = Int(shape.nr_hw_queues)
     let depth = Int(shape.queue_depth)
     let isEncoded = control.isEncoded
-    let result = service.result { [self] () -> Result<Void, HostDeviceError> in
-      guard let queue = served.queue else { return .success(()) }
-      do throws(HostDeviceError) {
-        for index in 0..<queueCount {
-          served.queues.append(
-            try UBLKQueue(
-              queue, info: info, device: number, number: index, depth: depth,
-              isReadOnly: isReadOnly, isEncoded: isEncoded
-            ) { [events] in events.tell($0) })
-        }
-      } catch { return .failure(error) }
-      events.queues = served.queues.map { UncountedReference($0) }
-      for queue in served.queues {
-        service.add(queue as any ProgressSource)
+    try connection.serve { (volume, tell) throws(HostDeviceError) in
+      var queues: [UBLKQueue] = []
+      for index in 0..<queueCount {
+        let queue = try UBLKQueue(
+          volume, info: info, device: number, number: index, depth: depth, isReadOnly: isReadOnly,
+          isEncoded: isEncoded, tell: tell)
         queue.start()
+        queues.append(queue)
       }
-      return .success(())
+      return queues
     }
-    try result.get()
   }
 
   public var blockDevice: (any HostBlockDevice)? { isStarted ? device : nil }
-  public var hasFile: Bool { false }
+  public var fileName: String? { nil }
 
-  public var figures: DeviceFigures {
-    service.result { [served] in
-      served.queues.reduce(into: DeviceFigures()) { $0.add($1.requests.figures) }
-    }
-  }
+  public var figures: DeviceFigures { connection.figures }
 
   public func withQueue<Result: Sendable>(
     _ body: @escaping @Sendable (RemoteVolumeQueue?) -> Result
   ) -> Result {
-    service.result { [served] in body(served.queue) }
+    connection.withQueue(body)
   }
 
   /// Ends everything: what is under way ends with an error, then the disk goes, then the device.
   /// `flush` and `release` before it are the clean way.
   public func close() {
-    service.result { [served] in
-      served.queue?.close()
-      served.queue = nil
-      for queue in served.queues { queue.finishBatch() }
-    }
+    connection.closeVolume()
     // The queues answer what the kernel still asks.
     device?.stop()
-    service.result { [service, served, events] in
-      for queue in served.queues { service.remove(queue as any ProgressSource) }
-      events.queues = []
-      served.queues = []
-    }
+    connection.closeQueues()
     server = nil
     device?.abandon()
-  }
-
-  /// Hears of the volume's queue, for the device's and for who asked.
-  private final class Relay: RemoteVolumeHandler, @unchecked Sendable {
-    let tell: @Sendable (HostVolumeEvent) -> Void
-    var queues: [UncountedReference<UBLKQueue>] = []
-
-    init(_ tell: @escaping @Sendable (HostVolumeEvent) -> Void) { self.tell = tell }
-
-    func remoteVolume(
-      _ queue: RemoteVolumeQueue, completed completions: Span<BlockCompletion>
-    ) {
-      for place in completions.indices {
-        let mark = completions[place].tag
-        let status = completions[place].status
-        queues[Int(mark >> 16)].with { $0.ended(Int(mark & 0xffff), status) }
-      }
-      for index in queues.indices { queues[index].with { $0.finishBatch() } }
-    }
-
-    func remoteVolume(_ queue: RemoteVolumeQueue, changed state: RemoteVolumeQueue.State) {
-      tell(.changed(state))
-    }
   }
 }

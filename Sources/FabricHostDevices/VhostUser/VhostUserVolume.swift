@@ -60,7 +60,7 @@ public final class VhostUserVolume: HostVolume, @unchecked Sendable {
   }
 
   public var blockDevice: (any HostBlockDevice)? { socket }
-  public var hasFile: Bool { false }
+  public var fileName: String? { nil }
 
   public var figures: DeviceFigures {
     service.result { [served] in

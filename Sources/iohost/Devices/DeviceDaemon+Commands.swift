@@ -54,8 +54,8 @@ extension DeviceDaemon {
       isReadOnly: settings.options.access == .readOnly, state: told.0, reason: told.1,
       processIdentifier: ProcessIdentifier.own,
       guardProcessIdentifier: descendant?.processIdentifier, log: entry.log,
-      file: volume.blockDevice != nil && volume.hasFile
-        ? "\(entry.mountPoint)/\(VolumeFile.name)" : nil,
+      file: volume.blockDevice == nil
+        ? nil : volume.fileName.map { "\(entry.mountPoint)/\($0)" },
       figures: figures)
   }
 

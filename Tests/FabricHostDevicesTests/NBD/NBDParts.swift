@@ -91,7 +91,7 @@ final class NBDBench: RemoteVolumeHandler {
     for place in completions.indices {
       let mark = completions[place].tag
       precondition(mark >> 16 == 3, "tags have the socket's number")
-      device.ended(Int(mark & 0xffff), completions[place].status)
+      device.partEnded(Int(mark & 0xffff), completions[place].status)
     }
     device.finishBatch()
   }
