@@ -53,6 +53,9 @@ let package = Package(
     .target(name: "FabricWire", swiftSettings: ours),
     .target(
       name: "FabricPlatform", dependencies: ["CFabricLinux", "CFabricNUMA"], swiftSettings: ours),
+    .target(
+      name: "FabricRing", dependencies: ["CFabricURing", "FabricBounded", "FabricPlatform"],
+      swiftSettings: ours),
 
     // Floor 2: model
     .target(name: "FabricVerbs", dependencies: ["FabricPlatform"], swiftSettings: ours),
@@ -107,7 +110,8 @@ let package = Package(
     .target(
       name: "FabricStorage",
       dependencies: [
-        "CFabricLinux", "CFabricURing", "FabricBounded", "FabricPlatform", "FabricWire",
+        "CFabricLinux", "CFabricURing", "FabricBounded", "FabricPlatform", "FabricRing",
+        "FabricWire",
       ],
       swiftSettings: ours),
 
@@ -190,7 +194,8 @@ let package = Package(
       dependencies: [
         "CFabricFUSE", "CFabricLinux", "CFabricUBLK", "CFabricURing", "FabricBounded",
         "FabricCompletion", "FabricHostDriver", "FabricIOProtocol", "FabricMessaging",
-        "FabricNBDProtocol", "FabricPlatform", "FabricStorage", "FabricVerbs", "FabricWire",
+        "FabricNBDProtocol", "FabricPlatform", "FabricRing", "FabricStorage", "FabricVerbs",
+        "FabricWire",
       ],
       swiftSettings: ours),
 

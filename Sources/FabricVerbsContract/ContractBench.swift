@@ -65,7 +65,9 @@ final class ContractBench {
       // The number of rounds bounds a simulation in which nothing is left to happen.
       rounds += 1
       if fixture.now >= deadline && rounds > 1000 {
-        throw ContractViolation("within \(limit) it did not happen that \(words)")
+        throw ContractViolation(
+          "within \(limit) it did not happen that \(words); the client \(client.news), the server \(server.news)"
+        )
       }
       pump(polls: polls)
     }

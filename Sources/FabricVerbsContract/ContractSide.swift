@@ -178,6 +178,13 @@ final class ContractSide {
     return nil
   }
 
+  /// What this side was told of its connection, in words.
+  var news: String {
+    if let connectError { return "was refused (\(connectError))" }
+    if let disconnectReason { return "is disconnected (\(disconnectReason))" }
+    return isEstablished ? "is established" : "was told nothing"
+  }
+
   /// Takes the oldest request of a peer.
   func takeConnectRequest() -> (any ConnectionRequest)? {
     for (index, event) in events.enumerated() {

@@ -66,7 +66,7 @@ struct TidinessTests {
   static let floors: [String: Double] = [
     "CFabricFUSE": 0, "CFabricLinux": 0, "CFabricNUMA": 0, "CFabricUBLK": 0,
     "CFabricURing": 0, "CFabricURCU": 0, "CFabricVerbs": 0,
-    "FabricPlatform": 1, "FabricWire": 1, "FabricBounded": 1,
+    "FabricPlatform": 1, "FabricWire": 1, "FabricBounded": 1, "FabricRing": 1.5,
     "FabricVerbs": 2, "FabricCompletion": 2.5, "FabricVerbsContract": 2.5,
     "FabricAdapterParts": 2.5, "FabricIWARP": 2.5, "FabricSharedMemory": 3, "FabricSimulated": 3,
     "FabricTCP": 3, "FabricRDMA": 3,

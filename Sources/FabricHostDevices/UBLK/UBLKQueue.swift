@@ -3,6 +3,7 @@ import FabricBounded
 import FabricCompletion
 import FabricHostDriver
 import FabricPlatform
+import FabricRing
 import FabricStorage
 import FabricVerbs
 
@@ -21,7 +22,10 @@ final class UBLKQueue: KernelQueue, ProgressSource {
 
   let isReadOnly: Bool
   private let depth: Int
-  private let ring: UBLKRing
+  /// Each entry fetches a request for a tag, after it has told how the last one of that tag ended.
+  private let ring: Ring
+  private let number: UInt16
+  private let isEncoded: Bool
   private let descriptions: UBLKDescriptions
 
   /// - Parameters:
@@ -34,8 +38,12 @@ final class UBLKQueue: KernelQueue, ProgressSource {
     self.isReadOnly = isReadOnly
     self.depth = depth
     descriptions = try UBLKDescriptions(device: device, queue: number, depth: depth)
-    ring = try UBLKRing(
-      device: device, queue: UInt16(number), entryCount: depth, isEncoded: isEncoded)
+    self.number = UInt16(number)
+    self.isEncoded = isEncoded
+    ring = try HostDeviceError.doing("expected an io_uring for the device's queue") {
+      () throws(Errno) in
+      try Ring(entryCount: depth, file: device)
+    }
     super.init(
       try DeviceRequests(
         queue, info: info, depth: depth, byteCount: depth * Self.transferByteCount,
@@ -44,24 +52,28 @@ final class UBLKQueue: KernelQueue, ProgressSource {
 
   /// Fetches a request for each tag: when all queues have, the driver may start the device.
   func start() {
-    for tag in 0..<depth { ring.fetch(tag: tag, into: address(of: tag)) }
+    ring.activate()
+    for tag in 0..<depth { put(tag, commits: false) }
     ring.submit()
   }
 
-  private func address(of tag: Int) -> UInt64 {
-    unsafe UInt64(
-      UInt(bitPattern: requests.region.bytes.baseAddress! + tag &* Self.transferByteCount))
+  /// Puts the fetching of a request for a tag into the ring, behind the last one's end where there is one.
+  private func put(_ tag: Int, commits: Bool, result: Int32 = 0) {
+    let isDone = unsafe fabric_ublk_fetch(
+      ring.entries, isEncoded, commits, number, UInt16(tag), result,
+      UInt64(UInt(bitPattern: requests.region.bytes.baseAddress! + tag &* Self.transferByteCount)))
+    precondition(isDone, "more entries than tags")
   }
 
   // MARK: Rounds
 
   func progress() -> Int {
+    guard ring.hasCompletions() else { return 0 }
     let count = ring.take()
-    guard count > 0 else { return 0 }
     for index in 0..<count {
       let (tag, result) = ring.completion(at: index)
       // Others mean that the device stops: the tag comes no more.
-      if result == fabric_ublk_ok { begin(tag) }
+      if result == fabric_ublk_ok { begin(Int(tag)) }
     }
     requests.queue.flushSubmissions()
     ring.submit()
@@ -69,7 +81,7 @@ final class UBLKQueue: KernelQueue, ProgressSource {
   }
 
   var descriptor: CInt? { ring.descriptor }
-  func arm() { ring.arm() }
+  func arm() { if !ring.arm() { ring.signal() } }
   func disarm() { ring.disarm() }
   var nextDeadline: MonotonicTime? { nil }
 
@@ -106,7 +118,7 @@ final class UBLKQueue: KernelQueue, ProgressSource {
 
   private func refuse(_ tag: Int, _ number: CInt) {
     requests.noteRefusal()
-    ring.commit(tag: tag, result: -number, into: address(of: tag))
+    put(tag, commits: true, result: -number)
   }
 
   // MARK: Ends
@@ -119,7 +131,7 @@ final class UBLKQueue: KernelQueue, ProgressSource {
   override func end(_ tag: Int) {
     let (operation, status, byteCount) = requests.end(tag)
     let result = status == .success ? Int32(byteCount) : -status.errorNumber(of: operation)
-    ring.commit(tag: tag, result: result, into: address(of: tag))
+    put(tag, commits: true, result: result)
   }
 }
 

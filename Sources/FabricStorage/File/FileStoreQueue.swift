@@ -1,6 +1,7 @@
 import FabricBounded
 import CFabricURing
 import FabricPlatform
+import FabricRing
 
 /// Requests to a file through an io_uring of its own.
 ///
@@ -40,7 +41,9 @@ final class FileStoreQueue: StoreQueue {
     } catch {
       throw .ringUnavailable(reason: error)
     }
-    ring = try Ring(entryCount: depth, file: store.fileNumber)
+    do throws(Errno) {
+      ring = try Ring(entryCount: depth, file: store.fileNumber)
+    } catch { throw .ringUnavailable(reason: error) }
   }
 
   deinit {
