@@ -23,6 +23,7 @@ enum {
   fabric_mount_nosuid = 0x2,
   fabric_mount_nodev = 0x4,
   fabric_mount_noexec = 0x8,
+  fabric_umount_force = 1,
   fabric_umount_detach = 2,
   fabric_umount_nofollow = 8,
 };

@@ -43,28 +43,6 @@ struct BlockContest {
     ).start()
     defer { stop(server) }
     try OtherProgram.waitForListener(port: port)
-    return try Self.fio("nbd://127.0.0.1:\(port)/", "randread", depth: 32, seconds)
-  }
-
-  /// Requests a second that fio's NBD engine has answered.
-  static func fio(
-    _ uri: String, _ pattern: String, depth: Int, _ seconds: Double
-  ) throws -> Double {
-    let text = try OtherProgram(
-      name: "fio",
-      arguments: [
-        "--name=blocks", "--ioengine=nbd", "--uri=\(uri)", "--rw=\(pattern)", "--bs=4096",
-        "--iodepth=\(depth)", "--time_based", "--runtime=\(max(1, Int(seconds)))", "--size=64M",
-        "--output-format=json",
-      ], processor: 0
-    ).output()
-    guard let start = text.firstIndex(of: "{"),
-      let object = try JSONSerialization.jsonObject(with: Data(text[start...].utf8))
-        as? [String: Any],
-      let job = (object["jobs"] as? [[String: Any]])?.first,
-      let part = job[pattern == "randwrite" ? "write" : "read"] as? [String: Any],
-      let rate = part["iops"] as? Double
-    else { throw Failure("fio printed \(text)") }
-    return rate
+    return try Fio.nbd("nbd://127.0.0.1:\(port)/", "randread", depth: 32, seconds)
   }
 }

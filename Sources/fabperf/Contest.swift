@@ -33,6 +33,12 @@ struct Contest {
     init(_ values: [Double]) { sorted = values.sorted() }
 
     var median: Double { sorted.isEmpty ? .nan : sorted[sorted.count / 2] }
+    /// The same without the outer fifths: what a disturbed machine does to a turn or two is left out.
+    var innerSpread: Double {
+      guard !sorted.isEmpty else { return .nan }
+      let outer = sorted.count / 5
+      return (sorted[sorted.count - 1 - outer] - sorted[outer]) / median
+    }
     /// From the least to the greatest, as a part of the median.
     var spread: Double {
       guard let first = sorted.first, let last = sorted.last else { return .nan }

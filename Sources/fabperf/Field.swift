@@ -7,12 +7,12 @@ struct Field {
 
   static let programs = [
     ("ucx_perftest", "ucx-utils"), ("fi_pingpong", "libfabric-bin"), ("nbdkit", "nbdkit"),
-    ("fio", "fio"),
+    ("fio", "fio"), ("passthrough_ll", "libfuse3-dev has its source"),
   ]
   private static let sizes = [64, 4096, 65536]
 
   var contests: [Contest] {
-    sharedMemory + tcp + blocks + nbd
+    sharedMemory + tcp + blocks + nbd + devices
   }
 
   private var sharedMemory: [Contest] {
@@ -51,6 +51,14 @@ struct Field {
     NBDContest.all(seconds).map { contest in
       Contest(
         workload: contest.name, unit: .perSecond, peer: "nbdkit memory",
+        ours: { try contest.ours() }, theirs: { try contest.theirs() })
+    }
+  }
+
+  private var devices: [Contest] {
+    DeviceContest.all(seconds).map { contest in
+      Contest(
+        workload: contest.name, unit: .perSecond, peer: contest.kind.peer,
         ours: { try contest.ours() }, theirs: { try contest.theirs() })
     }
   }

@@ -41,7 +41,7 @@ struct NBDContest {
       ], processor: 1, isBound: false
     ).start(until: { $0.contains("ready") })
     defer { stop(unit) }
-    return try BlockContest.fio(
+    return try Fio.nbd(
       address.uri(way, export: "memory"), pattern, depth: depth, seconds)
   }
 
@@ -62,6 +62,6 @@ struct NBDContest {
     } else {
       try OtherProgram.waitForListener(port: address.port)
     }
-    return try BlockContest.fio(address.uri(way, export: ""), pattern, depth: depth, seconds)
+    return try Fio.nbd(address.uri(way, export: ""), pattern, depth: depth, seconds)
   }
 }

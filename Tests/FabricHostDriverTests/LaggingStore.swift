@@ -1,4 +1,5 @@
 import FabricStorage
+import TestSupport
 
 /// A medium that does nothing until it is told to, and then in whatever order: what was submitted may
 /// land long after whoever submitted it has gone. Confined to the test's thread.
@@ -73,18 +74,5 @@ final class LaggingQueue: StoreQueue {
     store.note(request)
     let one = [request]
     _ = base.submit(one.span)
-  }
-}
-
-/// A generator that a printed seed replays.
-struct SeededGenerator: RandomNumberGenerator {
-  private var state: UInt64
-  init(seed: UInt64) { state = seed }
-  mutating func next() -> UInt64 {
-    state &+= 0x9E37_79B9_7F4A_7C15
-    var mixed = state
-    mixed = (mixed ^ (mixed >> 30)) &* 0xBF58_476D_1CE4_E5B9
-    mixed = (mixed ^ (mixed >> 27)) &* 0x94D0_49BB_1331_11EB
-    return mixed ^ (mixed >> 31)
   }
 }

@@ -40,6 +40,49 @@ struct PathTests {
     #expect(shares(paths, count: 300, depth: 4) == [100, 100, 100])
   }
 
+  @Test("A turn lasts for so many requests, or for so much data")
+  func turns() throws {
+    let paths = try SimulatedPaths(seed: 1, pathCount: 2, policy: .roundRobin, turnLength: 8)
+    #expect(paths.run { paths.readyCount == 2 })
+    func order(byteCount: UInt32, count: Int) -> [Int?] {
+      (0..<count).map { _ in
+        paths.queue.chooser.choose(paths.queue.paths, byteCount: byteCount, at: 0)
+      }
+    }
+    let eight = [Int](repeating: 1, count: 8)
+    #expect(order(byteCount: 4096, count: 16) == eight + eight.map { 1 - $0 })
+    #expect(order(byteCount: 16384, count: 6) == [1, 1, 0, 0, 1, 1])
+    #expect(order(byteCount: 1 << 20, count: 3) == [0, 1, 0])
+    // A path that is gone in its turn: the other one has it.
+    paths.queue.paths[1].accessState = .inaccessible
+    #expect(order(byteCount: 0, count: 20) == .init(repeating: 0, count: 20))
+  }
+
+  @Test("What is submitted where an end is told goes out by each path at once")
+  func submittedInside() throws {
+    let paths = try SimulatedPaths(seed: 1, pathCount: 2, policy: .roundRobin)
+    #expect(paths.run { paths.readyCount == 2 })
+    var left = 50
+    paths.recorder.next = { [unowned paths] queue in
+      for _ in 0..<2 where left > 0 {
+        left -= 1
+        queue.submit(
+          RemoteRequest(
+            .read, block: 0, blockCount: 1, region: paths.region, offset: 0, byteCount: 4096))
+      }
+    }
+    paths.write(1, block: 0)
+    var ended = 0
+    let haveEnded = paths.run {
+      paths.store.land(using: &paths.random)
+      ended += paths.takeEnds().count
+      return ended == 51
+    }
+    #expect(haveEnded, "\(ended) of 51 ended")
+    paths.recorder.next = nil
+    #expect(paths.queue.paths.paths.map(\.counters.requestCount) == [25, 26])
+  }
+
   @Test(
     "Failover: the first path alone, the next while that is lost, the first again when it is back")
   func failover() throws {
@@ -89,7 +132,8 @@ struct PathTests {
       }
       var counts = [0, 0]
       for _ in 0..<110 {
-        let next = paths.queue.chooser.choose(paths.queue.paths, at: now)
+        let next = paths.queue.chooser.choose(
+          paths.queue.paths, byteCount: 4096, at: now)
         let chosen = try #require(next)
         counts[chosen] += 1
         paths.queue.paths[chosen].sentCount = (paths.queue.paths[chosen].sentCount + 1) % 7
@@ -100,7 +144,7 @@ struct PathTests {
       paths.queue.paths[0].sentCount = 0
       let later = now + 2_000_000_000
       let isTried = (0..<20).contains { _ in
-        paths.queue.chooser.choose(paths.queue.paths, at: later) == 0
+        paths.queue.chooser.choose(paths.queue.paths, byteCount: 4096, at: later) == 0
       }
       #expect(isTried)
       for path in paths.queue.paths.paths { path.sentCount = 0 }

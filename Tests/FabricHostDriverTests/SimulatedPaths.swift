@@ -16,11 +16,15 @@ final class SimulatedPaths {
   let unit: IOUnitServer
   private(set) var queue: RemoteVolumeQueue!
   let region: MemoryRegion
-  private let recorder = Recorder()
+  let recorder = Recorder()
   var random: SeededGenerator
   static let blockCount: UInt64 = 8
 
-  init(seed: UInt64, pathCount: Int, fences: Bool = true, policy: PathPolicy = .roundRobin) throws {
+  /// Turns of one request at first: so paths have to do with each other most.
+  init(
+    seed: UInt64, pathCount: Int, fences: Bool = true, policy: PathPolicy = .roundRobin,
+    turnLength: Int = 1
+  ) throws {
     random = SeededGenerator(seed: seed)
     let network = SimulatedNetwork(seed: seed)
     let service = try CompletionService()
@@ -42,6 +46,7 @@ final class SimulatedPaths {
     var hostOptions = RemoteVolumeQueue.Options()
     hostOptions.depth = Int(Self.blockCount)
     hostOptions.policy = policy
+    hostOptions.turnLength = turnLength
     queue = try RemoteVolumeQueue(
       places.map { VolumeAddress(unit: $0, volumeName: "disk") },
       adapters: [network.makeAdapter(name: "host")], service: service, options: hostOptions,
@@ -109,10 +114,13 @@ final class SimulatedPaths {
 /// Keeps what it is told.
 final class Recorder: RemoteVolumeHandler {
   var ends: [BlockCompletion] = []
+  /// Submits further requests, before it returns.
+  var next: ((RemoteVolumeQueue) -> Void)?
   var states: [String] = []
 
   func remoteVolume(_ queue: RemoteVolumeQueue, completed completions: Span<BlockCompletion>) {
     for index in completions.indices { ends.append(completions[index]) }
+    next?(queue)
   }
 
   func remoteVolume(_ queue: RemoteVolumeQueue, changed state: RemoteVolumeQueue.State) {

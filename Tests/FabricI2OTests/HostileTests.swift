@@ -115,7 +115,7 @@ struct HostileTests {
 
   @Test("IT-3, IT-13: noise for frames and data never takes the unit down", arguments: 1...6)
   func noise(_ seed: UInt64) throws {
-    var random = SeededGenerator(state: seed)
+    var random = SeededGenerator(seed: seed)
     let test = try TestServer()
     var host = try RawHost(test)
     host.initialise()

@@ -74,7 +74,7 @@ struct SimulatedTests {
     arguments: 1...30 as ClosedRange<UInt64>)
   func races(_ seed: UInt64) throws {
     print("I2O abort races: seed \(seed)")
-    var random = SeededGenerator(state: seed)
+    var random = SeededGenerator(seed: seed)
     let unit = try SimulatedUnit(
       seed: seed, hasImmediateWrite: seed % 2 == 0,
       bufferCount: Int.random(in: 2...6, using: &random))

@@ -19,19 +19,6 @@ func encoded(_ byteCount: Int, _ encode: (WireBuffer) -> Void) -> [UInt8] {
   return bytes
 }
 
-/// A small generator with a seed, so that a failure can be repeated.
-struct SeededGenerator: RandomNumberGenerator {
-  var state: UInt64
-
-  mutating func next() -> UInt64 {
-    state &+= 0x9E37_79B9_7F4A_7C15
-    var value = state
-    value = (value ^ (value >> 30)) &* 0xBF58_476D_1CE4_E5B9
-    value = (value ^ (value >> 27)) &* 0x94D0_49BB_1331_11EB
-    return value ^ (value >> 31)
-  }
-}
-
 /// What the translator makes of a message.
 struct Translated {
   var verdict: Translation

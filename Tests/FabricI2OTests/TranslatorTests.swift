@@ -1,5 +1,6 @@
 import FabricStorage
 import FabricVerbs
+import TestSupport
 import Testing
 
 @testable import FabricI2O
@@ -265,7 +266,7 @@ struct TranslatorTests {
 
   @Test("IT-3, IT-13, IT-35: any bytes come to something, whatever they say", arguments: 1...40)
   func noise(_ seed: UInt64) {
-    var random = SeededGenerator(state: seed &* 7919)
+    var random = SeededGenerator(seed: seed &* 7919)
     for _ in 0..<2000 {
       var frame = TransferFrame()
       frame.isWrite = Bool.random(using: &random)

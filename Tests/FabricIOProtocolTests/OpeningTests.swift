@@ -109,7 +109,7 @@ struct OpeningTests {
 
   @Test("IO-4, IO-5: no bytes, cut, changed or random, do more than throw")
   func hostileBytes() throws {
-    var generator = SeededGenerator(state: 42)
+    var generator = SeededGenerator(seed: 42)
     let samples = [try host.encoded(), try unit.encoded(), try entry.encoded()]
     for sample in samples {
       for count in 0...sample.count { decodeAll(Array(sample.prefix(count))) }

@@ -46,6 +46,7 @@ final class ManyPlaces {
     var options = RemoteVolumeQueue.Options()
     options.policy = policy
     options.depth = 64
+    options.turnLength = 1
     queue = try RemoteVolumeQueue(
       server.addresses.map { VolumeAddress(unit: $0, volumeName: "v") },
       adapters: [TCPAdapter(), SharedMemoryAdapter()], service: service, options: options,

@@ -2,6 +2,7 @@ import FabricIWARP
 import FabricPlatform
 import FabricVerbs
 import FabricWire
+import TestSupport
 import Testing
 
 @Suite("iWARP: start-up that fails")
@@ -71,7 +72,7 @@ struct StartUpFaultTests {
   func noise() {
     let seed = UInt64.random(in: 0 ... .max)
     print("start-up: seed \(seed)")
-    var generator = SeededGenerator(state: seed)
+    var generator = SeededGenerator(seed: seed)
     for round in 0..<5000 {
       var frame = StartFrame(round % 2 == 0 ? .request : .reply)
       frame.limits = .init(inboundReadDepth: 3, outboundReadDepth: 3)

@@ -1,6 +1,7 @@
 import FabricIWARP
 import FabricPlatform
 import FabricWire
+import TestSupport
 import Testing
 
 @Suite("iWARP: start-up")
@@ -40,7 +41,7 @@ struct StartUpTests {
   func privateData() throws {
     let seed = UInt64.random(in: 0 ... .max)
     print("start-up: seed \(seed)")
-    var generator = SeededGenerator(state: seed)
+    var generator = SeededGenerator(seed: seed)
     for isEnhanced in [false, true] {
       var options = StartUp.Options()
       options.isEnhanced = isEnhanced
@@ -117,7 +118,7 @@ struct StartUpTests {
   func random() {
     let seed = UInt64.random(in: 0 ... .max)
     print("start-up: seed \(seed)")
-    var generator = SeededGenerator(state: seed)
+    var generator = SeededGenerator(seed: seed)
     for _ in 0..<2000 {
       var sides: [StartUp.Options] = []
       for _ in 0..<2 {

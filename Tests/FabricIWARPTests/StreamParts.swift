@@ -1,6 +1,7 @@
 import FabricIWARP
 import FabricVerbs
 import FabricWire
+import TestSupport
 import Testing
 
 /// A message as its receiver has it in the end.

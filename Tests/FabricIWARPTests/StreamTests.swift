@@ -1,6 +1,7 @@
 import FabricIWARP
 import FabricVerbs
 import FabricWire
+import TestSupport
 import Testing
 
 /// The receiving half against streams of which it is known what they carry.
@@ -24,7 +25,7 @@ struct StreamTests {
   func cuts(_ framing: Framing) throws {
     var seen: Set<MessageOpcode> = []
     for seed in 0..<12 as Range<UInt64> {
-      var generator = SeededGenerator(state: seed)
+      var generator = SeededGenerator(seed: seed)
       var sender = StreamSender(framing.markers, framing.checksums)
       for _ in 0..<12 { sender.sendAny(&generator) }
       sender.terminate()
@@ -47,7 +48,7 @@ struct StreamTests {
     let payloads = try Capture.rping().payloads
     let ports = Set(payloads.map(\.fromPort))
     #expect(ports.count == 2)
-    var generator = SeededGenerator(state: 1)
+    var generator = SeededGenerator(seed: 1)
     for pieces in [1...1, 1...7, 1 << 16...1 << 16] {
       var runs = Dictionary(
         uniqueKeysWithValues: ports.map { ($0, StreamRun(StreamSender(false, false))) })
@@ -162,7 +163,7 @@ struct StreamTests {
     sender.expectedReads = [(key: RemoteKey(rawValue: 1), offset: 100, byteCount: 10)]
     for segment in violation.segments { sender.append(segment) }
     for pieces in [1...1, 1 << 16...1 << 16] {
-      var generator = SeededGenerator(state: 1)
+      var generator = SeededGenerator(seed: 1)
       var run = StreamRun(sender)
       run.answersReads = false
       #expect(throws: StreamViolation(violation.cause)) {

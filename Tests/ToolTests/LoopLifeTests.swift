@@ -111,6 +111,36 @@ struct LoopLifeTests {
     _ = try place.attach("disk")
   }
 
+  /// Its own request to the file that it serves keeps the kernel from ending it, until somebody ends the request.
+  @Test("HD-31: kill -9 of the device's process while it waits for its own file: nothing is left")
+  func workerIsKilledWaiting() throws {
+    let place = try LoopPlace("disk=memory,size=1MiB,fault=delay=600s")
+    let attaching = try Tool(
+      "iohost",
+      ["attach", place.url("disk"), "--as", "loop", "--state-dir", place.stateDirectory])
+    // The kernel flushes the file before it makes a loop device of it.
+    var worker = 0
+    #expect(
+      place.waits {
+        guard let data = FileManager.default.contents(atPath: place.file("state/disk/device.json")),
+          let record = try? JSONSerialization.jsonObject(with: data) as? [String: Any],
+          let process = record["processIdentifier"] as? Int
+        else { return false }
+        worker = process
+        let threads =
+          (try? FileManager.default.contentsOfDirectory(atPath: "/proc/\(process)/task")) ?? []
+        return threads.contains { thread in
+          (try? String(contentsOfFile: "/proc/\(process)/task/\(thread)/wchan", encoding: .utf8))
+            == "request_wait_answer"
+        }
+      })
+    try #require(worker > 1)
+    kill(pid_t(worker), SIGKILL)
+    #expect(attaching.waitForEnd(limit: 20) != 0)
+    #expect(place.waits { !FileManager.default.fileExists(atPath: place.file("state/disk")) })
+    try place.expectNothingLeft(of: [worker])
+  }
+
   @Test(
     "HD-31: kill -9 of the device's process with a file system mounted: errors, and an unmount frees all"
   )

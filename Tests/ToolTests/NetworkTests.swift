@@ -2,64 +2,9 @@ import Foundation
 import TestSupport
 import Testing
 
-/// Two hosts of this machine with a wire between them: network namespaces with a pair of virtual
-/// interfaces, which go with the object.
-private final class Wire {
-  private let id = UInt16.random(in: 0 ... .max)
-  private var left: String { "fabric-left-\(id)" }
-  private var right: String { "fabric-right-\(id)" }
-  private var leftInterface: String { "fab\(id)l" }
-  private var rightInterface: String { "fab\(id)r" }
-
-  init() throws {
-    try run(
-      "ip netns add \(left); ip netns add \(right); ip link add \(leftInterface) netns \(left) "
-        + "type veth peer name \(rightInterface) netns \(right)")
-    for (place, interface, number) in [(left, leftInterface, 1), (right, rightInterface, 2)] {
-      // Addresses for documentation, which belong to nobody. (RFC 5737, RFC 3849)
-      try run(
-        "ip -n \(place) address add 192.0.2.\(number)/24 dev \(interface); "
-          + "ip -n \(place) address add 2001:db8::\(number)/64 dev \(interface) nodad; "
-          + "ip -n \(place) link set lo up; ip -n \(place) link set \(interface) up")
-    }
-  }
-
-  deinit { _ = try? Tool(shell: "ip netns del \(left); ip netns del \(right)").waitForEnd() }
-
-  private func run(_ script: String) throws {
-    let tool = try Tool(shell: "set -e; \(script)")
-    try #require(tool.waitForEnd() == 0, "\(script): \(tool.errors)")
-  }
-
-  /// A unit on the left.
-  func serve(_ words: String) throws -> Tool {
-    let unit = try Tool(
-      shell: "exec ip netns exec \(left) $bin/iounit serve --insecure --listen tcp:192.0.2.1:4420 "
-        + "--listen 'tcp:[2001:db8::1]:4420' \(words)")
-    #expect(unit.waits(for: "ready: "), "\(unit.errors)")
-    return unit
-  }
-
-  /// A host on the right.
-  func host(_ words: String) throws -> Tool {
-    try Tool(shell: "exec ip netns exec \(right) $bin/iohost \(words)")
-  }
-
-  func setLink(isUp: Bool) throws {
-    try run("ip -n \(right) link set \(rightInterface) \(isUp ? "up" : "down")")
-  }
-
-  /// Whether this machine lets this user make one.
-  static let isPossible: Bool = {
-    let name = "fabric-probe-\(UInt16.random(in: 0 ... .max))"
-    let probe = try? Tool(shell: "ip netns add \(name) && ip netns del \(name)")
-    return probe?.waitForEnd() == 0
-  }()
-}
-
 @Suite(
   "Tools over a network", .serialized, .untilStuck,
-  .enabled(if: Wire.isPossible, "no network namespaces: not root, or iproute2 is not installed"))
+  .enabled(if: Wire.isPossible, Wire.comment))
 struct NetworkTests {
   @Test("copy, verify and bench work between two machines, by IPv4 and by IPv6")
   func everyday() throws {

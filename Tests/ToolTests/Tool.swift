@@ -122,6 +122,8 @@ final class Tool: Sendable {
     return process.terminationReason == .uncaughtSignal ? -code : code
   }
 
+  var isRunning: Bool { process.isRunning }
+
   func signal(_ number: Int32) { kill(process.processIdentifier, number) }
 }
 

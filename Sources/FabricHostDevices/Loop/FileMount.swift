@@ -63,6 +63,13 @@ public struct FileMount: ~Copyable, Sendable {
     }
   }
 
+  /// Ends all requests to a file system of FUSE that is mounted at a directory, now and from now on, with errors:
+  /// also those of a process that was to serve them itself. No effect where none is mounted.
+  public static func abort(_ directory: String) {
+    // In use it stays mounted.
+    _ = unsafe fabric_umount(directory, CInt(fabric_umount_force | fabric_umount_nofollow))
+  }
+
   /// Takes what is mounted at a directory away; who has a file of it open keeps that. No effect where
   /// nothing is mounted.
   public static func unmount(_ directory: String) throws(HostDeviceError) {

@@ -51,9 +51,10 @@ public final class LoopVolume: HostVolume, @unchecked Sendable {
       ]
     }
     self.token = token
-    let file = try mount.openFile(isReadOnly: isReadOnly)
+    // From here on the file is asked of by this very process: who watches it can end that only by the place.
     try mount.move(to: directory)
     self.directory = directory
+    let file = try mount.openFile(isReadOnly: isReadOnly)
     self.mount = consume mount
     let device = try LoopDevice.bind(
       file, blockByteCount: info.blockByteCount, isReadOnly: isReadOnly, token: token)

@@ -4,7 +4,7 @@ import FabricPlatform
 /// Which of several paths a request takes. Paths that are not usable now are left out, and so are, with
 /// every policy but `failover`, those that have as many requests as the unit allows.
 public enum PathPolicy: String, Sendable, CaseIterable {
-  /// Each in its turn.
+  /// Each in its turn, which lasts for `RemoteVolumeQueue.Options.turnLength`.
   case roundRobin = "round-robin"
   /// The one with the fewest requests under way.
   case queueDepth = "queue-depth"
@@ -13,7 +13,7 @@ public enum PathPolicy: String, Sendable, CaseIterable {
   case serviceTime = "service-time"
   /// Each in proportion to how quick its requests of late were.
   case latencyWeighted = "latency-weighted"
-  /// Each in its turn of those that the unit calls optimised; where there is none, of the others.
+  /// As `roundRobin` among those that the unit calls optimised; where there is none, among the others.
   case optimisedFirst = "optimised-first"
   /// The first in the order given; the next one only while that one cannot be used.
   case failover = "failover"
@@ -24,13 +24,25 @@ struct PathChooser {
   var policy: PathPolicy
   /// The path that had the last request.
   private var last = 0
+  /// What that path may still have before its turn is over.
+  private var requestsLeft = 0
+  private var bytesLeft = 0
+  /// Requests of at most 4 KiB.
+  private let turnLength: Int
 
-  init(_ policy: PathPolicy) { self.policy = policy }
+  init(_ policy: PathPolicy, turnLength: Int) {
+    self.policy = policy
+    self.turnLength = turnLength
+  }
 
   /// The number of the path for the next request; nil: none can take it.
   ///
-  /// - Parameter now: nanoseconds on the monotonic clock, coarse.
-  mutating func choose(_ paths: borrowing PathTable, at now: UInt64) -> Int? {
+  /// - Parameters:
+  ///   - byteCount: of the request's data.
+  ///   - now: nanoseconds on the monotonic clock, coarse.
+  mutating func choose(
+    _ paths: borrowing PathTable, byteCount: UInt32, at now: UInt64
+  ) -> Int? {
     let found =
       switch policy {
       case .roundRobin: inTurn(paths) { _ in true }
@@ -41,13 +53,23 @@ struct PathChooser {
         inTurn(paths) { $0.accessState == .optimised } ?? inTurn(paths) { _ in true }
       case .failover: paths.first(where: { $0.isUsable }).flatMap { paths[$0].canTake ? $0 : nil }
       }
-    if let found { last = found }
+    guard let found else { return nil }
+    if found != last || requestsLeft <= 0 || bytesLeft <= 0 {
+      requestsLeft = turnLength
+      bytesLeft = turnLength &* 4096
+    }
+    last = found
+    requestsLeft &-= 1
+    bytesLeft &-= Int(byteCount)
     return found
   }
 
   private func inTurn(
     _ paths: borrowing PathTable, _ isMeant: (VolumePath) -> Bool
   ) -> Int? {
+    if requestsLeft > 0, bytesLeft > 0, paths.with(last, { $0.canTake && isMeant($0) }) {
+      return last
+    }
     var index = last
     for _ in 0..<paths.count {
       index = index &+ 1 < paths.count ? index &+ 1 : 0

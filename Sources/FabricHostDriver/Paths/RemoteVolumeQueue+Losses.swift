@@ -133,14 +133,13 @@ extension RemoteVolumeQueue {
     if case .failed = state { endAll() }
   }
 
-  /// There was no connection for `queueTimeout`: what waits ends, and so does what comes, until there is
-  /// one again.
+  /// No path could be used for `queueTimeout`: what waits ends, and so does what comes, until one can again.
   func refuseWaiting() {
     isRefusing = true
     options.log(
       "no path to \(address) for \(RemoteVolumeError.seconds(options.queueTimeout ?? .zero)): "
         + "requests fail until there is one; the first one is missing because "
-        + paths[0].lossReason)
+        + paths[0].absence)
     endControls(EIO)
     endAll()
   }

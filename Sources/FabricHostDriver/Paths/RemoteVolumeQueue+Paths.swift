@@ -114,7 +114,7 @@ extension RemoteVolumeQueue {
     path.isReady = true
     path.hopelessness = nil
     info = found
-    isRefusing = false
+    if path.isUsable { isRefusing = false }
     if path.counters.lossCount > 0 || path.backoff.attemptCount > 0 {
       options.log("connected to \(path.address)")
     }
@@ -165,6 +165,8 @@ extension RemoteVolumeQueue {
     }
     report()
     postUnsent()
+    // What was submitted meanwhile may go by the others.
+    if onlyPath == nil { flushPaths(but: connection.path.index) }
     isTimeFresh = false
   }
 
@@ -202,6 +204,7 @@ extension RemoteVolumeQueue {
       guard let notice = try? PathStateNotice(decoding: message.payload) else { return false }
       guard path.accessState != notice.state else { return true }
       path.accessState = notice.state
+      if path.isUsable { isRefusing = false }
       options.log("the unit calls \(path.address) \(notice.state) now")
     default: return false
     }

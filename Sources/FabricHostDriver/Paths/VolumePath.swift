@@ -66,6 +66,8 @@ final class VolumePath {
     lendsKeys = endpoint.adapter.capabilities.peersAreStrangers
   }
 
+  /// Why it cannot be used.
+  var absence: String { isReady ? "the unit calls it \(accessState)" : lossReason }
   /// Whether requests may take it.
   var isUsable: Bool { isReady && accessState != .inaccessible }
   /// Whether a request may take it now.

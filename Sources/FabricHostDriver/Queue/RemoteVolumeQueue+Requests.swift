@@ -12,7 +12,10 @@ extension RemoteVolumeQueue {
   func post(_ index: Int) -> Bool {
     if isBarred { return false }
     if let onlyPath { return onlyPath.with { $0.canTake && post(index, by: $0) } }
-    guard let chosen = chooser.choose(paths, at: coarseNow) else { return false }
+    let byteCount = slots[index].request.data.byteCount
+    guard let chosen = chooser.choose(paths, byteCount: byteCount, at: coarseNow) else {
+      return false
+    }
     return paths.with(chosen) { post(index, by: $0) } || postElsewhere(index, than: chosen)
   }
 

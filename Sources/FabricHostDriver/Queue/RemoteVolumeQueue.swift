@@ -42,10 +42,13 @@ public final class RemoteVolumeQueue {
     public var depth = 128
     /// Which path a request takes, where there are several; can be changed later.
     public var policy = PathPolicy.roundRobin
+    /// Requests of a path's turn, where paths have turns, and as many times 4 KiB of data, whichever is over first.
+    /// What goes by one path goes in long batches, which cost less; what is large is spread all the same.
+    public var turnLength = 64
     /// How long to do without a connection or an answer before giving up; nil: for ever.
     public var timeout: Duration?
-    /// How long requests wait while there is no connection before they end with `aborted`, as do
-    /// further ones until there is one again; nil: for ever. Unlike `timeout` it gives nothing up.
+    /// How long requests wait while no path can be used before they end with `aborted`, as do
+    /// further ones until one can again; nil: for ever. Unlike `timeout` it gives nothing up.
     public var queueTimeout: Duration?
     /// Goes on also when the very first attempt to connect fails.
     public var isPatientAtFirst = false
@@ -111,7 +114,7 @@ public final class RemoteVolumeQueue {
   /// What each request asks of the state, without a copy of it.
   private var isClosed = false
   private var hasFailed = false
-  /// Without a connection for `queueTimeout`: requests end with `aborted` until there is one.
+  /// Without a path for `queueTimeout`: requests end with `aborted` until there is one.
   public internal(set) var isRefusing = false
   /// Something that was given up is not known to be over: nothing may be sent.
   var isBarred = false
@@ -132,6 +135,7 @@ public final class RemoteVolumeQueue {
   }
   /// What the unit said last; nil before the first connection.
   public internal(set) var info: RemoteVolumeInfo?
+  var isConnecting: Bool { if case .connecting = state { true } else { false } }
   /// How often a lost connection was replaced.
   public internal(set) var reconnectCount = 0
 
@@ -252,7 +256,7 @@ public final class RemoteVolumeQueue {
           backoff: options.backoff)
       })
     onlyPath = addresses.count == 1 ? UncountedReference(paths[0]) : nil
-    chooser = PathChooser(options.policy)
+    chooser = PathChooser(options.policy, turnLength: options.turnLength)
     slots = FixedTable(repeating: Slot(), count: options.depth)
     freeSlots = IndexPool(capacity: options.depth)
     unsent = IndexQueue(capacity: options.depth)
@@ -367,7 +371,14 @@ public final class RemoteVolumeQueue {
       onlyPath.with { $0.channelReference?.with { $0.flush() } }
       return
     }
-    for index in 0..<paths.count {
+    flushPaths()
+  }
+
+  /// Posts what each of several paths was handed.
+  ///
+  /// - Parameter own: left out: the path whose channel does so itself, as it called.
+  func flushPaths(but own: Int = -1) {
+    for index in 0..<paths.count where index != own {
       paths.with(index) { $0.channelReference?.with { $0.flush() } }
     }
   }

@@ -15,6 +15,8 @@ final class RemoteVolumeTimer: TimedSource {
   /// How often answers are looked for that are late.
   private let interval: Duration
   private var nextCheck: MonotonicTime
+  /// Since when no path can be used, as far as was looked.
+  private var pathlessSince: MonotonicTime?
 
   init(timeout: Duration?, queueTimeout: Duration?) {
     self.timeout = timeout
@@ -63,15 +65,25 @@ final class RemoteVolumeTimer: TimedSource {
     return 1
   }
 
+  /// Has the queue refuse requests when no path could be used for `queueTimeout`.
+  private func refuseIfPathless(_ queue: RemoteVolumeQueue, _ now: MonotonicTime) {
+    guard let queueTimeout, queue.info != nil else { return }
+    if queue.paths.paths.contains(where: \.isUsable) {
+      pathlessSince = nil
+      return
+    }
+    let since = pathlessSince ?? (queue.isConnecting ? queue.lostAt : now)
+    pathlessSince = since
+    if !queue.isRefusing, now.nanoseconds(since: since) >= queueTimeout.nanoseconds {
+      queue.refuseWaiting()
+    }
+  }
+
   /// Gives the queue up when it has been without a connection, or a request without an answer, for
   /// too long.
   private func hasTimedOut(_ now: MonotonicTime) -> Bool {
     guard let queue else { return false }
-    if case .connecting = queue.state, let queueTimeout, !queue.isRefusing,
-      queue.info != nil, now.nanoseconds(since: queue.lostAt) >= queueTimeout.nanoseconds
-    {
-      queue.refuseWaiting()
-    }
+    refuseIfPathless(queue, now)
     guard let timeout else { return false }
     let limit = timeout.nanoseconds
     switch queue.state {

@@ -1,7 +1,9 @@
 import ArgumentParser
 import CFabricLinux
 import FabricCommandLine
+import FabricHostDevices
 import FabricPlatform
+import FoundationEssentials
 import Glibc
 
 /// The process that outlives the one that serves a device: when that dies without a word, the device,
@@ -28,7 +30,7 @@ struct AttachGuard: ParsableCommand {
     let hold = entry.readRecord()?.arguments == nil ? nil : try entry.holdForRecovery()
     // A number that is another's by now is not that of our parent.
     if watched >= 0, getppid() == process {
-      guard !waitForDismissal(watched) else { return }
+      guard !waitForDismissal(watched, entry) else { return }
     }
     if hold != nil, let record = entry.readRecord(), try restart(record, in: directory) { return }
     _ = consume hold
@@ -66,13 +68,12 @@ struct AttachGuard: ParsableCommand {
   /// Waits until the process has ended: with all its descriptors, so that nothing waits for it.
   ///
   /// - Returns: whether it said that there is nothing to do.
-  private func waitForDismissal(_ watched: CInt) -> Bool {
-    var entries = [
-      pollfd(fd: watched, events: Int16(POLLIN), revents: 0),
-      pollfd(fd: Descendant.descriptor, events: Int16(POLLIN), revents: 0),
-    ]
+  private func waitForDismissal(_ watched: CInt, _ entry: StateEntry) -> Bool {
+    var entries = [watched, Descendant.descriptor].map {
+      pollfd(fd: $0, events: Int16(POLLIN), revents: 0)
+    }
     while true {
-      guard unsafe fabric_poll(&entries, 2, -1) >= 0 else { continue }
+      guard unsafe fabric_poll(&entries, 2, Self.patience) >= 0 else { continue }
       if entries[1].revents != 0 {
         var byte: UInt8 = 0
         if unsafe read(Descendant.descriptor, &byte, 1) == 1, byte == Self.dismissal { return true }
@@ -80,6 +81,21 @@ struct AttachGuard: ParsableCommand {
         entries[1].fd = -1
       }
       if entries[0].revents != 0 { return false }
+      // Killed, and not ended: a thread of it may hang in a request to the volume's file, which the process was to
+      // answer and nobody ever will, and so keeps the kernel from closing its descriptors. Of that no event tells.
+      if isLeaderDead { FileMount.abort(entry.mountPoint) }
     }
+  }
+
+  /// How often the process is looked at, in milliseconds.
+  private static let patience: CInt = 1000
+
+  /// Whether the process's first thread has ended, which only a kill does before the others.
+  private var isLeaderDead: Bool {
+    guard let data = FileManager.default.contents(atPath: "/proc/\(process)/stat") else {
+      return true
+    }
+    // Behind the name, which ends with the last bracket.
+    return String(decoding: data, as: UTF8.self).split(separator: ")").last?.hasPrefix(" Z") == true
   }
 }
