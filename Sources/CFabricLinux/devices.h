@@ -125,6 +125,9 @@ static inline int fabric_loop_keep(int loop) {
   return ioctl(loop, LOOP_SET_STATUS64, &info);
 }
 
+/// LOOP_SET_CAPACITY: the size of its file.
+static inline int fabric_loop_take_size(int loop) { return ioctl(loop, LOOP_SET_CAPACITY, 0); }
+
 /// LOOP_CLR_FD: at once when the caller is the only one who has it open, else when the last closes.
 static inline int fabric_loop_clear(int loop) { return ioctl(loop, LOOP_CLR_FD, 0); }
 

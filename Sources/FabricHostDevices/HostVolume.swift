@@ -5,15 +5,17 @@ import Glibc
 
 /// A remote volume that becomes a device of this machine, by one of the ends.
 ///
-/// Threads: all calls come from one thread, which is not the one that carries the requests on.
-public protocol HostVolume: AnyObject {
+/// Threads: all calls but `giveUp` come one after the other, from threads that are not the one that carries the
+/// requests on.
+public protocol HostVolume: AnyObject, Sendable {
   /// Starts to connect; `HostVolumeEvent.changed` tells how it goes.
   ///
   /// - Parameters: as of `RemoteVolumeQueue`.
   /// - Throws: its errors, and those of the end.
   func connect(_ addresses: [VolumeAddress], adapters: [any Adapter]) throws
 
-  /// Makes the device, once the volume is attached.
+  /// Makes the device, once the volume is attached. May take as long as the unit does: the kernel asks of some
+  /// devices while it makes them.
   ///
   /// - Parameters:
   ///   - directory: an empty one, for an end that has a file.
@@ -37,6 +39,15 @@ public protocol HostVolume: AnyObject {
     _ body: @escaping @Sendable (RemoteVolumeQueue?) -> Result
   ) -> Result
 
+  /// Has the device another size, where its kind can: the volume has grown.
+  ///
+  /// - Returns: whether it has.
+  func grow(to info: RemoteVolumeInfo) throws(HostDeviceError) -> Bool
+
+  /// What is under way ends with an error, and what comes, so that no other call waits; `close` follows. From any
+  /// thread.
+  func giveUp()
+
   /// Ends everything. What is under way ends with an error.
   func close()
 }
@@ -52,6 +63,8 @@ public enum HostVolumeEvent: Sendable {
 }
 
 extension HostVolume {
+  public func grow(to info: RemoteVolumeInfo) throws(HostDeviceError) -> Bool { false }
+
   /// How each path is doing.
   public var paths: [PathReport] { withQueue { $0?.pathReports ?? [] } }
 

@@ -6,6 +6,56 @@ import Testing
   "iohost attach, list, detach", .serialized, .untilStuck,
   .enabled(if: LoopPlace.isPossible, Comment(rawValue: LoopPlace.lacks)))
 struct LoopCommandTests {
+  @Test("HD-32: what is not ours in the state directory is left alone, by every command")
+  func foreign() throws {
+    let place = try LoopPlace("disk=memory,size=1MiB")
+    try place.shell(
+      "mkdir -p state/disk/src state/photos; echo precious >state/disk/src/main.c; echo x >state/photos/lock; mkdir state/photos/more"
+    )
+    for words in [["list"], ["paths"], ["top", "--count", "1"], ["detach", "--all"]] {
+      let tool = try Tool("iohost", words + ["--state-dir", place.stateDirectory])
+      tool.waitForEnd()
+      #expect(!tool.errors.joined().contains("cleaned up"), "\(tool.errors)")
+    }
+    let taken = try place.host("attach", place.url("disk"), "--as", "loop", "--name", "disk")
+    #expect(
+      taken.waitForEnd() == 64 && taken.errors.joined().contains("is no device's"),
+      "\(taken.errors)")
+    let device = try place.attach("disk")
+    #expect(try place.status()["name"] as? String == "disk-2")
+    #expect(try place.host("detach", device).waitForEnd() == 0)
+    #expect(
+      try place.shell("cat state/disk/src/main.c; ls state/photos") == ["precious", "lock", "more"])
+    try place.shell("rm -r state/disk state/photos")
+  }
+
+  @Test("HD-32: without a record, or with another's, living devices stay and dead ones go")
+  func damaged() throws {
+    let place = try LoopPlace("disk=memory,size=1MiB")
+    let device = try place.attach("disk")
+    let processes = try place.processes()
+    // A copy elsewhere is of no process there.
+    try place.shell(
+      "cp -r --no-preserve=mode state/disk copy.tmp 2>/dev/null || true; mkdir -p other; rm -rf copy.tmp/file copy.tmp/control; mkdir copy.tmp/file; mv copy.tmp other/disk"
+    )
+    let elsewhere = try Tool("iohost", ["list", "--state-dir", place.file("other")])
+    elsewhere.waitForEnd()
+    #expect(
+      elsewhere.errors.joined().contains("lives and has its device elsewhere"),
+      "\(elsewhere.errors)")
+    #expect(place.isBound(device))
+    // The lock is gone, the process is not.
+    try place.shell("mv state/disk/lock lock")
+    try place.host("list").waitForEnd()
+    #expect(place.isBound(device))
+    try place.shell("mv lock state/disk/lock")
+    #expect(try place.host("list").output.first?.hasPrefix(device) == true)
+    try place.shell("truncate -s 0 state/disk/device.json")
+    kill(pid_t(processes.worker), SIGKILL)
+    #expect(place.waits { !place.isBound(device) })
+    try place.expectNothingLeft(of: [processes.worker])
+  }
+
   @Test("HD-34: what cannot be attached says why, with its code, and leaves nothing")
   func failures() throws {
     let place = try LoopPlace("disk=memory,size=1MiB")

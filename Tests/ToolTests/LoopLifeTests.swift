@@ -141,6 +141,48 @@ struct LoopLifeTests {
     try place.expectNothingLeft(of: [worker])
   }
 
+  @Test("HD-34: an attach whose unit does not answer ends with --timeout, or with its command")
+  func unanswered() throws {
+    let place = try LoopPlace("disk=memory,size=1MiB,fault=delay=600s")
+    let timed = try place.host("attach", place.url("disk"), "--as", "loop", "--timeout", "1")
+    #expect(timed.waitForEnd() == 75)
+    #expect(
+      timed.errors.joined().contains("gave up on \(place.url("disk")) after 1 s"), "\(timed.errors)"
+    )
+    try place.expectNothingLeft(of: [])
+    let interrupted = try Tool(
+      "iohost",
+      ["attach", place.url("disk"), "--as", "loop", "--state-dir", place.stateDirectory])
+    #expect(
+      try place.waits {
+        try place.host("list").output.joined().contains("connecting: the unit does not")
+      })
+    interrupted.signal(SIGINT)
+    #expect(interrupted.waitForEnd() != 0)
+    #expect(place.waits { !FileManager.default.fileExists(atPath: place.file("state/disk")) })
+    try place.expectNothingLeft(of: [])
+  }
+
+  @Test("HD-17: a volume that has grown: after a rescan the device has its size, under load, too")
+  func growth() throws {
+    let place = try LoopPlace("disk=%/d.img,size=16MiB")
+    let device = try place.attach("disk")
+    let load = try Tool(
+      shell:
+        "while :; do dd if=/dev/zero of=\(device) bs=64k count=200 oflag=direct || exit 9; done")
+    try place.shell("truncate -s 24M d.img; $bin/iohost control \(device) rescan --state-dir state")
+    #expect(place.waits { (try? place.shell("blockdev --getsize64 \(device)")) == ["\(24 << 20)"] })
+    #expect(try place.status()["byteCount"] as? Int == 24 << 20)
+    #expect(load.isRunning)
+    load.signal(SIGKILL)
+    load.waitForEnd()
+    try place.shell(
+      """
+      head -c 8M /dev/urandom >new; dd if=new of=\(device) bs=1M seek=16 oflag=direct
+      dd if=\(device) bs=1M skip=16 iflag=direct | cmp - new
+      """)
+  }
+
   @Test(
     "HD-31: kill -9 of the device's process with a file system mounted: errors, and an unmount frees all"
   )

@@ -120,6 +120,48 @@ struct MultipathDeviceTests {
       })
   }
 
+  @Test("HD-50: a path to another volume is told of, and used when it leads to the right one again")
+  func otherVolume() throws {
+    let endpoint = try FreePort.endpoint()
+    let place = try LoopPlace("disk=%/d.img,size=16MiB")
+    let other = try Place()
+    var second = try other.serve("disk=memory,size=16MiB", listen: "tcp:\(endpoint)")
+    let attaching = try place.host(
+      "attach", place.url("disk"), "fabric+tcp://\(endpoint)/disk", "--as", "loop")
+    #expect(attaching.waitForEnd() == 0)
+    // Where the second connection comes late, the list is where it is seen.
+    #expect(
+      try place.waits {
+        try place.host("list").output.joined().contains(
+          "waiting: expected fabric+tcp://\(endpoint)/disk to be the volume")
+      })
+    second.signal(SIGKILL)
+    second.waitForEnd()
+    place.killUnit()
+    second = try other.serve("disk=\(place.file("d.img")),size=16MiB", listen: "tcp:\(endpoint)")
+    let device = try #require(attaching.output.first)
+    try place.shell("dd if=\(device) of=/dev/null bs=4k count=8 iflag=direct")
+    #expect(try paths(place)[1]["state"] as? String == "ready")
+    second.signal(SIGKILL)
+  }
+
+  @Test(
+    "HD-52: a path that the unit calls inaccessible is none: requests end after --queue-timeout")
+  func inaccessible() throws {
+    let endpoint = try FreePort.endpoint()
+    let place = try LoopPlace(
+      "disk=memory,size=16MiB", listens: ["tcp:\(endpoint),state=inaccessible"])
+    let only = try place.host(
+      "attach", "fabric+tcp://\(endpoint)/disk", "--as", "loop", "--timeout", "1")
+    #expect(only.waitForEnd() == 75)
+    #expect(
+      only.errors.joined().contains("the unit calls fabric+tcp://\(endpoint)/disk inaccessible"),
+      "\(only.errors)")
+    let device = try place.attach("disk", "fabric+tcp://\(endpoint)/disk", "--queue-timeout", "0.5")
+    try place.shell("dd if=\(device) of=/dev/null bs=4k count=8 iflag=direct")
+    #expect(try paths(place)[1]["requests"] as? Int == 0)
+  }
+
   @Test("HD-53: control calls from the command and from ioctl on the file: result, errno, payload")
   func control() throws {
     let place = try LoopPlace("disk=memory,size=8MiB")

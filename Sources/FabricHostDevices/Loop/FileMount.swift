@@ -63,6 +63,18 @@ public struct FileMount: ~Copyable, Sendable {
     }
   }
 
+  /// What the file system that is mounted at a directory was said to be mounted from; nil: none is.
+  public static func source(at directory: String) -> String? {
+    let lines = KernelText.lines("/proc/self/mountinfo")
+    for fields in lines.map({ $0.split(separator: " ") })
+    where fields.count > 9 && fields[4] == directory[...] {
+      // Behind the optional fields, which a hyphen ends: the kind, and the source.
+      guard let end = fields.firstIndex(of: "-"), end + 2 < fields.count else { continue }
+      return String(fields[end + 2])
+    }
+    return nil
+  }
+
   /// Ends all requests to a file system of FUSE that is mounted at a directory, now and from now on, with errors:
   /// also those of a process that was to serve them itself. No effect where none is mounted.
   public static func abort(_ directory: String) {

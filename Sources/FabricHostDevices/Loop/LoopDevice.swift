@@ -47,6 +47,22 @@ public struct LoopDevice: HostBlockDevice {
     return found.flags & fabric_loop_flag_direct != 0
   }
 
+  /// Has as many blocks as its file has now.
+  func takeSize(of file: String) throws(HostDeviceError) {
+    // What the kernel knows of the file's size it learns where somebody asks.
+    let asked = try Self.open(file, flags: O_RDONLY)
+    var attributes = stat()
+    let number = asked.rawValue
+    try HostDeviceError.doing("expected to learn the size of \(file)") { () throws(Errno) in
+      _ = try Errno.check { unsafe fstat(number, &attributes) }
+    }
+    let loop = try Self.open(path)
+    guard isOurs(loop) else { return }
+    guard fabric_loop_take_size(loop.rawValue) == 0 else {
+      throw .system(.current, doing: "expected \(path) to take the size of its file")
+    }
+  }
+
   /// Writes back what is cached of the device, and has the volume flush it.
   public func flush() throws(HostDeviceError) {
     let loop = try Self.open(path, flags: O_RDONLY)

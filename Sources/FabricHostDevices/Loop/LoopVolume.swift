@@ -16,6 +16,8 @@ public final class LoopVolume: HostVolume, @unchecked Sendable {
   private let depth: Int
   private var mount: FileMount?
   private var device: LoopDevice?
+  /// The service's thread's.
+  private var served: VolumeFile?
   private var directory: String?
   private var token: String?
 
@@ -43,12 +45,12 @@ public final class LoopVolume: HostVolume, @unchecked Sendable {
     let fuse = try FileMount.openDevice()
     let mount = try FileMount(device: fuse.rawValue, source: token)
     let number = fuse.release()
-    try connection.serve { [depth] (volume, tell) throws(HostDeviceError) in
-      [
-        try VolumeFile(
-          volume, info: info, device: Descriptor(owning: number), isReadOnly: isReadOnly,
-          depth: depth, tell: tell)
-      ]
+    try connection.serve { [self] (volume, tell) throws(HostDeviceError) in
+      let served = try VolumeFile(
+        volume, info: info, device: Descriptor(owning: number), isReadOnly: isReadOnly,
+        depth: depth, tell: tell)
+      self.served = served
+      return [served]
     }
     self.token = token
     // From here on the file is asked of by this very process: who watches it can end that only by the place.
@@ -73,6 +75,15 @@ public final class LoopVolume: HostVolume, @unchecked Sendable {
     connection.withQueue(body)
   }
 
+  public func grow(to info: RemoteVolumeInfo) throws(HostDeviceError) -> Bool {
+    guard let device, let directory else { return false }
+    connection.withQueue { [self] _ in served?.grow(to: info) }
+    try device.takeSize(of: "\(directory)/\(VolumeFile.name)")
+    return true
+  }
+
+  public func giveUp() { connection.closeVolume() }
+
   /// Ends everything, the device first. What is under way ends with an error, and a device that is in
   /// use goes when it is not: `LoopDevice.flush` and `release` before it are the clean way.
   public func close() {
@@ -82,5 +93,6 @@ public final class LoopVolume: HostVolume, @unchecked Sendable {
     if let directory { try? FileMount.unmount(directory) }
     mount = nil
     connection.closeQueues()
+    served = nil
   }
 }

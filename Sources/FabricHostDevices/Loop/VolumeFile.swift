@@ -30,7 +30,7 @@ final class VolumeFile: KernelQueue, ProgressSource {
   /// While nothing came, how many rounds look at `/dev/fuse` once: a look is a system call.
   private static let roundsForLook = 8
 
-  let info: RemoteVolumeInfo
+  private(set) var info: RemoteVolumeInfo
   let isReadOnly: Bool
   /// What each slot's request is to the kernel.
   let kernelRequests: FixedTable<FileRequest>
@@ -85,6 +85,14 @@ final class VolumeFile: KernelQueue, ProgressSource {
     guard unsafe fabric_fuse_adopt(made, self.device) == 0 else {
       throw .missing("expected libfuse 3.3 or later, which takes a descriptor of /dev/fuse")
     }
+  }
+
+  /// The volume has grown: the kernel asks for the file's size anew.
+  func grow(to info: RemoteVolumeInfo) {
+    self.info = info
+    guard let session = unsafe session else { return }
+    // Of the attributes only, not of what is cached: nothing is.
+    _ = unsafe fuse_lowlevel_notify_inval_inode(session, Self.fileNumber, -1, 0)
   }
 
   /// Ends the file system.

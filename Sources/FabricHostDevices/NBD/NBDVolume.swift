@@ -151,6 +151,8 @@ public final class NBDVolume: HostVolume, @unchecked Sendable {
     connection.withQueue(body)
   }
 
+  public func giveUp() { connection.closeVolume() }
+
   /// Ends everything: what is under way ends with an error, then the device goes, or, where it is in use,
   /// once it is not. `flush` and `release` before it are the clean way.
   public func close() {

@@ -142,6 +142,8 @@ public final class UBLKVolume: HostVolume, @unchecked Sendable {
     connection.withQueue(body)
   }
 
+  public func giveUp() { connection.closeVolume() }
+
   /// Ends everything: what is under way ends with an error, then the disk goes, then the device.
   /// `flush` and `release` before it are the clean way.
   public func close() {

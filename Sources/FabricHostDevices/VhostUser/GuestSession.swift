@@ -83,31 +83,48 @@ final class GuestSession {
 
   /// Makes the ring of a queue that has everything it needs.
   func start(_ queue: DeviceQueue) throws(VhostUserFault) {
-    guard queue.isStarted, queue.ring == nil, queue.size > 0, let memory,
-      let addresses = queue.addresses
+    guard queue.ring == nil, let memory,
+      let ring = try makeRing(of: queue, base: queue.base, in: memory)
     else { return }
-    let noted = inflight?.queue(queue.number, size: queue.size)
-    if inflight != nil, noted == nil {
-      throw .memory("expected inflight memory for queue \(queue.number), got less")
-    }
-    queue.ring = try SplitQueue(
-      size: queue.size, addresses: addresses, base: queue.base, features: agreement.features,
-      memory: memory, inflight: noted)
+    begin(ring, of: queue)
+  }
+
+  private func begin(_ ring: SplitQueue, of queue: DeviceQueue) {
+    queue.ring = ring
     // The one before may have died without calling.
     queue.call?.signal()
   }
 
-  /// Has the rings find their places in other memory; nothing is under way.
+  /// The ring of a queue; nil while something is missing that it needs.
+  private func makeRing(
+    of queue: DeviceQueue, base: UInt16, in memory: GuestMemory
+  ) throws(VhostUserFault) -> SplitQueue? {
+    guard queue.isStarted, queue.size > 0, let addresses = queue.addresses else { return nil }
+    let noted = inflight?.queue(queue.number, size: queue.size)
+    if inflight != nil, noted == nil {
+      throw .memory("expected inflight memory for queue \(queue.number), got less")
+    }
+    return try SplitQueue(
+      size: queue.size, addresses: addresses, base: base, features: agreement.features,
+      memory: memory, inflight: noted)
+  }
+
+  /// Has the rings find their places in other memory; nothing is under way. Where one does not, all stays as it
+  /// was. (VU-11)
   func replaceMemory(_ regions: [GuestRegion]) throws(VhostUserFault) {
     let memory = try GuestMemory(regions)
+    var rings: [SplitQueue?] = []
     for queue in queues {
-      guard let ring = queue.ring else { continue }
-      queue.base = ring.availableIndex
-      queue.ring = nil
+      rings.append(
+        try makeRing(of: queue, base: queue.ring?.availableIndex ?? queue.base, in: memory))
     }
     self.memory = memory
     self.regions = regions
-    for queue in queues { try start(queue) }
+    for (queue, ring) in zip(queues, rings) {
+      if let old = queue.ring { queue.base = old.availableIndex }
+      queue.ring = nil
+      if let ring { begin(ring, of: queue) }
+    }
   }
 
   func stopAll() {

@@ -77,6 +77,12 @@ public final class VhostUserVolume: HostVolume, @unchecked Sendable {
     service.result { [served] in body(served.block?.volume) }
   }
 
+  /// The machine is told by the one that serves it.
+  public func grow(to info: RemoteVolumeInfo) -> Bool { true }
+
+  /// Nothing waits for requests here.
+  public func giveUp() {}
+
   public func close() {
     service.result { [served] in
       served.block?.close()

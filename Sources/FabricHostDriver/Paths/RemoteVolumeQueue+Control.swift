@@ -66,8 +66,22 @@ extension RemoteVolumeQueue {
       let pending = pendingControls[message.tag], pending.connection == connection.serial
     else { return false }
     pendingControls[message.tag] = nil
+    if pending.call.code == .rescan, answer.errno == 0 { heardOfSize(answer.payload) }
     pending.completed(answer)
     return true
+  }
+
+  /// The unit has looked how large the volume is: blocks, of 8 bytes. (IO-72)
+  private func heardOfSize(_ payload: [UInt8]) {
+    let count = payload.reversed().reduce(UInt64(0)) { $0 << 8 | UInt64($1) }
+    guard payload.count == 8, let known = info, count > known.blockCount,
+      !count.multipliedReportingOverflow(by: UInt64(known.blockByteCount)).overflow
+    else { return }
+    let found = known.grown(to: count)
+    info = found
+    guard case .attached = state else { return }
+    state = .attached(found)
+    handler.remoteVolume(self, changed: state)
   }
 
   /// A connection has gone: its calls wait for another, or end.

@@ -87,6 +87,7 @@ extension RemoteVolumeQueue {
 
   /// Whether a further attempt is worth nothing, or, at first, not worth waiting for.
   private func isHopeless(_ error: RemoteVolumeError) -> Bool {
+    if case .volumeChanged = error, options.isPatientWithOthers { return false }
     if error.isForGood { return true }
     if info != nil { return false }
     // Later a refusal may heal: the unit may be on its way to be what it was.

@@ -52,6 +52,9 @@ public final class RemoteVolumeQueue {
     public var queueTimeout: Duration?
     /// Goes on also when the very first attempt to connect fails.
     public var isPatientAtFirst = false
+    /// Goes on also when an address that was the volume's has another one, or one that is smaller: it may be served
+    /// there again. For devices, whose users would rather wait.
+    public var isPatientWithOthers = false
     /// The longest that one attempt to connect may take. So long a first one is repeated when the
     /// unit hangs up on it.
     public var attemptTimeout: Duration = .seconds(5)
@@ -141,7 +144,7 @@ public final class RemoteVolumeQueue {
 
   let service: CompletionService
   /// One for each fabric.
-  private let endpoints: [ChannelEndpoint]
+  let endpoints: [ChannelEndpoint]
   /// Made for this queue, and gone with it.
   private let ownsEndpoints: Bool
   /// Where memory for requests is registered.
@@ -287,36 +290,6 @@ public final class RemoteVolumeQueue {
   public var policy: PathPolicy {
     get { chooser.policy }
     set { chooser.policy = newValue }
-  }
-
-  /// Memory for requests of this queue, zeroed and page-aligned. Lives as long as the region.
-  public func allocate(byteCount: Int) throws(RegistrationError) -> MemoryRegion {
-    let region = try memoryDomain.allocate(
-      byteCount: byteCount, access: [.localWrite, .remoteWrite])
-    revokeOwnKeys(of: region)
-    return region
-  }
-
-  /// Has requests of this queue use memory of somebody else's, where every fabric takes such memory.
-  /// To be given back to `memoryDomain`.
-  ///
-  /// - Parameter owner: kept alive meanwhile.
-  public func register(
-    address: UInt64, byteCount: Int, owner: AnyObject?
-  ) throws(RegistrationError) -> MemoryRegion {
-    let region = try memoryDomain.register(
-      address: address, byteCount: byteCount, access: [.localWrite, .remoteWrite], owner: owner)
-    revokeOwnKeys(of: region)
-    return region
-  }
-
-  /// Strangers get a key for each read, and nothing that outlives it.
-  private func revokeOwnKeys(of region: MemoryRegion) {
-    if let pathMemory {
-      pathMemory.revokeOwnKeys(of: region) { endpoints[$0].adapter.capabilities.peersAreStrangers }
-    } else if paths[0].lendsKeys, let key = region.remoteKey {
-      memoryDomain.revoke(key)
-    }
   }
 
   /// Brings near what a request's end and the next one will touch, beside the object itself.

@@ -39,5 +39,13 @@ public struct RemoteVolumeInfo: Equatable, Sendable {
     self.depth = depth
   }
 
+  /// The same with more blocks.
+  func grown(to blockCount: UInt64) -> Self {
+    Self(
+      address: address, unitName: unitName, identifier: identifier, blockByteCount: blockByteCount,
+      blockCount: blockCount, access: access,
+      maximumTransferByteCount: maximumTransferByteCount, depth: depth)
+  }
+
   public var byteCount: UInt64 { blockCount * UInt64(blockByteCount) }
 }

@@ -44,6 +44,7 @@ struct Attach: AsyncParsableCommand {
       } else {
         Output.line(device)
       }
+      status.noteTroubles()
     }
   }
 
@@ -135,6 +136,7 @@ struct AttachWorker: AsyncParsableCommand {
     func success(_ status: DeviceStatus) {
       if isForeground {
         Output.line(isJSON ? status.json.description : status.device ?? "")
+        status.noteTroubles()
       } else {
         send(ControlAnswer(status))
       }
@@ -146,5 +148,12 @@ struct AttachWorker: AsyncParsableCommand {
       try? socket?.send(ControlPacket.encode(answer))
       socket = nil
     }
+  }
+}
+
+extension DeviceStatus {
+  /// Says which paths are missing at the start: one that was meant for another volume is not to go unseen.
+  fileprivate func noteTroubles() {
+    for trouble in paths.compactMap(\.trouble) { Output.error("not a path yet: \(trouble)") }
   }
 }

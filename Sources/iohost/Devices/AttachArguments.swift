@@ -229,6 +229,7 @@ struct AttachArguments: ParsableArguments {
     options.access = volume.access
     options.queueTimeout = queueTimeout.map { .seconds($0) }
     options.policy = policy
+    options.isPatientWithOthers = true
     options.isPatientAtFirst = connection.timeout != nil || recover
     options.attemptTimeout = volume.attemptTimeout
     options.log = { DeviceLog.line($0) }

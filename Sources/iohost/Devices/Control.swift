@@ -80,6 +80,7 @@ struct DeviceStatus: Codable, Sendable {
   /// The volume's file, which takes requests of whole blocks.
   var file: String?
   var figures: Figures
+  var paths: [DevicePaths.Path]
 
   struct Figures: Codable, Sendable {
     var reads: UInt64 = 0

@@ -40,23 +40,24 @@ extension DeviceDaemon {
     let told: (String, String?) =
       switch (phase, state) {
       case (.detaching, _): ("detaching", nil)
-      case (.attached, _) where volume.blockDevice?.isBound == false:
+      case (.attached, _) where device?.isBound == false:
         ("failed", "the device was taken away by others, as losetup -d does; detach it")
       case (_, .failed(let error)): ("failed", error.description)
-      case (_, .attached): ("attached", nil)
       case (.attached, _) where volume.isRefusing: ("failing", words.reason)
+      case (.making, .attached): ("connecting", whyNoDevice)
+      case (_, .attached): ("attached", nil)
       default: ("connecting", words.reason)
       }
     return DeviceStatus(
-      name: entry.name, device: volume.blockDevice?.path, kind: settings.end.name,
+      name: entry.name, device: device?.path, kind: settings.end.name,
       url: "\(settings.address)", byteCount: info?.byteCount ?? 0,
       blockByteCount: info?.blockByteCount ?? 0,
       isReadOnly: settings.options.access == .readOnly, state: told.0, reason: told.1,
       processIdentifier: ProcessIdentifier.own,
       guardProcessIdentifier: descendant?.processIdentifier, log: entry.log,
-      file: volume.blockDevice == nil
+      file: device == nil
         ? nil : volume.fileName.map { "\(entry.mountPoint)/\($0)" },
-      figures: figures)
+      figures: figures, paths: volume.paths.map { DevicePaths.Path($0) })
   }
 
   // MARK: Detaching
@@ -65,7 +66,7 @@ extension DeviceDaemon {
   ///
   /// - Parameter client: who is told how it went; nil: the log is. (HD-33)
   func detach(force: Bool, for client: SequencedSocket?) {
-    guard let device = volume.blockDevice, !force else {
+    guard let device, !force else {
       answer(detacher, ControlAnswer(ToolFailure(74, "the device was detached with --force")))
       detacher = client
       return end(.success(()))
@@ -101,7 +102,7 @@ extension DeviceDaemon {
   }
 
   func flushed(_ error: HostDeviceError?) {
-    guard phase == .detaching, let device = volume.blockDevice else { return }
+    guard phase == .detaching, let device else { return }
     do throws(HostDeviceError) {
       if let error { throw error }
       try device.release()

@@ -35,6 +35,13 @@ extension DeviceDaemon {
           ToolFailure(
             64, "expected a call with at most \(ControlCall.maximumPayloadByteCount) bytes")))
     }
+    let pathCount = settings.addresses.count
+    if let path = request.path, !(0..<pathCount).contains(path) {
+      let paths = pathCount == 1 ? "the only path is 0" : "paths are 0 to \(pathCount - 1)"
+      return answer(
+        client,
+        ControlAnswer(ToolFailure(64, "expected a path of \(entry.name), got \(path); \(paths)")))
+    }
     callCount += 1
     let number = callCount
     callers[number] = client

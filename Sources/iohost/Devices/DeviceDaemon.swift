@@ -3,6 +3,7 @@ import FabricCommandLine
 import FabricCompletion
 import FabricHostDevices
 import FabricHostDriver
+import FabricIOProtocol
 import FabricPlatform
 import FabricStorage
 import FabricVerbs
@@ -35,7 +36,11 @@ final class DeviceDaemon {
   }
 
   enum Phase: String {
-    case connecting, attached, detaching
+    /// Until there is a device: first the volume is waited for, then the kernel.
+    case connecting, making
+    case attached, detaching
+
+    var hasDevice: Bool { self == .attached || self == .detaching }
   }
 
   let settings: Settings
@@ -53,7 +58,12 @@ final class DeviceDaemon {
   private var reportDescriptor: CInt
 
   var phase = Phase.connecting
+  /// Of the device.
   var info: RemoteVolumeInfo?
+  /// Once it is made.
+  var device: (any HostBlockDevice)? { phase.hasDevice ? volume.blockDevice : nil }
+  /// Makes the device: the kernel asks of it meanwhile, and commands do not wait for that.
+  private var maker: SystemThread?
   var state = RemoteVolumeQueue.State.connecting
   /// How often the connection was lost.
   var lossCount = 0
@@ -155,18 +165,26 @@ final class DeviceDaemon {
     }
     let deadline = settings.timeout.map { MonotonicTime.now + $0 }
     while ending == nil {
-      wait(until: phase == .connecting ? deadline : nil)
-      if phase == .connecting, let deadline, let timeout = settings.timeout, ending == nil,
+      wait(until: phase.hasDevice ? nil : deadline)
+      if !phase.hasDevice, let deadline, let timeout = settings.timeout, ending == nil,
         MonotonicTime.now >= deadline
       {
         end(
           .failure(
             RemoteVolumeError.timedOut(
               address: settings.address, after: timeout,
-              reason: words.reason ?? "there is no connection")))
+              reason: whyNoDevice)))
       }
     }
     try ending?.get()
+  }
+
+  var whyNoDevice: String {
+    if phase == .connecting { return words.reason ?? "there is no connection" }
+    let path = volume.paths.first { $0.state != .ready || $0.accessState == .inaccessible }
+    return path.map {
+      $0.state == .ready ? "the unit calls \($0.address) \($0.accessState)" : $0.reason
+    } ?? "the unit does not answer requests"
   }
 
   // MARK: Waiting
@@ -190,7 +208,7 @@ final class DeviceDaemon {
     for event in inbox.take() where ending == nil { handle(event) }
     if entries[3].revents != 0 { guardHasDied() }
     if descendant == nil, ending == nil, isToBeGuarded { try? startGuard() }
-    if entries[2].revents != 0, phase == .connecting, ending == nil {
+    if entries[2].revents != 0, !phase.hasDevice, ending == nil {
       if settings.recovers {
         // The process that watched has died: another one does.
         reportDescriptor = -1
@@ -209,6 +227,7 @@ final class DeviceDaemon {
   private func handle(_ event: DeviceInbox.Event) {
     switch event {
     case .signal: detach(force: false, for: nil)
+    case .made(let result): made(result)
     case .flushed(let error): flushed(error)
     case .controlled(let number, let answer): controlled(number, answer)
     case .volume(.ended(let words)):
@@ -235,22 +254,40 @@ final class DeviceDaemon {
     state = new
     switch new {
     case .attached(let info):
-      self.info = info
       setEpochsAside()
-      if phase == .connecting { expose(info) }
+      if phase == .connecting {
+        makeDevice(info)
+      } else if phase == .attached {
+        grow(to: info)
+      }
     case .failed(let error):
-      if phase == .connecting { return end(.failure(error)) }
+      if !phase.hasDevice { return end(.failure(error)) }
       log("\(error); requests end with I/O errors from now on")
     case .connecting, .closed: break
     }
   }
 
-  private func expose(_ info: RemoteVolumeInfo) {
+  private func makeDevice(_ info: RemoteVolumeInfo) {
+    // A host that asked to read only gets no more.
+    let isReadOnly = settings.options.access == .readOnly || info.access == .readOnly
+    let (volume, inbox, token, place) = (volume, inbox, record.token, entry.mountPoint)
+    self.info = info
+    phase = .making
+    do throws(Errno) {
+      maker = try SystemThread.start(name: "device") {
+        do throws(HostDeviceError) {
+          let device = try volume.makeDevice(info, in: place, isReadOnly: isReadOnly, token: token)
+          inbox.put(.made(.success(device)))
+        } catch { inbox.put(.made(.failure(error))) }
+      }
+    } catch { made(.failure(.system(error, doing: "expected to start a thread"))) }
+  }
+
+  private func made(_ result: Result<any HostBlockDevice, HostDeviceError>) {
+    maker?.join()
+    maker = nil
     do {
-      // A host that asked to read only gets no more.
-      let isReadOnly = settings.options.access == .readOnly || info.access == .readOnly
-      let device = try volume.makeDevice(
-        info, in: entry.mountPoint, isReadOnly: isReadOnly, token: record.token)
+      let device = try result.get()
       record.device = device.path
       try entry.write(record)
       phase = .attached
@@ -260,6 +297,20 @@ final class DeviceDaemon {
       report = nil
       reportDescriptor = -1
     } catch { end(.failure(error)) }
+  }
+
+  /// The volume may have grown.
+  private func grow(to new: RemoteVolumeInfo) {
+    guard let old = info, new.blockCount > old.blockCount, let device else { return }
+    do throws(HostDeviceError) {
+      guard try volume.grow(to: new) else {
+        return log(
+          "\(settings.address) has \(new.blockCount) blocks now, and \(device.path) as many as before: "
+            + "attach it anew")
+      }
+      info = new
+      log("\(device.path) has \(new.blockCount) blocks now")
+    } catch { log("\(error)") }
   }
 
   // MARK: The other process
@@ -280,7 +331,7 @@ final class DeviceDaemon {
 
   /// Until the device is served on the process watches that has started this one.
   private var isToBeGuarded: Bool {
-    !settings.recovers || phase != .connecting || reportDescriptor < 0
+    !settings.recovers || phase.hasDevice || reportDescriptor < 0
   }
 
   private func guardHasDied() {
@@ -296,6 +347,11 @@ final class DeviceDaemon {
   func end(_ result: Result<Void, any Error>) {
     guard ending == nil else { return }
     ending = result
+    if let maker {
+      volume.giveUp()
+      maker.join()
+      self.maker = nil
+    }
     volume.close()
     if settings.recovers {
       // One that could not be served on.

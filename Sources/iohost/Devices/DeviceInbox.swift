@@ -11,6 +11,8 @@ import Synchronization
 final class DeviceInbox: Sendable {
   enum Event: Sendable {
     case volume(HostVolumeEvent)
+    /// The device is made, or why not.
+    case made(Result<any HostBlockDevice, HostDeviceError>)
     /// A control call has an answer, for the client of that number.
     case controlled(Int, FabricIOProtocol.ControlAnswer)
     /// SIGINT, SIGTERM or SIGHUP has come.

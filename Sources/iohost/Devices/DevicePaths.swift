@@ -73,10 +73,13 @@ extension DevicePaths.Path {
     ])
   }
 
+  /// Where it stands, in a word: what the unit calls it while it is connected.
+  var standing: String { state == "ready" ? access : state }
+
   /// What the columns of the table hold, in the order of `columns`.
   var cells: [String] {
     [
-      url, state == "ready" ? access : state, latencyMicroseconds.map { "\(Int($0)) us" } ?? "-",
+      url, standing, latencyMicroseconds.map { "\(Int($0)) us" } ?? "-",
       "\(inFlight)", "\(requests)", ByteSize.describe(readBytes), ByteSize.describe(writeBytes),
       "\(errors)", "\(losses)", "\(resent)", "\(recovered)",
     ]

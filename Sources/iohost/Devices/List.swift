@@ -145,12 +145,15 @@ extension DeviceStatus {
       ("errors", .whole(figures.errors)), ("inFlight", whole(figures.inFlight)),
       ("reconnects", whole(figures.reconnects)),
     ]
-    return .object(device + processes + asked)
+    return .object(device + processes + asked + [("paths", .list(paths.map(\.json)))])
   }
 
   func describe() {
     Output.line("\(device ?? "no device yet")  \(name), \(kind)")
-    Output.line("  volume  \(url)")
+    if paths.count < 2 { Output.line("  volume  \(url)") }
+    for path in paths where paths.count > 1 {
+      Output.line("  path    \(path.url), \(path.standing)\(path.reason.map { ": \($0)" } ?? "")")
+    }
     Output.line(
       "  size    \(ByteSize.describe(byteCount)) in blocks of \(blockByteCount)"
         + (isReadOnly ? ", read-only" : ""))

@@ -30,11 +30,10 @@ struct StateDirectory {
     }
   }
 
-  /// The devices that are written down, in order of their names.
+  /// The devices that are written down, in order of their names. What else is in the directory is others'.
   var entries: [StateEntry] {
     let names = (try? FileManager.default.contentsOfDirectory(atPath: path)) ?? []
-    return names.sorted().map { StateEntry(directory: self, name: $0) }
-      .filter { (try? FileManager.default.contentsOfDirectory(atPath: $0.path)) != nil }
+    return names.sorted().map { StateEntry(directory: self, name: $0) }.filter(\.isOurs)
   }
 
   /// Runs `body` while no other process makes or removes entries.
@@ -78,8 +77,11 @@ struct StateDirectory {
         guard name == nil else {
           throw ToolFailure(
             64,
-            "expected a --name that no device has, but \"\(candidate)\" is attached; choose "
-              + "another, or detach that first")
+            entry.isOurs
+              ? "expected a --name that no device has, but \"\(candidate)\" is attached; choose "
+                + "another, or detach that first"
+              : "expected a --name that is free, but \(entry.path) is there and is no device's; choose another"
+          )
         }
         number += 1
         candidate = "\(proposal)-\(number)"
@@ -110,6 +112,20 @@ struct StateEntry {
   fileprivate var record: String { "\(path)/device.json" }
   /// Locked by the process that watches over a device's, while it is to start that anew.
   fileprivate var recovery: String { "\(path)/recovery" }
+  /// Whether it is what a process of ours has made: it has the lock, and nothing that we do not put there. Anything
+  /// else of that name is left alone.
+  var isOurs: Bool {
+    let names = try? FileManager.default.contentsOfDirectory(atPath: path)
+    guard let names, names.contains("lock") else { return false }
+    let known = [socket, log, lock, record, recovery, mountPoint].map {
+      $0.dropFirst(path.count + 1)
+    }
+    return names.allSatisfy { known.contains($0[...]) || Self.isPart($0) }
+  }
+
+  /// What is left of a record whose writing was cut short.
+  private static func isPart(_ name: String) -> Bool { name.hasPrefix(".dat") }
+
   /// The log of a process that died, kept for who looks for the reason.
   private var lastLog: String { "\(directory.path)/\(name).log" }
 
@@ -169,12 +185,20 @@ struct StateEntry {
   ///
   /// - Returns: what was done, for people; nil when there was nothing to do.
   func cleanUpIfDead() throws -> String? {
-    guard FileManager.default.fileExists(atPath: path), !isAlive else { return nil }
+    guard isOurs, !isAlive else { return nil }
     let record = readRecord()
+    let mounted = FileMount.source(at: mountPoint)
+    let server = record.flatMap {
+      Self.isServing($0.processIdentifier) ? $0.processIdentifier : nil
+    }
+    // The lock is gone, and the process is not.
+    if server != nil, mounted != nil { return nil }
     var words = "cleaned up \(name)"
-    if let record {
-      words += ": process \(record.processIdentifier), which served it, has died"
-      for device in Self.devices(record.token) {
+    if let server {
+      words += ": process \(server), which it names, lives and has its device elsewhere"
+    } else {
+      if let record { words += ": process \(record.processIdentifier), which served it, has died" }
+      for device in (record?.token ?? mounted).map(Self.devices) ?? [] {
         let users = DeviceUsers.find(device.path)
         device.abandon()
         if device.isBound {
@@ -183,11 +207,21 @@ struct StateEntry {
             + (users.isEmpty ? "held open" : users.joined(separator: ", and "))
         }
       }
+      if let device = record?.device { VhostUserVolume.removeLeftSocket(at: device) }
     }
-    if let device = record?.device { VhostUserVolume.removeLeftSocket(at: device) }
     unsafe rename(log, lastLog)
     try remove()
     return words
+  }
+
+  /// Whether a number is that of a living process of this program's.
+  private static func isServing(_ process: Int32) -> Bool {
+    guard let data = FileManager.default.contents(atPath: "/proc/\(process)/stat") else {
+      return false
+    }
+    // Number, name in brackets, state.
+    let fields = String(decoding: data, as: UTF8.self).split(separator: " ")
+    return fields.count > 2 && fields[1] == "(iohost)" && fields[2] != "Z"
   }
 
   /// The devices that were made with a token, of whichever end.
@@ -198,9 +232,11 @@ struct StateEntry {
   /// Removes the mount, if it is there, and the entry.
   func remove() throws {
     try FileMount.unmount(mountPoint)
+    let parts = (try? FileManager.default.contentsOfDirectory(atPath: path)) ?? []
+    for part in parts where Self.isPart(part) { FileKind.remove("\(path)/\(part)") }
     for file in [socket, log, lock, record, recovery] { FileKind.remove(file) }
     unsafe rmdir(mountPoint)
-    if unsafe rmdir(path) != 0 { try? FileManager.default.removeItem(atPath: path) }
+    unsafe rmdir(path)
   }
 }
 

@@ -157,6 +157,8 @@ struct VhostUserSessionTests {
     #expect(bench.memory.holds(0x42, at: back.offset, count: 4096))
     #expect(frontEnd.tell(.removeMemoryRegion, pad + FrontEnd.bytes(region), descriptors: [fd]))
     #expect(!frontEnd.tell(.removeMemoryRegion, pad + FrontEnd.bytes(region)))
+    // Where the queue itself lies: what is refused has changed nothing.
+    #expect(!frontEnd.tell(.removeMemoryRegion, pad + FrontEnd.bytes(bench.memory.region)))
     #expect(frontEnd.perform(4, on: queue)?.status == 0)
     // Now it is an address of nothing.
     queue.add(MachineRequest(type: 1, data: [far], place: 0x8000).pieces(in: bench.memory))
