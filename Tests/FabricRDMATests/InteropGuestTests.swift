@@ -23,10 +23,24 @@ struct InteropGuestTests {
         issue.error.map { "\($0)".contains(defect) } ?? false
       }
     }
-    switch try check.run(MixedFixture(way)) {
+    switch try run(check, way) {
     case .kept: break
     case .notApplicable(let words):
       #expect(Self.lacks.contains(words), "not applicable: \(words)")
+    }
+  }
+
+  /// Once, in a run of CI, a connection from the kernel's side was not heard of for 10 s; in 1,500 further ones, and
+  /// three whole runs, it did not happen again. Where it does it is told of, and the check goes on: what it is for
+  /// comes behind the connection.
+  private func run(_ check: ContractCheck, _ way: MixedFixture.Way) throws -> ContractOutcome {
+    do {
+      return try check.run(MixedFixture(way))
+    } catch let violation as ContractViolation
+      where violation.description.contains("the listener is asked")
+    {
+      print("interop, once more: \(check.name), \(way): \(violation)")
+      return try check.run(MixedFixture(way))
     }
   }
 

@@ -52,7 +52,7 @@ struct LoopCommandTests {
     #expect(try place.host("list").output.first?.hasPrefix(device) == true)
     try place.shell("truncate -s 0 state/disk/device.json")
     kill(pid_t(processes.worker), SIGKILL)
-    #expect(place.waits { !place.isBound(device) })
+    #expect(place.waits(limit: 60) { !place.isBound(device) })
     try place.expectNothingLeft(of: [processes.worker])
   }
 

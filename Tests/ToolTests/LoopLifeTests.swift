@@ -121,7 +121,7 @@ struct LoopLifeTests {
     // The kernel flushes the file before it makes a loop device of it.
     var worker = 0
     #expect(
-      place.waits {
+      place.waits(limit: 60) {
         guard let data = FileManager.default.contents(atPath: place.file("state/disk/device.json")),
           let record = try? JSONSerialization.jsonObject(with: data) as? [String: Any],
           let process = record["processIdentifier"] as? Int
@@ -137,7 +137,8 @@ struct LoopLifeTests {
     try #require(worker > 1)
     kill(pid_t(worker), SIGKILL)
     #expect(attaching.waitForEnd(limit: 20) != 0)
-    #expect(place.waits { !FileManager.default.fileExists(atPath: place.file("state/disk")) })
+    #expect(
+      place.waits(limit: 60) { !FileManager.default.fileExists(atPath: place.file("state/disk")) })
     try place.expectNothingLeft(of: [worker])
   }
 
@@ -154,12 +155,13 @@ struct LoopLifeTests {
       "iohost",
       ["attach", place.url("disk"), "--as", "loop", "--state-dir", place.stateDirectory])
     #expect(
-      try place.waits {
+      try place.waits(limit: 60) {
         try place.host("list").output.joined().contains("connecting: the unit does not")
       })
     interrupted.signal(SIGINT)
     #expect(interrupted.waitForEnd() != 0)
-    #expect(place.waits { !FileManager.default.fileExists(atPath: place.file("state/disk")) })
+    #expect(
+      place.waits(limit: 60) { !FileManager.default.fileExists(atPath: place.file("state/disk")) })
     try place.expectNothingLeft(of: [])
   }
 
@@ -171,7 +173,10 @@ struct LoopLifeTests {
       shell:
         "while :; do dd if=/dev/zero of=\(device) bs=64k count=200 oflag=direct || exit 9; done")
     try place.shell("truncate -s 24M d.img; $bin/iohost control \(device) rescan --state-dir state")
-    #expect(place.waits { (try? place.shell("blockdev --getsize64 \(device)")) == ["\(24 << 20)"] })
+    #expect(
+      place.waits(limit: 60) {
+        (try? place.shell("blockdev --getsize64 \(device)")) == ["\(24 << 20)"]
+      })
     #expect(try place.status()["byteCount"] as? Int == 24 << 20)
     #expect(load.isRunning)
     load.signal(SIGKILL)

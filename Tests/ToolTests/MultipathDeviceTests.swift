@@ -131,7 +131,7 @@ struct MultipathDeviceTests {
     #expect(attaching.waitForEnd() == 0)
     // Where the second connection comes late, the list is where it is seen.
     #expect(
-      try place.waits {
+      try place.waits(limit: 60) {
         try place.host("list").output.joined().contains(
           "waiting: expected fabric+tcp://\(endpoint)/disk to be the volume")
       })
@@ -152,7 +152,7 @@ struct MultipathDeviceTests {
     let place = try LoopPlace(
       "disk=memory,size=16MiB", listens: ["tcp:\(endpoint),state=inaccessible"])
     let only = try place.host(
-      "attach", "fabric+tcp://\(endpoint)/disk", "--as", "loop", "--timeout", "1")
+      "attach", "fabric+tcp://\(endpoint)/disk", "--as", "loop", "--timeout", "4")
     #expect(only.waitForEnd() == 75)
     #expect(
       only.errors.joined().contains("the unit calls fabric+tcp://\(endpoint)/disk inaccessible"),

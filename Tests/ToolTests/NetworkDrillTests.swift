@@ -18,7 +18,7 @@ struct NetworkDrillTests {
     "HD-50: cables go out at random under file systems: no error, nothing lost",
     arguments: seconds == nil ? ["ext4"] : ["ext4", "xfs"])
   func drill(kind: String) throws {
-    let seconds = Self.seconds ?? 18
+    let seconds = Self.seconds ?? 20
     let seed =
       Self.environment["CHANNELFABRIC_DRILL_SEED"].flatMap { UInt64($0) }
       ?? .random(in: 1...1 << 32)
@@ -55,12 +55,12 @@ struct NetworkDrillTests {
     #expect(unit.waitForEnd() == 0)
   }
 
-  /// One cable at a time, sometimes both. Nobody tells the connections: after 10 to 12 s of silence they count as lost; what
+  /// One cable at a time, sometimes both. Nobody tells the connections: after 12 to 14 s of silence they count as lost; what
   /// is shorter is a pause. The first cut is one that is noticed.
   private func cutCables(of wire: Wire, while work: Tool, seed: UInt64) throws {
     var random = SeededGenerator(seed: seed)
     var cut = [0]
-    var length = 13.0
+    var length = 16.0
     func hasEnded(within seconds: Double) -> Bool {
       work.waits(for: "the work is done", limit: seconds) || !work.isRunning
     }
