@@ -2,6 +2,7 @@
 enum JSON {
   case text(String)
   case whole(UInt64)
+  case signed(Int64)
   case number(Double)
   case flag(Bool)
   case null
@@ -12,6 +13,7 @@ enum JSON {
     switch self {
     case .text(let value): Self.quoted(value)
     case .whole(let value): "\(value)"
+    case .signed(let value): "\(value)"
     case .number(let value): value.isFinite ? "\(value)" : "null"
     case .flag(let value): "\(value)"
     case .null: "null"

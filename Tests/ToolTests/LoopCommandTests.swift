@@ -27,6 +27,9 @@ struct LoopCommandTests {
     #expect(
       try place.shell("cat state/disk/src/main.c; ls state/photos") == ["precious", "lock", "more"])
     try place.shell("rm -r state/disk state/photos")
+    let file = try Tool("iohost", ["list", "--state-dir", "/etc/passwd"])
+    #expect(
+      file.waitForEnd() == 66 && file.errors.joined().contains("/etc/passwd"), "\(file.errors)")
   }
 
   @Test("HD-32: without a record, or with another's, living devices stay and dead ones go")
@@ -53,6 +56,8 @@ struct LoopCommandTests {
     try place.shell("truncate -s 0 state/disk/device.json")
     kill(pid_t(processes.worker), SIGKILL)
     #expect(place.waits(limit: 60) { !place.isBound(device) })
+    #expect(
+      place.waits(limit: 60) { !FileManager.default.fileExists(atPath: place.file("state/disk")) })
     try place.expectNothingLeft(of: [processes.worker])
   }
 

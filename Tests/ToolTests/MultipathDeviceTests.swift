@@ -174,7 +174,12 @@ struct MultipathDeviceTests {
     #expect(unknown.errors.joined().contains("Inappropriate ioctl"), "\(unknown.errors)")
     let json = try place.host("control", device, "0x80000001", "--payload", "00ff", "--json")
     #expect(json.output.joined().contains("\"errno\": 25"), "\(json.output)")
-    for wrong in [["erase"], ["identify", "--payload", "0"], ["identify", "--payload", "xx"]] {
+    let size = try place.host("control", device, "set-block-size", "--bytes", "4096", "--json")
+    #expect(size.output.joined().contains("\"result\": 4096,"), "\(size.output)")
+    for wrong in [
+      ["erase"], ["identify", "--payload", "0"], ["identify", "--payload", "xx"],
+      ["identify", "--bytes", "4096"], ["set-block-size"], ["identify", "--path", "1"],
+    ] {
       let tool = try Tool(
         "iohost", ["control", device] + wrong + ["--state-dir", place.stateDirectory])
       #expect(tool.waitForEnd() == 64, "\(wrong): \(tool.errors)")

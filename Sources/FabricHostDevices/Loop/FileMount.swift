@@ -67,10 +67,10 @@ public struct FileMount: ~Copyable, Sendable {
   public static func source(at directory: String) -> String? {
     let lines = KernelText.lines("/proc/self/mountinfo")
     for fields in lines.map({ $0.split(separator: " ") })
-    where fields.count > 9 && fields[4] == directory[...] {
+    where fields.count > 9 && KernelText.unescaped(fields[4]) == directory {
       // Behind the optional fields, which a hyphen ends: the kind, and the source.
       guard let end = fields.firstIndex(of: "-"), end + 2 < fields.count else { continue }
-      return String(fields[end + 2])
+      return KernelText.unescaped(fields[end + 2])
     }
     return nil
   }

@@ -9,7 +9,7 @@ import FabricVerbs
 /// answers by itself: with success where there is nothing to do, else with ENOSYS.
 extension VolumeFile {
   static let fileNumber: fuse_ino_t = 2
-  /// How long the kernel may go by what it was told of names and sizes, in seconds: they never change.
+  /// How long the kernel may go by what it was told of names and sizes, in seconds: of a size that changes it is told.
   private static let validity = 86400.0
 
   static var operations: fuse_lowlevel_ops {

@@ -154,6 +154,8 @@ struct AttachWorker: AsyncParsableCommand {
 extension DeviceStatus {
   /// Says which paths are missing at the start: one that was meant for another volume is not to go unseen.
   fileprivate func noteTroubles() {
-    for trouble in paths.compactMap(\.trouble) { Output.error("not a path yet: \(trouble)") }
+    for path in paths where path.state == "waiting" || path.state == "given up" {
+      if let trouble = path.trouble { Output.error("not a path yet: \(trouble)") }
+    }
   }
 }

@@ -47,7 +47,13 @@ struct Control: AsyncParsableCommand {
     await reporting {
       let code = try self.code()
       var bytes = try payloadBytes()
-      if code == .setBlockSize, let size = self.bytes {
+      guard (self.bytes == nil) || code == .setBlockSize else {
+        throw ToolFailure(64, "expected --bytes with set-block-size only, got it with \(call)")
+      }
+      if code == .setBlockSize {
+        guard let size = self.bytes, payload == nil else {
+          throw ToolFailure(64, "expected --bytes N with set-block-size, such as --bytes 4096")
+        }
         bytes = (0..<4).map { UInt8(truncatingIfNeeded: size >> ($0 * 8)) }
       }
       let living = try StateDirectory(stateDir).livingEntries()
@@ -101,7 +107,7 @@ struct Control: AsyncParsableCommand {
 extension ControlResult {
   var json: JSON {
     .object([
-      ("errno", .whole(UInt64(UInt32(bitPattern: errno)))), ("result", .number(Double(result))),
+      ("errno", .whole(UInt64(UInt32(bitPattern: errno)))), ("result", .signed(Int64(result))),
       ("payload", .text(hex)),
     ])
   }

@@ -4,6 +4,7 @@ import FabricCommandLine
 import FabricHostDevices
 import FabricPlatform
 import FabricStorage
+import FoundationEssentials
 
 struct List: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
@@ -28,7 +29,10 @@ struct List: AsyncParsableCommand {
       for entry in try directory.livingEntries() {
         do throws(ToolFailure) {
           if let status = try entry.status() { found.append(status) }
-        } catch { Output.error("error: \(error.words)") }
+        } catch {
+          // One that has ended meanwhile is none.
+          if entry.isAlive { Output.error("error: \(error.words)") }
+        }
       }
       if json { return Output.line(JSON.list(found.map(\.json)).description) }
       for status in found { status.describe() }
@@ -111,6 +115,10 @@ struct Detach: AsyncParsableCommand {
 extension StateDirectory {
   /// What is attached; of what is not any more the rest is removed, and said.
   func livingEntries() throws -> [StateEntry] {
+    var isDirectory = false
+    if FileManager.default.fileExists(atPath: path, isDirectory: &isDirectory), !isDirectory {
+      throw ToolFailure(66, "expected --state-dir to name a directory, got \(path)")
+    }
     var living: [StateEntry] = []
     for entry in entries {
       guard !entry.isAlive else {
