@@ -124,12 +124,13 @@ struct MultipathDeviceTests {
   func otherVolume() throws {
     let endpoint = try FreePort.endpoint()
     let place = try LoopPlace("disk=%/d.img,size=16MiB")
-    let other = try Place()
-    var second = try other.serve("disk=memory,size=16MiB", listen: "tcp:\(endpoint)")
+    // Nobody listens there yet, so that the device is of the volume at the first.
     let attaching = try place.host(
       "attach", place.url("disk"), "fabric+tcp://\(endpoint)/disk", "--as", "loop")
-    #expect(attaching.waitForEnd() == 0)
-    // Where the second connection comes late, the list is where it is seen.
+    try #require(attaching.waitForEnd() == 0)
+    let device = try #require(attaching.output.first)
+    let other = try Place()
+    var second = try other.serve("disk=memory,size=16MiB", listen: "tcp:\(endpoint)")
     #expect(
       try place.waits(limit: 60) {
         try place.host("list").output.joined().contains(
@@ -139,9 +140,9 @@ struct MultipathDeviceTests {
     second.waitForEnd()
     place.killUnit()
     second = try other.serve("disk=\(place.file("d.img")),size=16MiB", listen: "tcp:\(endpoint)")
-    let device = try #require(attaching.output.first)
+    // Without it a read would hang.
+    try #require(place.waits(limit: 60) { try paths(place)[1]["state"] as? String == "ready" })
     try place.shell("dd if=\(device) of=/dev/null bs=4k count=8 iflag=direct")
-    #expect(try paths(place)[1]["state"] as? String == "ready")
     second.signal(SIGKILL)
   }
 
