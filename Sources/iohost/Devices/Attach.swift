@@ -19,7 +19,7 @@ struct Attach: AsyncParsableCommand {
 
       It prints the device, such as /dev/loop3, or the socket, which is there until iohost detach, or \
       SIGTERM to its process. Block devices want root. A connection that is lost is made again; meanwhile requests wait. \
-      --timeout is for the first connection, --queue-timeout for all after it. iohost list shows \
+      --timeout is for all until there is a device, --queue-timeout for what comes after it. iohost list shows \
       what is attached.
       """)
 

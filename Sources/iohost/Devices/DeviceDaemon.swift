@@ -19,7 +19,7 @@ final class DeviceDaemon {
     var addresses: [VolumeAddress]
     var adapters: [any Adapter]
     var options: RemoteVolumeQueue.Options
-    /// How long to wait for the first connection; nil: one attempt.
+    /// How long to wait for the device; nil: one attempt to connect, and for ever from then on.
     var timeout: Duration?
     var end: DeviceEnd
     /// Makes the volume that becomes the device.

@@ -191,8 +191,8 @@ struct StateEntry {
     let server = record.flatMap {
       Self.isServing($0.processIdentifier) ? $0.processIdentifier : nil
     }
-    // The lock is gone, and the process is not.
-    if server != nil, mounted != nil { return nil }
+    // The lock is gone, and the process is not: it has a file here, or listens.
+    if server != nil, mounted != nil || FileKind.isSocket(socket) { return nil }
     var words = "cleaned up \(name)"
     if let server {
       words += ": process \(server), which it names, lives and has its device elsewhere"
