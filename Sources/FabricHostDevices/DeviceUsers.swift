@@ -27,16 +27,18 @@ public enum DeviceUsers {
     return users + processes(holding: device)
   }
 
-  /// Processes that have it open, this one aside.
-  private static func processes(holding device: String) -> [String] {
+  /// Processes that have a file open, this one aside; in words, one for each.
+  ///
+  /// - Parameter exception: another one that does not count.
+  public static func processes(holding path: String, but exception: Int32? = nil) -> [String] {
     var found: [String] = []
-    let own = "\(getpid())"
-    for process in KernelText.names(in: "/proc") where process != own {
+    let others = ["\(getpid())", exception.map { "\($0)" } ?? ""]
+    for process in KernelText.names(in: "/proc") where !others.contains(process) {
       guard process.utf8.allSatisfy({ (48...57).contains($0) }) else { continue }
       let directory = "/proc/\(process)/fd"
       guard
         KernelText.names(in: directory).contains(where: {
-          KernelText.link("\(directory)/\($0)") == device
+          KernelText.link("\(directory)/\($0)") == path
         })
       else { continue }
       found.append("held open by \(words(for: process))")

@@ -137,6 +137,7 @@ extension Channel {
     usesImmediate =
       opening.takesImmediate && hasImmediateWrite && options.indication == .automatic
     peerGreeting = opening.greeting
+    interval = opening.interval(own: options.heartbeat)
     phase = .open
     deadline = nextBeat(after: .now)
     timer?.reschedule(self)
@@ -161,8 +162,8 @@ extension Channel {
 
   /// An interval later, on a grid of eighths of it: many channels' beats share a wake-up.
   private func nextBeat(after now: MonotonicTime) -> MonotonicTime {
-    let step = max(1, options.heartbeat.nanoseconds / 8)
-    let time = now + options.heartbeat
+    let step = max(1, interval.nanoseconds / 8)
+    let time = now + interval
     return MonotonicTime(nanoseconds: (time.nanoseconds / step &+ 1) &* step)
   }
 

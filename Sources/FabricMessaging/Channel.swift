@@ -82,6 +82,8 @@ public final class Channel: CompletionHandler, @unchecked Sendable {
   var hasHeardSinceBeat = false
 
   var silentBeatCount = 0
+  /// Between beats; of both sides', once the channel is open.
+  var interval: Duration
   var deadline: MonotonicTime?
   let service: CompletionService
   let options: ChannelOptions
@@ -147,6 +149,7 @@ public final class Channel: CompletionHandler, @unchecked Sendable {
     domain = memory.domain
     self.scratch = scratch
     self.options = options
+    interval = options.heartbeat
     sendCapacity = options.sendCount
     receiveCapacity = options.receiveCount
     hasImmediateWrite = capabilities.hasImmediateWrite

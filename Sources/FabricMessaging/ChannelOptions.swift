@@ -25,7 +25,7 @@ public struct ChannelOptions: Sendable {
   public var bufferByteCount = 128 << 10
   public var indication = Indication.automatic
   /// After this long without sending, a beat is sent; after five without hearing anything the
-  /// peer counts as dead.
+  /// peer counts as dead. The shorter one of both sides holds; a peer's counts as 100 ms at least. (MS-11)
   public var heartbeat: Duration = .seconds(2)
   /// Passed to the peer in the opening; at most 160 bytes.
   public var greeting: [UInt8] = []

@@ -95,6 +95,17 @@ struct Opening: Equatable {
     greeting = view.slice(Self.fixedByteCount, greetingCount).array
   }
 
+  /// Shorter than this no peer has a side beat: each beat is a wake-up.
+  static let shortestInterval: Duration = .milliseconds(100)
+
+  /// How often the side that got this opening beats: as often as the one who is in more of a hurry wants
+  /// to hear of the other. (MS-11)
+  func interval(own: Duration) -> Duration {
+    guard heartbeatMilliseconds > 0 else { return own }
+    let wanted = Duration.milliseconds(Int64(heartbeatMilliseconds))
+    return min(own, max(wanted, Self.shortestInterval))
+  }
+
   /// Throws unless this side's version is between them.
   static func checkVersions(_ low: UInt16, _ high: UInt16) throws(Malformed) {
     guard low <= high, low <= currentVersion, high >= currentVersion else {

@@ -40,6 +40,28 @@ struct PathTests {
     #expect(shares(paths, count: 300, depth: 4) == [100, 100, 100])
   }
 
+  @Test("The volume is that of the path that was named first, whichever answers sooner")
+  func firstNamed() throws {
+    for seed in 1...40 as ClosedRange<UInt64> {
+      let paths = try SimulatedPaths(seed: seed, pathCount: 2, strangerCount: 2)
+      #expect(
+        paths.run {
+          paths.readyCount == 2
+            && paths.queue.paths.paths[2...].allSatisfy { $0.backoff.attemptCount > 0 }
+        }, "seed \(seed)")
+      #expect(paths.queue.paths.paths.map(\.isReady) == [true, true, false, false], "seed \(seed)")
+    }
+  }
+
+  @Test("Where the path that was named first cannot be had, the next one says which volume it is")
+  func nextNamed() throws {
+    let paths = try SimulatedPaths(seed: 1, pathCount: 1, strangerCount: 1, absentCount: 1)
+    let others = { [paths.queue.paths[0], paths.queue.paths[2]] }
+    #expect(
+      paths.run { paths.readyCount == 1 && others().allSatisfy { $0.backoff.attemptCount > 0 } })
+    #expect(paths.queue.paths.paths.map(\.isReady) == [false, true, false])
+  }
+
   @Test("A turn lasts for so many requests, or for so much data")
   func turns() throws {
     let paths = try SimulatedPaths(seed: 1, pathCount: 2, policy: .roundRobin, turnLength: 8)

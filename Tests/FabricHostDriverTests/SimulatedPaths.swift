@@ -14,6 +14,8 @@ final class SimulatedPaths {
   let service: CompletionService
   let store: LaggingStore
   let unit: IOUnitServer
+  /// Another one, with another volume of the same name.
+  private var stranger: IOUnitServer?
   private(set) var queue: RemoteVolumeQueue!
   let region: MemoryRegion
   let recorder = Recorder()
@@ -23,7 +25,7 @@ final class SimulatedPaths {
   /// Turns of one request at first: so paths have to do with each other most.
   init(
     seed: UInt64, pathCount: Int, fences: Bool = true, policy: PathPolicy = .roundRobin,
-    turnLength: Int = 1
+    turnLength: Int = 1, strangerCount: Int = 0, absentCount: Int = 0
   ) throws {
     random = SeededGenerator(seed: seed)
     let network = SimulatedNetwork(seed: seed)
@@ -43,12 +45,25 @@ final class SimulatedPaths {
     unit = try elsewhere({ service.turn() }, wake: { service.wake() }) { [options] in
       try IOUnitServer(layer: layer, fabric: fabric, addresses: places, options: options)
     }
+    let strange = (0..<strangerCount).map {
+      FabricAddress(fabric: "sim", endpoint: "stranger\($0)")
+    }
+    let absent = (0..<absentCount).map { FabricAddress(fabric: "sim", endpoint: "absent\($0)") }
+    if strangerCount > 0 {
+      let other = CommonLayer()
+      try other.add(Volume(name: "disk", store: LaggingStore(blockCount: Self.blockCount)))
+      let fabric = try UnitFabric([network.makeAdapter(name: "stranger")], service: service)
+      stranger = try elsewhere({ service.turn() }, wake: { service.wake() }) { [options] in
+        try IOUnitServer(layer: other, fabric: fabric, addresses: strange, options: options)
+      }
+    }
     var hostOptions = RemoteVolumeQueue.Options()
+    hostOptions.isPatientWithOthers = true
     hostOptions.depth = Int(Self.blockCount)
     hostOptions.policy = policy
     hostOptions.turnLength = turnLength
     queue = try RemoteVolumeQueue(
-      places.map { VolumeAddress(unit: $0, volumeName: "disk") },
+      (absent + places + strange).map { VolumeAddress(unit: $0, volumeName: "disk") },
       adapters: [network.makeAdapter(name: "host")], service: service, options: hostOptions,
       handler: recorder)
     queue.fencesBeforeResubmit = fences
@@ -58,6 +73,7 @@ final class SimulatedPaths {
 
   deinit {
     let (service, network, unit, store) = (service, network, unit, store)
+    let stranger = stranger
     queue.close()
     var random = random
     try? elsewhere(
@@ -66,7 +82,10 @@ final class SimulatedPaths {
         store.land(using: &random)
         service.turn()
       }, wake: { service.wake() }
-    ) { unit.stop() }
+    ) {
+      unit.stop()
+      stranger?.stop()
+    }
   }
 
   func step() {

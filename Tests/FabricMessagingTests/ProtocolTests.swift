@@ -148,14 +148,51 @@ struct ViolationTests {
     beating.service.run(until: { false }, deadline: .now + .milliseconds(400))
     #expect(beating.clientHandler.closed == nil && beating.serverHandler.closed == nil)
 
-    var slow = quick
-    slow.heartbeat = .seconds(3600)
-    let silent = try Pair(quick, serverOptions: slow)
-    _ = try silent.opened()
-    try silent.run { silent.clientHandler.closed != nil }
-    guard case .peerDied? = silent.clientHandler.closed else {
-      Issue.record("expected a death, got \(String(describing: silent.clientHandler.closed))")
+    let deaf = try Pair(quick)
+    let handler = Recorder()
+    deaf.nextHandler = handler
+    let peer = try RawPeer(deaf)
+    try peer.open()
+    try deaf.run {
+      peer.poll()
+      return handler.closed != nil
+    }
+    guard case .peerDied? = handler.closed else {
+      Issue.record("expected a death, got \(String(describing: handler.closed))")
       return
     }
+    peer.close()
+  }
+
+  @Test("MS-11: the shorter interval of both sides holds, a peer's from 100 ms on")
+  func negotiated() throws {
+    var patient = options(.automatic)
+    patient.heartbeat = .seconds(3600)
+    var quick = patient
+    quick.heartbeat = .milliseconds(200)
+    let pair = try Pair(quick, serverOptions: patient)
+    let channel = try pair.opened()
+    let accepted = try #require(pair.accepted)
+    #expect(channel.interval == quick.heartbeat && accepted.interval == quick.heartbeat)
+    // Six intervals without a beat would end it.
+    pair.service.run(until: { false }, deadline: .now + .milliseconds(1600))
+    #expect(pair.clientHandler.closed == nil && pair.serverHandler.closed == nil)
+
+    quick.heartbeat = .milliseconds(1)
+    let hasty = try Pair(quick, serverOptions: patient)
+    _ = try hasty.opened()
+    #expect(hasty.accepted?.interval == .milliseconds(100))
+
+    let untold = try Pair(patient)
+    _ = try untold.opened()
+    let first = untold.accepted
+    let peer = try RawPeer(untold)
+    try peer.open { $0.heartbeatMilliseconds = 0 }
+    try untold.run {
+      peer.poll()
+      return untold.accepted !== first
+    }
+    #expect(untold.accepted?.interval == patient.heartbeat)
+    peer.close()
   }
 }

@@ -41,12 +41,32 @@ struct LoopLifeTests {
       try String(
         contentsOfFile: "/sys/block/\(device.dropFirst(5))/loop/autoclear", encoding: .utf8)
         == "0\n")
+    let file = try #require(place.status()["file"] as? String)
+    var reader = RawFile(file, isReadOnly: true)
+    try #require(reader != nil)
+    let byFile = try place.host("detach", device)
+    #expect(byFile.waitForEnd() == 74)
+    #expect(byFile.errors.last?.contains("\(file) held open by") == true, "\(byFile.errors)")
+    reader = nil
     let forced = try place.host("detach", device, "--force")
     #expect(forced.waitForEnd() == 0, "\(forced.errors)")
     #expect(holder?.read(4096, at: 0) == .failed(EIO))
     holder = nil
     #expect(place.waits { !place.isBound(device) })
     try place.expectNothingLeft(of: [])
+  }
+
+  @Test("HD-33: detach says that the process it waits for is stopped, and ends when it goes on")
+  func stopped() throws {
+    let place = try LoopPlace("disk=memory,size=1MiB")
+    _ = try place.attach("disk")
+    let process = pid_t(try place.processes().worker)
+    kill(process, SIGSTOP)
+    let detaching = try Tool(
+      "iohost", ["detach", "disk", "--state-dir", place.stateDirectory])
+    #expect(detaching.waits(for: "process \(process) is stopped", limit: 30), "\(detaching.errors)")
+    kill(process, SIGCONT)
+    #expect(detaching.waitForEnd(limit: 30) == 0, "\(detaching.errors)")
   }
 
   @Test(

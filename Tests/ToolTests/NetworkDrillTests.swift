@@ -30,7 +30,7 @@ struct NetworkDrillTests {
       "--volume disk=\(place.file("d.img")),size=600MiB", at: addresses)
     let state = "--state-dir \(place.file("state"))"
     let urls = addresses.map { "fabric+tcp://\($0):4420/disk" }.joined(separator: " ")
-    let attaching = try wire.host("attach \(urls) --as loop \(state)")
+    let attaching = try wire.host("attach \(urls) --as loop --silence 2 \(state)")
     try #require(attaching.waitForEnd(limit: 30) == 0, "\(attaching.errors)")
     let device = try #require(attaching.output.first)
     defer { _ = try? wire.host("detach --all --force \(state)").waitForEnd(limit: 30) }
@@ -55,12 +55,12 @@ struct NetworkDrillTests {
     #expect(unit.waitForEnd() == 0)
   }
 
-  /// One cable at a time, sometimes both. Nobody tells the connections: after 12 to 14 s of silence they count as lost; what
-  /// is shorter is a pause. The first cut is one that is noticed.
+  /// One cable at a time, sometimes both. Nobody tells the connections: after 2 s and a bit of silence they count as lost;
+  /// what is shorter is a pause. The first cut is one that is noticed.
   private func cutCables(of wire: Wire, while work: Tool, seed: UInt64) throws {
     var random = SeededGenerator(seed: seed)
     var cut = [0]
-    var length = 16.0
+    var length = 5.0
     func hasEnded(within seconds: Double) -> Bool {
       work.waits(for: "the work is done", limit: seconds) || !work.isRunning
     }
@@ -70,7 +70,7 @@ struct NetworkDrillTests {
       for cable in cut { try wire.setLink(cable, isUp: true) }
       if isOver { return }
       cut = [[0], [1], [0, 1]].randomElement(using: &random)!
-      length = .random(in: 1...14, using: &random)
+      length = .random(in: 1...5, using: &random)
     }
   }
 }

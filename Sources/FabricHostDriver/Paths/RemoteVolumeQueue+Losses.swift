@@ -69,6 +69,8 @@ extension RemoteVolumeQueue {
 
   func attemptFailed(_ path: VolumePath, _ error: RemoteVolumeError) {
     drop(path)
+    path.hasTried = true
+    defer { resumeHeldBack() }
     switch state {
     case .connecting, .attached: break
     case .failed, .closed: return

@@ -109,6 +109,11 @@ extension RemoteVolumeQueue {
   /// The unit takes commands: has it fence what was lost, then sends what waits. (IO-37)
   private func ready(_ path: VolumePath) {
     guard let found = path.found else { return }
+    guard !mustWait(path) else {
+      path.isHeldBack = true
+      return
+    }
+    path.hasTried = true
     let isFirst = info == nil
     let hasGrown = info.map { found.blockCount > $0.blockCount } ?? false
     path.isReady = true
@@ -131,13 +136,37 @@ extension RemoteVolumeQueue {
       handler.remoteVolume(self, changed: state)
     }
     guard path.isReady else { return }
-    if isFirst { retryHopeless() }
+    if isFirst {
+      retryHopeless()
+      resumeHeldBack()
+    }
     // With nothing to prove itself by it counts as proven.
     if inFlightCount == 0 || path.counters.lossCount == 0 { path.hasProven() }
     sendFences()
     sendControls()
     postUnsent()
     flushSubmissions()
+  }
+
+  // MARK: Which volume it is
+
+  /// Whether a path is ready too early: the volume is that of the first named path, as long as its first attempt
+  /// to connect may bring it. Where addresses lead to different volumes, chance is not to choose.
+  private func mustWait(_ path: VolumePath) -> Bool {
+    info == nil && paths.paths[..<path.index].contains { !$0.hasTried && $0.hopelessness == nil }
+  }
+
+  /// Another path is ready, or has failed: goes on with those that waited for it.
+  func resumeHeldBack() {
+    for path in paths.paths where path.isHeldBack && !mustWait(path) {
+      guard let found = path.found else { continue }
+      path.isHeldBack = false
+      if let change = info.flatMap({ change(from: $0, to: found) }) {
+        attemptFailed(path, .volumeChanged(address: path.address, detail: change))
+      } else {
+        ready(path)
+      }
+    }
   }
 
   /// The volume is there: paths that failed at first are worth further attempts.
@@ -192,7 +221,8 @@ extension RemoteVolumeQueue {
     let path = connection.path
     switch MessageKind(rawValue: message.kind) {
     case .ready:
-      guard !path.isReady, path.found != nil, message.payload.byteCount == 0 else { return false }
+      guard !path.isReady, !path.isHeldBack, path.found != nil, message.payload.byteCount == 0
+      else { return false }
       ready(path)
     case .fenced:
       guard path.isReady, let answer = try? FenceAnswer(decoding: message.payload) else {
@@ -224,6 +254,7 @@ extension RemoteVolumeQueue {
     path.channel = nil
     path.found = nil
     path.isReady = false
+    path.isHeldBack = false
     path.isProven = false
     path.sentCount = 0
     old?.close()

@@ -21,7 +21,7 @@ final class VolumePath {
   let endpointIndex: Int
   /// Whether the unit gets a key for one read at a time, and for no more than that.
   let lendsKeys: Bool
-  /// The unit's `ready` has come.
+  /// The unit's `ready` has come, and the path is in use.
   var isReady = false
   /// A request has ended on the connection, or none was waiting when it opened.
   var isProven = false
@@ -45,6 +45,10 @@ final class VolumePath {
   var connection: PathConnection?
   /// What the unit said of the volume over the connection.
   var found: RemoteVolumeInfo?
+  /// The unit's `ready` has come, but which volume it is will be said by a path that was named before.
+  var isHeldBack = false
+  /// An attempt to connect has ended, either way.
+  var hasTried = false
   var backoff: Backoff
   /// When the next attempt is due; nil: none is planned.
   var reconnectAt: MonotonicTime?

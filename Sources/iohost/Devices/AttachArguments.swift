@@ -59,6 +59,15 @@ struct AttachArguments: ParsableArguments {
   var queueTimeout: Double?
 
   @Option(
+    name: .long, parsing: .unconditional,
+    help: ArgumentHelp(
+      """
+      Seconds after which a path that nothing is heard of counts as lost, 0.5 to 600; what is on it goes on by \
+      another then. Without it 10. An idle path has a message each way in a fifth of it.
+      """, valueName: "SECONDS"))
+  var silence: Double?
+
+  @Option(
     name: .long,
     help: ArgumentHelp(
       "Where devices are written down: /run/channelfabric for root.", valueName: "DIR"))
@@ -102,6 +111,9 @@ struct AttachArguments: ParsableArguments {
       throw ValidationError(
         "expected --queue-timeout of more than 0 and less than 1000000000 seconds, got "
           + "\(queueTimeout)")
+    }
+    if let silence, !(0.5...600).contains(silence) {
+      throw ValidationError("expected --silence of 0.5 to 600 seconds, got \(silence)")
     }
     if let queues, !(1...64).contains(queues) {
       throw ValidationError("expected --queues of 1 to 64, got \(queues)")
@@ -228,6 +240,7 @@ struct AttachArguments: ParsableArguments {
     options.key = volume.key
     options.access = volume.access
     options.queueTimeout = queueTimeout.map { .seconds($0) }
+    options.heartbeat = silence.map { .seconds($0 / 5) }
     options.policy = policy
     options.isPatientWithOthers = true
     options.isPatientAtFirst = connection.timeout != nil || recover

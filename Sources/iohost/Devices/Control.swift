@@ -145,7 +145,8 @@ enum ControlPacket {
 extension StateEntry {
   /// Asks the process that serves the device.
   ///
-  /// - Parameter seconds: how long to wait for the answer; nil: as long as it takes.
+  /// - Parameter seconds: how long to wait for the answer; nil: as long as it takes, and what is waited for
+  ///   is said after a while.
   func ask(_ request: ControlRequest, seconds: Double?) throws(ToolFailure) -> ControlAnswer {
     let connection: SequencedSocket
     do throws(Errno) {
@@ -156,6 +157,9 @@ extension StateEntry {
         69,
         "expected the process that serves \(name) to listen at \(socket), got \"\(error)\"; "
           + "see \(log)")
+    }
+    if seconds == nil, !ControlPacket.wait(on: connection.descriptor.rawValue, seconds: 5) {
+      Output.error(patienceWords)
     }
     guard ControlPacket.wait(on: connection.descriptor.rawValue, seconds: seconds) else {
       throw ToolFailure(
@@ -168,6 +172,19 @@ extension StateEntry {
         69, "expected an answer of the process that serves \(name), but it ended; see \(log)")
     }
     return answer
+  }
+
+  /// What keeps an answer away, as far as can be seen.
+  private var patienceWords: String {
+    let waiting = "waiting for the process that serves \(name)"
+    guard let process = readRecord()?.processIdentifier else { return "\(waiting); see \(log)" }
+    let number = "process \(process)"
+    guard ProcessIdentifier.isStopped(process) else {
+      return "\(waiting), \(number): what was written is on its way; see \(log)"
+    }
+    return
+      "\(waiting), but \(number) is stopped: kill -CONT \(process), or kill -9 \(process), which "
+      + "detaches it without a flush"
   }
 
   func status() throws(ToolFailure) -> DeviceStatus? {

@@ -55,9 +55,13 @@ extension DeviceDaemon {
       isReadOnly: settings.options.access == .readOnly, state: told.0, reason: told.1,
       processIdentifier: ProcessIdentifier.own,
       guardProcessIdentifier: descendant?.processIdentifier, log: entry.log,
-      file: device == nil
-        ? nil : volume.fileName.map { "\(entry.mountPoint)/\($0)" },
+      file: file,
       figures: figures, paths: volume.paths.map { DevicePaths.Path($0) })
+  }
+
+  /// The device's file in FUSE, where it has one.
+  private var file: String? {
+    device == nil ? nil : volume.fileName.map { "\(entry.mountPoint)/\($0)" }
   }
 
   // MARK: Detaching
@@ -75,7 +79,11 @@ extension DeviceDaemon {
       return refuse(
         client, ToolFailure(74, "\(device.path) is being detached; wait, or use --force"))
     }
-    let users = DeviceUsers.find(device.path)
+    var users = DeviceUsers.find(device.path)
+    if let file {
+      users += DeviceUsers.processes(holding: file, but: descendant?.processIdentifier)
+        .map { "\(file) \($0)" }
+    }
     guard users.isEmpty else {
       return refuse(client, ToolFailure(HostDeviceError.inUse(device: device.path, by: users)))
     }

@@ -1,5 +1,6 @@
 import CFabricLinux
 import FabricCommandLine
+import FabricPlatform
 
 /// The log of a device's process: its standard error, with the time of each line.
 enum DeviceLog {
@@ -17,4 +18,10 @@ enum DeviceLog {
 /// Which process this is.
 enum ProcessIdentifier {
   static var own: Int32 { getpid() }
+
+  /// Whether a signal such as SIGSTOP keeps it from running.
+  static func isStopped(_ process: Int32) -> Bool {
+    // Behind the name, which may have anything in it.
+    KernelFile.text("/proc/\(process)/stat")?.split(separator: ")").last?.hasPrefix(" T") == true
+  }
 }
