@@ -7,14 +7,18 @@ enum Fio {
   /// - Parameters:
   ///   - target: the engine, and what it reads or writes.
   ///   - processor: the one that fio is bound to; nil: any.
+  ///   - warming: whether so many seconds again go before, of which nothing counts.
   static func rate(
-    _ target: [String], _ pattern: String, depth: Int, seconds: Double, processor: Int?
+    _ target: [String], _ pattern: String, depth: Int, seconds: Double, processor: Int?,
+    warming: Bool = false
   ) throws -> Double {
+    let duration = max(1, Int(seconds))
     let text = try OtherProgram(
       name: "fio",
       arguments: ["--name=blocks"] + target + [
         "--rw=\(pattern)", "--bs=4096", "--iodepth=\(depth)", "--time_based",
-        "--runtime=\(max(1, Int(seconds)))", "--size=64M", "--output-format=json",
+        "--runtime=\(duration)", "--ramp_time=\(warming ? duration : 0)", "--size=64M",
+        "--output-format=json",
       ], processor: processor ?? 0, isBound: processor != nil
     ).output()
     guard let start = text.firstIndex(of: "{"),
@@ -35,12 +39,13 @@ enum Fio {
       ["--ioengine=nbd", "--uri=\(uri)"], pattern, depth: depth, seconds: seconds, processor: 0)
   }
 
-  /// At a block device, past the page cache.
+  /// At a block device, past the page cache, once its programs have run for a while: an emulated machine translates
+  /// them first.
   static func device(
     _ path: String, _ pattern: String, depth: Int, _ seconds: Double
   ) throws -> Double {
     try rate(
       ["--ioengine=libaio", "--direct=1", "--filename=\(path)"], pattern, depth: depth,
-      seconds: seconds, processor: nil)
+      seconds: seconds, processor: nil, warming: true)
   }
 }
