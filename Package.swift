@@ -28,6 +28,7 @@ let package = Package(
     .library(name: "FabricHostDevices", targets: ["FabricHostDevices"]),
     .library(name: "FabricIOUnit", targets: ["FabricIOUnit"]),
     .library(name: "FabricNBD", targets: ["FabricNBD"]),
+    .library(name: "FabricNIC", targets: ["FabricNICHost", "FabricNICUnit"]),
     .library(name: "FabricI2O", targets: ["FabricI2O", "FabricI2OHost"]),
     .library(name: "FabricStorage", targets: ["FabricStorage"]),
     .library(name: "FabricVerbs", targets: ["FabricVerbs"]),
@@ -138,6 +139,15 @@ let package = Package(
       ],
       swiftSettings: ours),
 
+    // Floor 5: the network protocol, and the kernel's interfaces
+    .target(
+      name: "FabricNIC",
+      dependencies: [
+        "CFabricLinux", "CFabricURing", "FabricBounded", "FabricPlatform", "FabricRing",
+        "FabricVerbs", "FabricWire",
+      ],
+      swiftSettings: ours),
+
     // Floor 5: keys, the only module that uses a library of cryptography
     .target(
       name: "FabricAuthentication",
@@ -207,6 +217,22 @@ let package = Package(
       ],
       swiftSettings: ours),
 
+    // Floor 6: the two halves of the network driver
+    .target(
+      name: "FabricNICHost",
+      dependencies: [
+        "FabricBounded", "FabricCompletion", "FabricMessaging", "FabricNIC", "FabricPlatform",
+        "FabricVerbs", "FabricWire",
+      ],
+      swiftSettings: ours),
+    .target(
+      name: "FabricNICUnit",
+      dependencies: [
+        "FabricBounded", "FabricCompletion", "FabricIOUnit", "FabricMessaging", "FabricNIC",
+        "FabricPlatform", "FabricVerbs", "FabricWire",
+      ],
+      swiftSettings: ours),
+
     // What the tools share
     .target(
       name: "FabricCommandLine",
@@ -245,7 +271,9 @@ let package = Package(
       name: "iounit",
       dependencies: [
         "FabricAuthentication", "FabricCommandLine", "FabricCompletion", "FabricFrontEnds",
-        "FabricI2O", "FabricIOProtocol", "FabricIOUnit", "FabricMessaging", "FabricNBD",
+        "FabricI2O", "FabricIOProtocol", "FabricIOUnit", "FabricMessaging", "FabricNIC",
+        "FabricNICUnit",
+        "FabricNBD",
         "FabricNVMe",
         "FabricNVMeFabrics", "FabricPlatform", "FabricStorage", "FabricVerbs",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
@@ -256,6 +284,7 @@ let package = Package(
       dependencies: [
         "CFabricLinux", "FabricAuthentication", "FabricCommandLine", "FabricCompletion",
         "FabricHostDevices", "FabricHostDriver", "FabricI2OHost", "FabricIOProtocol",
+        "FabricNIC", "FabricNICHost",
         "FabricMessaging", "FabricPlatform", "FabricRDMA", "FabricSharedMemory", "FabricStorage",
         "FabricTCP", "FabricVerbs",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
@@ -383,6 +412,14 @@ let package = Package(
       dependencies: [
         "CAllocationCounter", "FabricCompletion", "FabricFrontEnds", "FabricNBD",
         "FabricNBDProtocol", "FabricPlatform", "FabricStorage", "FabricWire", "TestSupport",
+      ],
+      swiftSettings: ours),
+    .testTarget(
+      name: "FabricNICTests",
+      dependencies: [
+        "CAllocationCounter", "FabricCompletion", "FabricIOUnit", "FabricMessaging", "FabricNIC",
+        "FabricNICUnit", "FabricPlatform", "FabricSharedMemory", "FabricStorage", "FabricTCP",
+        "FabricVerbs", "FabricWire", "TestSupport",
       ],
       swiftSettings: ours),
     .testTarget(

@@ -8,7 +8,7 @@ set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 70
 . .ci/packages
 need_packages liburing-dev libibverbs-dev librdmacm-dev libnuma-dev libfuse3-dev
-want_packages liburcu-dev strace tshark libnbd-bin python3-libnbd qemu-utils fio nbdkit nbd-client e2fsprogs xfsprogs
+want_packages iperf3 dnsmasq-base udhcpc busybox iputils-ping liburcu-dev strace tshark libnbd-bin python3-libnbd qemu-utils fio nbdkit nbd-client e2fsprogs xfsprogs
 need_swift
 
 failed_steps=0

@@ -6,6 +6,7 @@
 #include "../CFabricLinux/linux.h"
 
 #include <liburing.h>
+#include <poll.h>
 #include <stdbool.h>
 
 static const unsigned fabric_uring_single_issuer = IORING_SETUP_SINGLE_ISSUER;
@@ -54,6 +55,15 @@ static inline bool fabric_uring_write(struct io_uring *ring, uint64_t tag, uint6
   io_uring_prep_write(sqe, 0, (const void *)(uintptr_t)address, count, offset);
   sqe->rw_flags = flags;
   sqe->flags = IOSQE_FIXED_FILE;
+  sqe->user_data = tag;
+  return true;
+}
+
+/// Fills the next submission entry with a wait, once, until a file has something to read.
+static inline bool fabric_uring_poll(struct io_uring *ring, uint64_t tag, int file) {
+  struct io_uring_sqe *sqe = io_uring_get_sqe(ring);
+  if (!sqe) return false;
+  io_uring_prep_poll_add(sqe, file, POLLIN);
   sqe->user_data = tag;
   return true;
 }

@@ -39,6 +39,12 @@ public final class IndexPool {
     unsafe block[0] &-= 1
   }
 
+  /// Has all of them free.
+  public func reset() {
+    unsafe block[0] = 0
+    for index in 0..<capacity { unsafe block[1 + index] = UInt32(index) }
+  }
+
   /// Where its memory begins, to be brought near. Unsafe: valid as long as the pool.
   @inlinable
   @unsafe

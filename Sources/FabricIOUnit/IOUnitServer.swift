@@ -34,6 +34,8 @@ public final class IOUnitServer: Subsystem, @unchecked Sendable {
     /// answer nil: there is no such call.
     public var vendorCall:
       (@Sendable (_ host: String, _ volume: Volume, _ call: ControlCall) -> ControlAnswer?)?
+    /// What hosts may come for besides volumes, at the same addresses.
+    public var services: [any UnitService] = []
     /// Told of what an operator might want to know: one line each.
     public var log: @Sendable (String) -> Void = { _ in }
 
@@ -70,6 +72,7 @@ public final class IOUnitServer: Subsystem, @unchecked Sendable {
       shard = try UnitShard(
         options: options, layer: layer, fabric: fabric, service: fabric.service,
         registration: registration)
+      try startServices(options.services)
     } catch {
       registration.deregister()
       throw .registration(error)
@@ -80,7 +83,10 @@ public final class IOUnitServer: Subsystem, @unchecked Sendable {
         listeners.append(listener)
         self.addresses += listener.addresses
       } catch {
-        onThread { [self] _ in closeListeners() }
+        onThread { [self] shard in
+          closeListeners()
+          shard.stopServices()
+        }
         registration.deregister()
         throw .listening(address: place.address, reason: error.description)
       }
@@ -132,6 +138,15 @@ public final class IOUnitServer: Subsystem, @unchecked Sendable {
     }
   }
 
+  private func startServices(_ services: [any UnitService]) throws(RegistrationError) {
+    let place = fabric
+    for service in services {
+      try onThread { _ in
+        Result { () throws(RegistrationError) in try service.start(on: UnitServicePlace(place)) }
+      }.get()
+    }
+  }
+
   private func closeListeners() {
     for listener in listeners { listener.close() }
     listeners = []
@@ -164,6 +179,7 @@ public final class IOUnitServer: Subsystem, @unchecked Sendable {
     guard shard != nil else { return }
     onThread { [self] shard in
       closeListeners()
+      shard.stopServices()
       shard.closeAll()
     }
     registration.deregister()

@@ -77,6 +77,12 @@ final class UnitShard {
   ///
   /// - Parameter place: where it came to.
   func accept(greeting: [UInt8], peer: ChannelPeer, place: UnitPlace) -> AcceptDecision {
+    for service in options.services {
+      if let decision = service.accept(greeting: greeting, peer: peer, fabric: place.endpoint) {
+        if case .reject(let reason) = decision { logRefusal(of: peer, because: reason) }
+        return decision
+      }
+    }
     do {
       let host = try HostOpening(decoding: greeting)
       if let name = peer.keyName, name != host.hostName {
@@ -164,7 +170,10 @@ final class UnitShard {
   /// A channel that was accepted is up.
   func opened(_ channel: Channel) {
     let greeting = channel.peerGreeting
-    guard let index = opening.firstIndex(where: { $0.greeting == greeting }) else { return }
+    guard let index = opening.firstIndex(where: { $0.greeting == greeting }) else {
+      _ = options.services.first { $0.opened(channel) }
+      return
+    }
     opening.remove(at: index).connection.opened(channel)
   }
 
@@ -277,6 +286,11 @@ final class UnitShard {
       other.answerFenceIfSettled()
     }
     retryDeferred()
+  }
+
+  /// Ends what hosts come for besides volumes.
+  func stopServices() {
+    for service in options.services { service.stop() }
   }
 
   /// Closes every channel; connections go as their work ends.

@@ -5,7 +5,7 @@ import FabricCommandLine
 struct IOHost: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "iohost",
-    abstract: "Uses the volumes of I/O units.",
+    abstract: "Uses the volumes and NICs of I/O units.",
     discussion: """
       A volume is named by a URL such as fabric+shm:///run/user/1000/unit.sock/VOLUME, \
       fabric+tcp://HOST:PORT/VOLUME or fabric+rdma://HOST:PORT/VOLUME.
@@ -19,8 +19,8 @@ struct IOHost: AsyncParsableCommand {
     version: "iohost \(Release.version)",
     subcommands: [
       Discover.self, Info.self, Read.self, Write.self, Copy.self, Verify.self, Bench.self,
-      Attach.self, Detach.self, List.self, Paths.self, Top.self, Control.self, AttachWorker.self,
-      AttachGuard.self, Doctor.self,
+      Attach.self, Detach.self, List.self, Paths.self, Top.self, Control.self, NIC.self,
+      AttachWorker.self, AttachGuard.self, NICWorker.self, Doctor.self,
     ])
 
   static func main() async {

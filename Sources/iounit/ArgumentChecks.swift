@@ -25,14 +25,18 @@ extension Serve {
         "expected --listen or --i2o with --keys: NBD clients and NVMe hosts prove none; leave it out"
       )
     }
-    guard !volume.isEmpty else {
-      throw ToolFailure(64, "expected at least one volume; add --volume NAME=PATH,size=1GiB")
+    guard !volume.isEmpty || !nic.isEmpty else {
+      throw ToolFailure(
+        64, "expected at least one volume, or NIC; add --volume NAME=PATH,size=1GiB")
     }
     guard (1...64).contains(name.utf8.count) else {
       throw ToolFailure(64, "expected --name of 1 to 64 bytes, got \(name.utf8.count)")
     }
     guard (1...1024).contains(depth) else {
       throw ToolFailure(64, "expected --depth of 1 to 1024, got \(depth)")
+    }
+    guard (2...256).contains(buffers) else {
+      throw ToolFailure(64, "expected --buffers of 2 to 256, got \(buffers)")
     }
     guard !direct || addresses.contains(where: { $0.fabric == "shm" }) else {
       throw ToolFailure(
@@ -42,6 +46,7 @@ extension Serve {
     }
     for argument in volume { try argument.check() }
     try checkTwice()
+    try checkNICs()
   }
 
   /// No two volumes may have one name, or lie in one file.

@@ -24,7 +24,7 @@ struct IOUnitTool: ParsableCommand {
   static func main() {
     var command = commandFromArguments(
       repeatable: [
-        "--volume", "--listen", "--i2o", "--nbd", "--nvme-tcp", "--nvme-rdma", "--allow",
+        "--volume", "--listen", "--i2o", "--nbd", "--nvme-tcp", "--nvme-rdma", "--allow", "--nic",
       ])
     do { try command.run() } catch { end(because: error) }
   }
@@ -122,6 +122,19 @@ struct Serve: ParsableCommand {
 
   @Option(
     name: .long,
+    help: ArgumentHelp(
+      "A network interface for hosts, at the addresses of --listen; may be given several times.",
+      discussion: """
+        tap joins its hosts to a TAP interface of this machine, which is made where it is not there, \
+        interface to one that is there, and switch only to each other. Each host may send from one \
+        address, its own, or from as many as addresses says, and so many broadcasts a second. mtu is the \
+        hosts', too. It wants root but for switch. Hosts use iohost nic attach.
+        """,
+      valueName: NICArgument.synopsis))
+  var nic: [NICArgument] = []
+
+  @Option(
+    name: .long,
     help: "The name of the NVM subsystem that hosts connect to: nqn., year-month, domain and more.")
   var nqn = NVMSubsystem.Options().name
 
@@ -167,6 +180,11 @@ struct Serve: ParsableCommand {
     name: .long, parsing: .unconditional, help: "Requests in flight on one connection: 1 to 1024.")
   var depth = IOUnitServer.Options().depth
 
+  @Option(
+    name: .long, parsing: .unconditional,
+    help: "Buffers of 128 KiB that each connection of a host's may write to: 2 to 256.")
+  var buffers = IOUnitServer.Options().bufferCount
+
   @Flag(
     name: .long,
     help: """
@@ -183,7 +201,7 @@ struct Serve: ParsableCommand {
     let (serving, layer, keyring) = try start()
     // Hosts are served also when nobody reads this.
     try? Output.write(
-      "ready: \(volume.count) volume\(volume.count == 1 ? "" : "s") at "
+      "ready: \(contents) at "
         + serving.places.joined(separator: ", ") + "\n", to: 1)
     wait: while true {
       switch signals.wait() {
@@ -196,6 +214,14 @@ struct Serve: ParsableCommand {
     }
     Output.error("stopping")
     serving.stop()
+  }
+
+  /// How much of what is served.
+  private var contents: String {
+    let volumes = "\(volume.count) volume\(volume.count == 1 ? "" : "s")"
+    if nic.isEmpty { return volumes }
+    let nics = "\(nic.count) NIC\(nic.count == 1 ? "" : "s")"
+    return volume.isEmpty ? nics : "\(volumes) and \(nics)"
   }
 
   /// Says which volumes have become larger.
@@ -237,6 +263,7 @@ struct Serve: ParsableCommand {
     let rights = try readRights(keys)
     options.rights = rights.hosts
     try checkMemory()
+    if let service = try serveNICs(rights.hosts) { options.services = [service] }
     let carrier = try Carrier(adapters: try adapters(for: addresses))
     var opened: [Volume] = []
     var serving = Serving(carrier)
@@ -341,6 +368,7 @@ struct Serve: ParsableCommand {
     var options = options
     options.unitName = name
     options.depth = depth
+    options.bufferCount = buffers
     options.log = log
     do {
       return try IOUnitServer(layer: layer, fabric: fabric, places: places, options: options)
@@ -356,39 +384,4 @@ struct Serve: ParsableCommand {
 extension Volume {
   /// The file that it is kept in, if it is.
   fileprivate var file: FileStore? { ((store as? FaultStore)?.base ?? store) as? FileStore }
-}
-
-/// SIGINT, SIGTERM, SIGUSR1 and SIGHUP, taken one at a time by the main thread.
-struct Signals {
-  private var set = sigset_t()
-
-  /// To be made before any thread is: they all inherit that these signals are not for them.
-  ///
-  /// - Parameter takesHangUp: takes SIGHUP also where it is to be ignored: it says something else
-  ///   than that the terminal has gone.
-  init(takesHangUp: Bool) {
-    unsafe sigemptyset(&set)
-    unsafe sigaddset(&set, SIGINT)
-    unsafe sigaddset(&set, SIGTERM)
-    unsafe sigaddset(&set, SIGUSR1)
-    // Under `nohup` the terminal's end is to be ignored; blocked, it would be taken all the same.
-    var action = sigaction()
-    unsafe sigaction(SIGHUP, nil, &action)
-    let handler = unsafe unsafeBitCast(action.__sigaction_handler.sa_handler, to: Int.self)
-    let ignoring = unsafe unsafeBitCast(SIG_IGN, to: Int.self)
-    if takesHangUp || handler != ignoring { unsafe sigaddset(&set, SIGHUP) }
-    unsafe pthread_sigmask(SIG_BLOCK, &set, nil)
-    // A reader of our output that goes away is no reason to end.
-    signal(SIGPIPE, SIG_IGN)
-    // Nor is a write that a limit on file sizes forbids: it ends with an error.
-    signal(SIGXFSZ, SIG_IGN)
-  }
-
-  /// The next of them.
-  func wait() -> CInt {
-    var number: CInt = 0
-    var copy = set
-    unsafe sigwait(&copy, &number)
-    return number
-  }
 }

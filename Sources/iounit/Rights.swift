@@ -2,6 +2,7 @@ import ArgumentParser
 import FabricAuthentication
 import FabricCommandLine
 import FabricNBD
+import FabricNICUnit
 import FabricNVMe
 import FabricStorage
 
@@ -77,8 +78,9 @@ extension Serve {
             + "\"\(argument.text)\"")
       }
       try check(rule, argument.text, keys)
-      if let name = rule.volume, !volume.contains(where: { $0.name == name }) {
-        let names = volume.map { $0.name }.joined(separator: ", ")
+      let known = volume.map(\.name) + nic.map(\.options.name)
+      if let name = rule.volume, !known.contains(name) {
+        let names = known.joined(separator: ", ")
         let form = name.contains(":") ? "; behind the name may be :ro or :rw" : ""
         throw ToolFailure(
           64,

@@ -72,9 +72,10 @@ struct TidinessTests {
     "FabricTCP": 3, "FabricRDMA": 3,
     "FabricMessaging": 4, "FabricStorage": 4,
     "FabricIOProtocol": 5, "FabricNBDProtocol": 5, "FabricAuthentication": 5, "FabricFrontEnds": 5,
-    "FabricNVMe": 5,
+    "FabricNVMe": 5, "FabricNIC": 5,
     "FabricNBD": 5.5, "FabricNVMeFabrics": 5.5, "FabricI2O": 5.5,
     "FabricIOUnit": 6, "FabricHostDriver": 6, "FabricI2OHost": 6.5, "FabricHostDevices": 6.5,
+    "FabricNICHost": 6, "FabricNICUnit": 6.5,
     "FabricCommandLine": 6,
     "iounit": 7, "iohost": 7, "fabperf": 7, "PingPong": 7, "RPing": 7, "BlockEcho": 7,
   ]
@@ -139,7 +140,7 @@ struct TidinessTests {
 
   /// A clause's number, of whichever page.
   private static var clause: Regex<Substring> {
-    /\b(?:MS|IO|ST|SM|CS|IW|NB|NV|NR|NT|IT|HD|VU)-[0-9]+\b/
+    /\b(?:MS|IO|ST|SM|CS|IW|NB|NV|NR|NT|IT|HD|VU|NI)-[0-9]+\b/
   }
 
   private func clauses(in text: String) -> Set<String> {

@@ -22,6 +22,13 @@ public struct VolumeRights: Sendable {
 
   public init(_ rules: [Rule]) { self.rules = rules }
 
+  /// Whether a host may use something of this name.
+  public func allows(_ host: String, what name: String) -> Bool {
+    rules.contains {
+      ($0.host == nil || $0.host == host) && ($0.volume == nil || $0.volume == name)
+    }
+  }
+
   /// The most that a host may do with a volume; nil: it does not see it.
   public func access(of host: String, to volume: Volume) -> VolumeAccess? {
     let fitting = rules.filter {

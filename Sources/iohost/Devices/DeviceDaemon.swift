@@ -234,6 +234,7 @@ final class DeviceDaemon {
       log("\(words); the device goes")
       end(.failure(ToolFailure(71, words)))
     case .volume(.changed(let state)): changed(state)
+    case .nic, .counted: break
     case .volume(.failed(let error, let count)): log("\(error) (error \(count))")
     }
   }

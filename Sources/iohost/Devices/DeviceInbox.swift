@@ -1,16 +1,21 @@
 import CFabricLinux
 import FabricHostDevices
 import FabricIOProtocol
+import FabricNIC
+import FabricNICHost
 import FabricPlatform
 import Glibc
 import Synchronization
 
-/// What the process that serves a device is told by its other threads and by signals, in order.
+/// What the process that serves a device or a NIC is told by its other threads and by signals, in order.
 ///
 /// Threads: any puts, one takes.
 final class DeviceInbox: Sendable {
   enum Event: Sendable {
     case volume(HostVolumeEvent)
+    case nic(HostNIC.State)
+    /// What the unit has counted of a NIC, for the client of that number.
+    case counted(Int, NICStatistics?)
     /// The device is made, or why not.
     case made(Result<any HostBlockDevice, HostDeviceError>)
     /// A control call has an answer, for the client of that number.

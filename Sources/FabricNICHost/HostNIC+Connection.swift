@@ -1,0 +1,184 @@
+import FabricBounded
+public import FabricCompletion
+import FabricMessaging
+import FabricNIC
+public import FabricPlatform
+import FabricVerbs
+
+/// One connection's handler: events of a connection that was given up reach nobody.
+final class NICConnection: ChannelHandler {
+  /// Until the connection is given up.
+  weak var nic: HostNIC?
+  private var reference: UncountedReference<HostNIC>?
+
+  init(_ nic: HostNIC) {
+    self.nic = nic
+    reference = UncountedReference(nic)
+  }
+
+  func giveUp() {
+    nic = nil
+    reference = nil
+  }
+
+  func channel(_ channel: Channel, received messages: Span<IncomingMessage>) {
+    reference?.with { $0.received(messages, over: channel) }
+  }
+
+  func channel(_ channel: Channel, finished tokens: Span<UInt64>) {
+    reference?.with { nic in
+      for index in tokens.indices { nic.slots.free.give(Int(tokens[index])) }
+    }
+  }
+
+  func channelCanSend(_ channel: Channel) { nic?.canSend() }
+
+  func channel(_ channel: Channel, closed reason: ChannelCloseReason) {
+    nic?.lost(self, because: "\(reason)")
+  }
+}
+
+/// Connections: how they come and go. (NI-4, NI-20, NI-21)
+extension HostNIC {
+  func connect() {
+    reconnectAt = nil
+    var channelOptions = ChannelOptions()
+    channelOptions.key = options.key
+    channelOptions.heartbeat = options.heartbeat
+    channelOptions.bufferCount = options.bufferCount
+    channelOptions.bufferByteCount = FrameSlots.usualByteCount
+    do {
+      // What is there may have been given another address meanwhile.
+      let opening = HostNICOpening(
+        nicName: options.nicName, hostName: options.key?.name ?? options.hostName,
+        session: session, address: try port.interface.address())
+      channelOptions.greeting = try opening.encoded()
+    } catch { return fail("\(error)") }
+    let connection = NICConnection(self)
+    self.connection?.giveUp()
+    self.connection = connection
+    endpoint.connect(
+      to: unit, options: channelOptions, timeout: options.attemptTimeout, handler: connection
+    ) { result in
+      guard let nic = connection.nic else {
+        if case .success(let channel) = result { channel.close() }
+        return
+      }
+      switch result {
+      case .success(let channel): nic.connected(channel)
+      case .failure(let error): nic.attemptFailed(error)
+      }
+    }
+  }
+
+  private func connected(_ channel: Channel) {
+    do {
+      let opening = try UnitNICOpening(decoding: channel.peerGreeting)
+      guard channel.peerBufferByteCount >= FrameRecord.maximumByteCount else {
+        channel.close()
+        return fail(
+          "expected \(unit) to have buffers of \(FrameRecord.maximumByteCount) bytes at least, got "
+            + "\(channel.peerBufferByteCount)")
+      }
+      self.channel = channel
+      unitName = opening.unitName
+      granted = opening.address
+      if try port.interface.address() != opening.address {
+        try port.interface.setAddress(opening.address)
+      }
+      hasBeenAttached = true
+      backoff.succeeded()
+      options.log("connected to \(options.nicName) at \(unit) as \(opening.address)")
+      adopt(opening.link)
+    } catch {
+      channel.close()
+      attemptFailed(.protocolMismatch("\(error)"))
+    }
+  }
+
+  /// The unit's port is now like this.
+  func adopt(_ link: LinkNotice) {
+    if case .attached(let old) = state, old == link { return }
+    mtu = link.mtu
+    do {
+      if try port.interface.mtu() != link.mtu { try port.interface.setMTU(link.mtu) }
+      try port.setCarrier(link.isUp)
+    } catch { options.log("\(error)") }
+    options.log("\(port.interface): link \(link.isUp ? "up" : "down"), MTU \(link.mtu)")
+    state = .attached(link)
+  }
+
+  func lost(_ connection: NICConnection, because reason: String) {
+    guard self.connection === connection else { return }
+    options.log("lost \(unit), because \(reason); connecting again")
+    drop()
+    state = .connecting(reason)
+    connect()
+  }
+
+  private func attemptFailed(_ error: ChannelOpenError) {
+    drop()
+    let isForGood: Bool
+    switch error {
+    case .unproven, .protocolMismatch, .invalidOptions, .resources: isForGood = true
+    // Another host may have the address until its connection has gone.
+    case .refused: isForGood = !hasBeenAttached && !options.isPatientAtFirst
+    default: isForGood = !hasBeenAttached && !options.isPatientAtFirst
+    }
+    let words =
+      if case .refused(let reason) = error { "the unit refuses: \(reason)" } else {
+        "\(unit): \(error)"
+      }
+    guard !isForGood else { return fail(words) }
+    var generator = SystemRandomNumberGenerator()
+    let wait = backoff.next(using: &generator)
+    if backoff.attemptCount <= 10 || backoff.attemptCount.isMultiple(of: 60) {
+      options.log("attempt \(backoff.attemptCount) failed, because \(words)")
+    }
+    state = .connecting(words)
+    reconnectAt = .now + wait
+    service.deadlinesHaveChanged()
+  }
+
+  private func fail(_ words: String) {
+    drop()
+    state = .failed(words)
+  }
+
+  /// Forgets the connection, if there is one: the interface has no carrier.
+  func drop() {
+    connection?.giveUp()
+    connection = nil
+    channel = nil
+    waiting = nil
+    waitingControls = []
+    // What was under way goes with the queue pair.
+    slots.free.reset()
+    try? port.setCarrier(false)
+    endAskers()
+  }
+}
+
+extension HostNIC: TimedSource {
+  /// How often it is looked whether somebody gave the interface another address.
+  private static let checkInterval: Duration = .seconds(1)
+
+  public var nextDeadline: MonotonicTime? { min(reconnectAt ?? nextCheck, nextCheck) }
+
+  public func progress(at now: MonotonicTime) -> Int {
+    if let reconnectAt, reconnectAt <= now { connect() }
+    if nextCheck <= now {
+      nextCheck = now + Self.checkInterval
+      claimChangedAddress()
+    }
+    return 1
+  }
+
+  /// (NI-23)
+  private func claimChangedAddress() {
+    guard channel?.isOpen == true, let granted, let address = try? port.interface.address(),
+      address != granted
+    else { return }
+    send(.addressClaim, AddressClaim(address).encoded)
+  }
+}
