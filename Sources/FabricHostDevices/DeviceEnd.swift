@@ -57,6 +57,9 @@ public struct DeviceEnd: Sendable {
         continue
       }
       let error = Errno.current
+      if error == .permissionDenied {
+        return .missing("expected to open \(path), got \"\(error)\": block devices want root")
+      }
       return .missing(
         "expected to open \(path), got \"\(error)\"; as root, run: modprobe \(module)")
     }

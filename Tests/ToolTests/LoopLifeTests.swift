@@ -62,6 +62,9 @@ struct LoopLifeTests {
     _ = try place.attach("disk")
     let process = pid_t(try place.processes().worker)
     kill(process, SIGSTOP)
+    // A device that cannot be asked is not to go unseen.
+    let listing = try place.host("list", "--json")
+    #expect(listing.waitForEnd(limit: 30) == 75 && listing.output == ["[]"], "\(listing.errors)")
     let detaching = try Tool(
       "iohost", ["detach", "disk", "--state-dir", place.stateDirectory])
     #expect(detaching.waits(for: "process \(process) is stopped", limit: 30), "\(detaching.errors)")

@@ -113,6 +113,13 @@ struct MultipathDeviceTests {
     let failing = try Tool(shell: "dd if=\(device) of=/dev/null bs=4k count=1 iflag=direct 2>&1")
     #expect(failing.waitForEnd(limit: 20) != 0)
     #expect(failing.output.joined().contains("Input/output error"), "\(failing.output)")
+    for options in [[], ["--path", "0"]] {
+      let call = try Tool(
+        "iohost",
+        ["control", device, "identify", "--state-dir", place.stateDirectory] + options)
+      #expect(call.waitForEnd(limit: 20) == 74)
+      #expect(call.errors.last?.contains("to be connected, but") == true, "\(call.errors)")
+    }
     try place.serve()
     #expect(
       try place.waits {

@@ -17,7 +17,8 @@ extension RemoteVolumeQueue {
   /// The most control calls at a time.
   public static let maximumControlCount = 16
 
-  /// Sends a control call. While there is no connection it waits for one, as requests do. One that was
+  /// Sends a control call. While there is no connection it waits for one, as requests do, and where these are refused
+  /// it is, with EIO. One that was
   /// sent over a connection that is lost is sent again, except for those of vendors, which may have
   /// effects: they end with EIO, and nobody knows whether they were done.
   ///
@@ -33,6 +34,7 @@ extension RemoteVolumeQueue {
     case .failed, .closed: return completed(ControlAnswer(errno: ESHUTDOWN))
     default: break
     }
+    if isRefusing { return completed(ControlAnswer(errno: EIO)) }
     guard pendingControls.count < Self.maximumControlCount else {
       return completed(ControlAnswer(errno: EAGAIN))
     }

@@ -45,13 +45,36 @@ extension DeviceDaemon {
     callCount += 1
     let number = callCount
     callers[number] = client
+    if let path = request.path { calledPaths[number] = path }
     volume.control(
       ControlCall(ControlCode(rawValue: code), payload: payload), by: request.path
     ) { [inbox] answer in inbox.put(.controlled(number, answer)) }
   }
 
+  /// Why no path can be used; nil: one can.
+  private var whyUnreachable: String? {
+    let isUsable = volume.paths.contains {
+      $0.state == .ready && $0.accessState != .inaccessible
+    }
+    return isUsable ? nil : whyNoDevice
+  }
+
   func controlled(_ number: Int, _ answer: FabricIOProtocol.ControlAnswer) {
     guard let client = callers.removeValue(forKey: number) else { return }
+    let paths = volume.paths
+    let path = calledPaths.removeValue(forKey: number)
+      .flatMap { $0 < paths.count ? paths[$0] : nil }
+    let trouble = path.map { $0.state == .ready ? nil : $0.reason } ?? whyUnreachable
+    if answer.errno != 0, let trouble {
+      // It never came to the unit.
+      return self.answer(
+        client,
+        ControlAnswer(
+          ToolFailure(
+            74,
+            "expected \(path.map { "\($0.address)" } ?? "a path") to be connected, but \(trouble)"))
+      )
+    }
     self.answer(
       client,
       ControlAnswer(

@@ -69,6 +69,8 @@ final class DeviceDaemon {
   var lossCount = 0
   /// Who waits for the answers of control calls.
   var callers: [Int: SequencedSocket] = [:]
+  /// The paths that they named.
+  var calledPaths: [Int: Int] = [:]
   var callCount = 0
   /// Who asked for the device to be detached.
   var detacher: SequencedSocket?

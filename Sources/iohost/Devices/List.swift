@@ -26,16 +26,24 @@ struct List: AsyncParsableCommand {
     await reporting {
       let directory = try StateDirectory(stateDir)
       var found: [DeviceStatus] = []
+      var failure: ToolFailure?
       for entry in try directory.livingEntries() {
         do throws(ToolFailure) {
           if let status = try entry.status() { found.append(status) }
         } catch {
           // One that has ended meanwhile is none.
-          if entry.isAlive { Output.error("error: \(error.words)") }
+          guard entry.isAlive else { continue }
+          if let failure { Output.error("error: \(failure.words)") }
+          failure = error
         }
       }
-      if json { return Output.line(JSON.list(found.map(\.json)).description) }
-      for status in found { status.describe() }
+      if json {
+        Output.line(JSON.list(found.map(\.json)).description)
+      } else {
+        for status in found { status.describe() }
+      }
+      // A device that is missing from the list is not to go unseen.
+      if let failure { throw failure }
     }
   }
 }
