@@ -479,7 +479,7 @@ if Context.environment["FABRIC_FUZZ"] != nil {
         "CFuzzer", "FabricBounded", "FabricCompletion", "FabricFrontEnds", "FabricHostDevices",
         "FabricI2O",
         "FabricIOProtocol", "FabricIWARP", "FabricMessaging", "FabricNBD",
-        "FabricNBDProtocol", "FabricNVMe", "FabricNVMeFabrics", "FabricPlatform",
+        "FabricNBDProtocol", "FabricNIC", "FabricNVMe", "FabricNVMeFabrics", "FabricPlatform",
         "FabricSharedMemory", "FabricSimulated", "FabricStorage", "FabricTCP", "FabricVerbs",
         "FabricWire",
       ],

@@ -1,9 +1,6 @@
-import CAllocationCounter
-import FabricCompletion
 import FabricMessaging
 import FabricNIC
 import FabricPlatform
-import FabricWire
 import TestSupport
 import Testing
 
@@ -248,29 +245,5 @@ struct SwitchTests {
     let three = try TestHost(unit, service: one.service)
     #expect(three.send(record(to: two.address, from: three.address)) == nil)
     try one.run { two.frames.count == 1 }
-  }
-
-  @Test("NI-15: nothing is allocated for a frame")
-  func allocations() throws {
-    let service = try CompletionService()
-    let unit = try TestUnit(service: service)
-    let one = try TestHost(unit, service: service)
-    let two = try TestHost(unit, service: service)
-    two.isQuiet = true
-    let short = record(to: two.address, from: one.address)
-    var target = 0
-    func pass(_ count: Int) {
-      unsafe short.withUnsafeBytes { raw in
-        for _ in 0..<count {
-          _ = one.send(unsafe WireView(raw))
-          target += 1
-          while two.quietCount < target { _ = service.turn() }
-        }
-      }
-    }
-    pass(200)
-    let before = fabric_allocation_count()
-    pass(2000)
-    #expect(fabric_allocation_count() - before < 20)
   }
 }

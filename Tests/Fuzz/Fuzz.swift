@@ -22,6 +22,7 @@ struct Fuzz {
     "i2o": fuzzI2O,
     "i2o-unit": fuzzI2OUnit,
     "nvme-rdma": fuzzNVMeRDMA,
+    "nic": fuzzNIC,
     "vhost-messages": fuzzVhostMessages,
     "vhost-queue": fuzzVhostQueue,
   ]
