@@ -169,7 +169,11 @@ extension HostNIC: TimedSource {
     if let reconnectAt, reconnectAt <= now { connect() }
     if nextCheck <= now {
       nextCheck = now + Self.checkInterval
-      claimChangedAddress()
+      if port.isGone {
+        fail("the interface \(port.interface) was removed by others")
+      } else {
+        claimChangedAddress()
+      }
     }
     return 1
   }

@@ -113,7 +113,10 @@ final class HostPort: ChannelHandler, CustomStringConvertible {
     guard open >= 0 else { return }
     let slot = open
     open = -1
-    if !pending.isEmpty || !post(slot) { pending.push(slot) }
+    if !pending.isEmpty || !post(slot) {
+      pending.push(slot)
+      owner.watch()
+    }
   }
 
   /// Sends what has been got; what is behind others goes on being filled.
@@ -174,7 +177,10 @@ final class HostPort: ChannelHandler, CustomStringConvertible {
     owner.resumeWaiting()
   }
 
-  /// Called ten times a second. (NI-35)
+  /// Whether something waits for it.
+  var isBehind: Bool { !pending.isEmpty }
+
+  /// Called ten times a second while something waits for a receiver. (NI-35)
   func check() {
     let isWaiting = !pending.isEmpty && !hasMoved
     hasMoved = false

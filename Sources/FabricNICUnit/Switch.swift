@@ -33,7 +33,9 @@ final class Switch {
   private var touched: [HostPort] = []
   /// Senders wait for a receiver's room.
   private(set) var hasWaiting = false
-  private var nextCheck = MonotonicTime.now
+  /// When receivers are looked at that something waits for; nil: nothing does.
+  private var nextCheck: MonotonicTime?
+  private var nextLook = MonotonicTime.now
   private(set) var link: LinkNotice
 
   static let slotCount = 64
@@ -225,20 +227,39 @@ final class Switch {
 
 extension Switch: TimedSource {
   static let checkInterval: Duration = .milliseconds(100)
+  /// How often it is looked how the interface is.
+  private static let lookInterval: Duration = .milliseconds(500)
 
-  var nextDeadline: MonotonicTime? { nextCheck }
+  var nextDeadline: MonotonicTime? {
+    guard let nextCheck else { return uplink == nil ? nil : nextLook }
+    return uplink == nil ? nextCheck : min(nextCheck, nextLook)
+  }
 
-  /// Looks whether a receiver takes nothing, and how the interface is.
+  /// Something waits for a receiver: whether that takes anything is looked at from now on.
+  func watch() {
+    guard nextCheck == nil else { return }
+    nextCheck = .now + Self.checkInterval
+    service.deadlinesHaveChanged()
+  }
+
   func progress(at now: MonotonicTime) -> Int {
-    nextCheck = now + Self.checkInterval
-    for host in hosts { host.check() }
-    guard let uplink else { return 1 }
-    let found = uplink.link(otherwise: link)
-    if found != link {
-      link = found
-      log("link \(found.isUp ? "up" : "down"), MTU \(found.mtu)")
-      for host in hosts { host.tell(found) }
+    if let time = nextCheck, time <= now {
+      nextCheck = nil
+      for host in hosts { host.check() }
+      if hosts.contains(where: \.isBehind) { nextCheck = now + Self.checkInterval }
+    }
+    if let uplink, nextLook <= now {
+      nextLook = now + Self.lookInterval
+      adopt(uplink.link(otherwise: link))
     }
     return 1
+  }
+
+  /// The interface is now like this.
+  private func adopt(_ found: LinkNotice) {
+    guard found != link else { return }
+    link = found
+    log("link \(found.isUp ? "up" : "down"), MTU \(found.mtu)")
+    for host in hosts { host.tell(found) }
   }
 }

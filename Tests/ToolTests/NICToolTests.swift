@@ -266,6 +266,12 @@ struct NICToolTests {
     #expect(try place.run(0, through: "$bin/iohost nic list \(place.state)") == [])
     let gone = try Tool(shell: "ip -n \(place.namespace(0)) link show lan")
     #expect(gone.waitForEnd() != 0)
+    // An interface that others remove ends its process.
+    try place.attach(0)
+    let process = try #require(try place.status(0)["process"] as? Int)
+    try place.shell("ip -n \(place.namespace(0)) link del fab0")
+    #expect(place.waits { kill(pid_t(process), 0) != 0 })
+    #expect(try place.run(0, through: "$bin/iohost nic list \(place.state)") == [])
     // What a process has left that died goes with detach.
     kill(pid_t(try #require(try place.status(1)["process"] as? Int)), SIGKILL)
     #expect(try place.waits { try place.status(1)["state"] as? String == "dead" })
