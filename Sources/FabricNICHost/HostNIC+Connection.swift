@@ -118,13 +118,8 @@ extension HostNIC {
 
   private func attemptFailed(_ error: ChannelOpenError) {
     drop()
-    let isForGood: Bool
-    switch error {
-    case .unproven, .protocolMismatch, .invalidOptions, .resources: isForGood = true
-    // Another host may have the address until its connection has gone.
-    case .refused: isForGood = !hasBeenAttached && !options.isPatientAtFirst
-    default: isForGood = !hasBeenAttached && !options.isPatientAtFirst
-    }
+    // What was once attached is worth every further attempt: keys are changed, units are updated.
+    let isForGood = !hasBeenAttached && (isHopeless(error) || !options.isPatientAtFirst)
     let words =
       if case .refused(let reason) = error { "the unit refuses: \(reason)" } else {
         "\(unit): \(error)"
@@ -138,6 +133,14 @@ extension HostNIC {
     state = .connecting(words)
     reconnectAt = .now + wait
     service.deadlinesHaveChanged()
+  }
+
+  /// Whether a further attempt at a unit that never took this host is worth nothing.
+  private func isHopeless(_ error: ChannelOpenError) -> Bool {
+    switch error {
+    case .unproven, .protocolMismatch, .invalidOptions, .resources: true
+    default: false
+    }
   }
 
   private func fail(_ words: String) {

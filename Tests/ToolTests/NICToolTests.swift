@@ -153,6 +153,11 @@ struct NICToolTests {
     kill(pid_t(process), SIGKILL)
     #expect(try place.waits(limit: 1) { try !place.hasCarrier(1) })
     #expect(try place.status(1)["state"] as? String == "dead")
+    // An attach that fails leaves it as it was.
+    let failing = try place.run(
+      1, "$bin/iohost nic attach \(place.url(1))9 --name fab0 \(place.state)")
+    #expect(failing.waitForEnd() == 69)
+    #expect(try place.status(1)["state"] as? String == "dead")
     try place.attach(1)
     #expect(try place.hasCarrier(1))
     #expect(load.waitForEnd(limit: 60) == 0, "\(load.output.suffix(5)) \(load.errors)")
@@ -278,5 +283,6 @@ struct NICToolTests {
     try place.run(1, through: "$bin/iohost nic detach fab0 \(place.state)")
     let left = try Tool(shell: "ip -n \(place.namespace(1)) link show fab0")
     #expect(left.waitForEnd() != 0)
+    #expect(!FileManager.default.fileExists(atPath: place.place.file("state/nic")))
   }
 }

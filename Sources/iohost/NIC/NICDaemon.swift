@@ -15,6 +15,9 @@ final class NICDaemon {
   private var entry: NICEntry
   private let lock: Descriptor
   private var record: NICEntry.Record
+  /// Of a process that has died, whose interface this one takes up; nil: there was none.
+  private let old: NICEntry.Record?
+  private var hasBeenAttached = false
   private let inbox: DeviceInbox
   private let listener: SequencedSocket
   private let service: CompletionService
@@ -44,11 +47,11 @@ final class NICDaemon {
     lock = try directory.claim(entry)
     let interface = try NetworkInterface(arguments.name)
     // What a process of ours has left that died is ours again.
-    let old = entry.readRecord()
+    let interfaceWasThere = interface.exists
+    old = interfaceWasThere ? entry.readRecord() : nil
     record = NICEntry.Record(
       url: "\(address)", processIdentifier: getpid(),
-      wasThere: interface.exists && old?.wasThere != false)
-    let isNew = !interface.exists
+      wasThere: interfaceWasThere && old?.wasThere != false)
     do {
       let port = try FramePort.tap(interface, queueCount: arguments.queues)
       FileKind.remove(entry.socket)
@@ -59,7 +62,7 @@ final class NICDaemon {
       if let mac = arguments.mac.flatMap({ MACAddress($0) }), try interface.address() != mac {
         try interface.setAddress(mac)
       }
-      if isNew { try interface.setUp() }
+      if !interfaceWasThere { try interface.setUp() }
       if !record.wasThere { try port.setStaying(true) }
       try entry.write(record)
       var serviceOptions = CompletionService.Options()
@@ -70,7 +73,7 @@ final class NICDaemon {
         port: port, unit: address.unit, adapter: adapter, service: service, options: options
       ) { inbox.put(.nic($0)) }
     } catch {
-      Self.takeAway(entry, record)
+      Self.takeAway(entry, record, unlessOf: old)
       throw error
     }
   }
@@ -86,7 +89,16 @@ final class NICDaemon {
   }
 
   /// Leaves nothing of an interface that this program has made.
-  private static func takeAway(_ entry: NICEntry, _ record: NICEntry.Record) {
+  ///
+  /// - Parameter old: of a process that has died: its interface stays as it was, for the next attempt.
+  private static func takeAway(
+    _ entry: NICEntry, _ record: NICEntry.Record, unlessOf old: NICEntry.Record?
+  ) {
+    if let old {
+      FileKind.remove(entry.socket)
+      try? entry.write(old)
+      return
+    }
     if !record.wasThere, let interface = try? NetworkInterface(entry.name), interface.exists {
       try? FramePort.tap(interface, queueCount: 1).setStaying(false)
     }
@@ -113,7 +125,8 @@ final class NICDaemon {
     let last = NICAnswer(status())
     service.result(of: { nic.close() })
     service.stop()
-    Self.takeAway(entry, record)
+    let hasFailed = if case .failure? = ending { !hasBeenAttached } else { false }
+    Self.takeAway(entry, record, unlessOf: hasFailed ? old : nil)
     for client in clients { answer(client, last) }
     try ending?.get()
   }
@@ -150,6 +163,7 @@ final class NICDaemon {
       state = new
       switch new {
       case .attached:
+        hasBeenAttached = true
         report?(NICAnswer(status()))
         report = nil
       case .failed(let reason):

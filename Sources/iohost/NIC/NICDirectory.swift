@@ -43,18 +43,7 @@ struct NICDirectory {
   ///
   /// - Returns: the lock, which is its while it is open.
   func claim(_ entry: NICEntry) throws -> Descriptor {
-    for directory in [String(path.dropLast("/nic".count)), path]
-    where unsafe mkdir(directory, 0o700) != 0 && Errno.current != .fileExists {
-      throw ToolFailure(
-        66,
-        "expected to make the directory \(directory), got \"\(Errno.current)\"; give --state-dir")
-    }
-    let lock: Descriptor
-    do throws(Errno) {
-      lock = try Descriptor(result: unsafe fabric_open_lock(entry.lock))
-    } catch {
-      throw ToolFailure(66, "expected to write \(entry.lock), got \"\(error)\"; give --state-dir")
-    }
+    let lock = try makeLock(of: entry)
     guard fabric_try_lock_file(lock.rawValue) == 0 else {
       throw ToolFailure(
         64,
@@ -62,6 +51,23 @@ struct NICDirectory {
           + "--name")
     }
     return lock
+  }
+
+  /// Whoever takes away the last entry takes away the directory, too, perhaps between these steps.
+  private func makeLock(of entry: NICEntry) throws(ToolFailure) -> Descriptor {
+    var error = Errno.noSuchFileOrDirectory
+    for _ in 0..<10 where error == .noSuchFileOrDirectory {
+      for directory in [String(path.dropLast("/nic".count)), path]
+      where unsafe mkdir(directory, 0o700) != 0 && Errno.current != .fileExists {
+        throw ToolFailure(
+          66,
+          "expected to make the directory \(directory), got \"\(Errno.current)\"; give --state-dir")
+      }
+      do throws(Errno) {
+        return try Descriptor(result: unsafe fabric_open_lock(entry.lock))
+      } catch let refusal { error = refusal }
+    }
+    throw ToolFailure(66, "expected to write \(entry.lock), got \"\(error)\"; give --state-dir")
   }
 }
 
@@ -99,7 +105,11 @@ struct NICEntry {
     return fabric_try_lock_file(file.rawValue) != 0
   }
 
-  func remove() { for file in [socket, log, record, lock] { FileKind.remove(file) } }
+  /// Removes what is written down, and the directory with the last entry.
+  func remove() {
+    for file in [socket, log, record, lock] { FileKind.remove(file) }
+    unsafe rmdir(String(start.prefix(upTo: start.lastIndex(of: "/") ?? start.endIndex)))
+  }
 
   /// Gives the files the name of another entry, of which there are none.
   func rename(to other: NICEntry) {
