@@ -125,8 +125,11 @@ done
 skipped=$(printf '%s' "$skips" | grep -c '^')
 
 none_ran=
-if [ "$status" != 0 ] && [ "$failed" = 0 ]; then
+if [ "$status" != 0 ] && ! grep -qaE '^[^[:alnum:]]+ Test run with ' "$log"; then
   echo "error: the test run ended with status $status before its tests did"
+  failed=$((failed + 1))
+elif [ "$status" != 0 ] && [ "$failed" = 0 ]; then
+  echo "error: the test run ended with status $status, and no test that failed"
   failed=1
 elif [ "$status" = 0 ] && [ "$passed" = 0 ]; then
   none_ran="no test's name has what was asked for: $*"
