@@ -27,6 +27,7 @@ final class TestUnit {
   }
 
   private let service: CompletionService?
+  var sharesService: Bool { service != nil }
 
   /// - Parameter service: the test's own, which carries the unit, too; nil: the unit has a thread.
   init(
@@ -65,9 +66,9 @@ final class TestUnit {
 }
 
 /// A host of a NIC's that has no interface: it sends what a test wants.
-final class TestHost: ChannelHandler {
+final class TestHost {
   let service: CompletionService
-  private let ownsService: Bool
+  private let turnsAtEnd: Bool
   private let endpoint: ChannelEndpoint
   private(set) var channel: Channel?
   private(set) var failure: ChannelOpenError?
@@ -92,7 +93,7 @@ final class TestHost: ChannelHandler {
     bufferCount: Int = 4, bufferByteCount: Int = FrameSlots.usualByteCount,
     greeting: [UInt8]? = nil
   ) throws {
-    ownsService = service == nil
+    turnsAtEnd = !unit.sharesService
     self.service = try service ?? CompletionService()
     endpoint = try ChannelEndpoint(adapter: SharedMemoryAdapter(), service: self.service)
     region = try endpoint.protectionDomain.allocate(byteCount: 1 << 20, access: [.localWrite])
@@ -104,7 +105,9 @@ final class TestHost: ChannelHandler {
       ?? HostNICOpening(nicName: nic, hostName: name, session: session, address: address)
       .encoded()
     var result: Result<Channel, ChannelOpenError>?
-    endpoint.connect(to: unit.address, options: options, handler: self) { result = $0 }
+    let ear = Ear()
+    ear.host = self
+    endpoint.connect(to: unit.address, options: options, handler: ear) { result = $0 }
     try run { result != nil }
     switch result {
     case .success(let channel):
@@ -118,8 +121,8 @@ final class TestHost: ChannelHandler {
   deinit {
     channel?.close()
     endpoint.close()
-    // Who shares a service may go in the middle of its round.
-    if ownsService { for _ in 0..<16 { _ = service.turn() } }
+    // Who shares the unit's service may go in the middle of its round.
+    if turnsAtEnd { for _ in 0..<16 { _ = service.turn() } }
   }
 
   var address: MACAddress { opening!.address }
@@ -228,4 +231,21 @@ final class TestHost: ChannelHandler {
   }
 
   func channel(_ channel: Channel, closed reason: ChannelCloseReason) { closed = reason }
+}
+
+/// Hears for a host without keeping it: a host keeps its channel.
+private final class Ear: ChannelHandler {
+  weak var host: TestHost?
+
+  func channel(_ channel: Channel, received messages: Span<IncomingMessage>) {
+    host?.channel(channel, received: messages)
+  }
+
+  func channel(_ channel: Channel, finished tokens: Span<UInt64>) {
+    host?.channel(channel, finished: tokens)
+  }
+
+  func channel(_ channel: Channel, closed reason: ChannelCloseReason) {
+    host?.channel(channel, closed: reason)
+  }
 }
