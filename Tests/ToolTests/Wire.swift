@@ -43,7 +43,8 @@ final class Wire {
   {
     let listens = addresses.map { "--listen 'tcp:\($0):4420'" }.joined(separator: " ")
     let unit = try Tool(
-      shell: "exec ip netns exec \(left) $bin/iounit serve --insecure \(listens) \(words)")
+      shell: "exec nsenter --net=/run/netns/\(left) $bin/iounit serve --insecure "
+        + "\(listens) \(words)")
     #expect(unit.waits(for: "ready: "), "\(unit.errors)")
     return unit
   }
