@@ -61,12 +61,10 @@ static inline int fabric_tap_open(const char *name) {
   return fd;
 }
 
-/// What the reader of a TAP interface leaves undone: checksums, and where `segments` is set, segmentation of
-/// TCP and, where the kernel has it, of UDP.
-static inline int fabric_tap_offload(int fd, bool segments) {
-  unsigned flags = TUN_F_CSUM;
-  if (!segments) return ioctl(fd, TUNSETOFFLOAD, flags);
-  flags |= TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN;
+/// What the reader of a TAP interface leaves undone: checksums, and the segmentation of TCP and, where the kernel
+/// has it, of UDP.
+static inline int fabric_tap_offload(int fd) {
+  unsigned flags = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN;
   if (ioctl(fd, TUNSETOFFLOAD, flags | TUN_F_USO4 | TUN_F_USO6) == 0) return 0;
   return ioctl(fd, TUNSETOFFLOAD, flags);
 }

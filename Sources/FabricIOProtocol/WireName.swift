@@ -20,36 +20,3 @@ enum WireName {
     (1...IOProtocol.maximumNameByteCount).contains(name.utf8.count)
   }
 }
-
-/// Builds a record byte by byte, little-endian.
-struct WireWriter {
-  private(set) var bytes: [UInt8] = []
-
-  mutating func append(_ value: some FixedWidthInteger) {
-    for shift in stride(from: 0, to: value.bitWidth, by: 8) {
-      bytes.append(UInt8(truncatingIfNeeded: value >> shift))
-    }
-  }
-
-  mutating func append(_ name: String) { bytes.append(contentsOf: name.utf8) }
-}
-
-extension Array<UInt8> {
-  /// Lends the bytes as a view.
-  func withWireView<Value>(
-    _ body: (WireView) throws(ProtocolFault) -> Value
-  ) throws(ProtocolFault) -> Value {
-    // An empty array may have no address; a view needs one.
-    var copy = self
-    copy.append(0)
-    let count = self.count
-    let result = unsafe copy.withUnsafeBytes { bytes -> Result<Value, ProtocolFault> in
-      do throws(ProtocolFault) {
-        return .success(try body(unsafe WireView(bytes.baseAddress!, byteCount: count)))
-      } catch {
-        return .failure(error)
-      }
-    }
-    return try result.get()
-  }
-}

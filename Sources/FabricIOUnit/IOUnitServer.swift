@@ -139,10 +139,10 @@ public final class IOUnitServer: Subsystem, @unchecked Sendable {
   }
 
   private func startServices(_ services: [any UnitService]) throws(RegistrationError) {
-    let place = fabric
+    let fabric = fabric
     for service in services {
       try onThread { _ in
-        Result { () throws(RegistrationError) in try service.start(on: UnitServicePlace(place)) }
+        Result { () throws(RegistrationError) in try service.start(on: fabric) }
       }.get()
     }
   }

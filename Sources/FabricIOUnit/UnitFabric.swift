@@ -71,7 +71,7 @@ public final class UnitFabric: Sendable {
   }
 
   /// Memory that every endpoint can send from and receive into.
-  func allocate(byteCount: Int) throws(RegistrationError) -> UnitMemory {
+  public func allocate(byteCount: Int) throws(RegistrationError) -> UnitMemory {
     try UnitMemory(byteCount: byteCount, in: endpoints.map { $0.protectionDomain }, near: node)
   }
 
@@ -110,9 +110,9 @@ public final class UnitFabric: Sendable {
 
 /// Memory that is registered with each of a unit's endpoints, whichever made it. It goes with the
 /// object.
-final class UnitMemory: Sendable {
+public final class UnitMemory: Sendable {
   private let registrations: [(domain: any ProtectionDomain, region: MemoryRegion)]
-  let address: UInt64
+  public let address: UInt64
   let byteCount: Int
 
   /// - Parameters:
@@ -145,6 +145,6 @@ final class UnitMemory: Sendable {
     for (domain, region) in registrations.reversed() { domain.deregister(region) }
   }
 
-  /// What work requests of an endpoint name it with.
-  func localKey(_ endpoint: Int) -> LocalKey { registrations[endpoint].region.localKey }
+  /// What work requests over a fabric of the unit's, by its number, name it with.
+  public func localKey(_ endpoint: Int) -> LocalKey { registrations[endpoint].region.localKey }
 }

@@ -9,11 +9,11 @@ public protocol UnitService: AnyObject, Sendable {
   /// The unit is about to listen.
   ///
   /// - Throws: why the service cannot be; nothing is left of it then.
-  func start(on place: UnitServicePlace) throws(RegistrationError)
+  func start(on fabric: UnitFabric) throws(RegistrationError)
 
   /// Judges an opening; nil: it is not one of this service's.
   ///
-  /// - Parameter fabric: the number of the one that it came by.
+  /// - Parameter fabric: the number of the one that it came by, for `UnitMemory.localKey`.
   func accept(greeting: [UInt8], peer: ChannelPeer, fabric: Int) -> AcceptDecision?
 
   /// A channel is up that was accepted.

@@ -53,7 +53,7 @@ extension HostNIC {
         nicName: options.nicName, hostName: options.key?.name ?? options.hostName,
         session: session, address: try port.interface.address())
       channelOptions.greeting = try opening.encoded()
-    } catch { return fail("\(error)") }
+    } catch { return fail(.interface("\(error)")) }
     let connection = NICConnection(self)
     self.connection?.giveUp()
     self.connection = connection
@@ -77,8 +77,9 @@ extension HostNIC {
       guard channel.peerBufferByteCount >= FrameRecord.maximumByteCount else {
         channel.close()
         return fail(
-          "expected \(unit) to have buffers of \(FrameRecord.maximumByteCount) bytes at least, got "
-            + "\(channel.peerBufferByteCount)")
+          .unfit(
+            "expected \(unit) to have buffers of \(FrameRecord.maximumByteCount) bytes at least, got "
+              + "\(channel.peerBufferByteCount)"))
       }
       self.channel = channel
       unitName = opening.unitName
@@ -120,11 +121,9 @@ extension HostNIC {
     drop()
     // What was once attached is worth every further attempt: keys are changed, units are updated.
     let isForGood = !hasBeenAttached && (isHopeless(error) || !options.isPatientAtFirst)
-    let words =
-      if case .refused(let reason) = error { "the unit refuses: \(reason)" } else {
-        "\(unit): \(error)"
-      }
-    guard !isForGood else { return fail(words) }
+    let failure = HostNICError.opening(error, unit: unit)
+    guard !isForGood else { return fail(failure) }
+    let words = failure.description
     var generator = SystemRandomNumberGenerator()
     let wait = backoff.next(using: &generator)
     if backoff.attemptCount <= 10 || backoff.attemptCount.isMultiple(of: 60) {
@@ -143,9 +142,9 @@ extension HostNIC {
     }
   }
 
-  private func fail(_ words: String) {
+  private func fail(_ error: HostNICError) {
     drop()
-    state = .failed(words)
+    state = .failed(error)
   }
 
   /// Forgets the connection, if there is one: the interface has no carrier.
@@ -155,6 +154,7 @@ extension HostNIC {
     channel = nil
     waiting = nil
     waitingControls = []
+    claimed = nil
     // What was under way goes with the queue pair.
     slots.free.reset()
     try? port.setCarrier(false)
@@ -173,7 +173,7 @@ extension HostNIC: TimedSource {
     if nextCheck <= now {
       nextCheck = now + Self.checkInterval
       if port.isGone {
-        fail("the interface \(port.interface) was removed by others")
+        fail(.interface("the interface \(port.interface) was removed by others"))
       } else {
         claimChangedAddress()
       }
@@ -183,9 +183,11 @@ extension HostNIC: TimedSource {
 
   /// (NI-23)
   private func claimChangedAddress() {
-    guard channel?.isOpen == true, let granted, let address = try? port.interface.address(),
+    guard channel?.isOpen == true, claimed == nil, let granted,
+      let address = try? port.interface.address(),
       address != granted
     else { return }
+    claimed = address
     send(.addressClaim, AddressClaim(address).encoded)
   }
 }

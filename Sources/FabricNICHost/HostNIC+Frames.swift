@@ -129,9 +129,9 @@ extension HostNIC {
       adopt(link)
     case .addressAnswer:
       guard let answer = try? AddressAnswer(decoding: message.payload) else { return false }
-      answered(answer)
+      return answered(answer)
     case .statisticsQuery:
-      // A unit that asks without end has one answer at a time.
+      // More than so many at once is no question any more.
       if waitingControls.count < 16 { send(.statistics, statistics.encoded) }
     case .statistics:
       guard let counted = try? NICStatistics(decoding: message.payload), !askers.isEmpty else {
@@ -143,8 +143,10 @@ extension HostNIC {
     return true
   }
 
-  private func answered(_ answer: AddressAnswer) {
-    guard let granted else { return }
+  /// False when nothing was asked.
+  private func answered(_ answer: AddressAnswer) -> Bool {
+    guard let granted, answer.address == claimed else { return false }
+    claimed = nil
     if answer.isGranted {
       self.granted = answer.address
       options.log("the unit takes frames from \(answer.address) now")
@@ -154,5 +156,6 @@ extension HostNIC {
       )
       try? port.interface.setAddress(granted)
     }
+    return true
   }
 }

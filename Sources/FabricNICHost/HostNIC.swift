@@ -37,8 +37,8 @@ public final class HostNIC: @unchecked Sendable {
     case connecting(String)
     /// Frames pass where the unit's port is up.
     case attached(LinkNotice)
-    /// Given up: the unit refuses for good.
-    case failed(String)
+    /// Given up.
+    case failed(HostNICError)
     case closed
   }
 
@@ -61,6 +61,8 @@ public final class HostNIC: @unchecked Sendable {
   var unitName = ""
   /// What the unit takes from this host.
   var granted: MACAddress?
+  /// Asked for, and not answered yet.
+  var claimed: MACAddress?
   var mtu = 1500
   var statistics = NICStatistics()
   /// Filled, and not taken by the channel yet.

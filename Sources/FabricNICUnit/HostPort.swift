@@ -138,7 +138,7 @@ final class HostPort: ChannelHandler, CustomStringConvertible {
         kind: kind, tag: UInt32(fill.frameCount), payload: view.slice(0, 0),
         data: ScatterGatherElement(
           address: owner.slots.address(of: slot), byteCount: UInt32(fill.byteCount),
-          localKey: owner.memory.localKey(fabric: fabric)),
+          localKey: owner.memory.localKey(fabric)),
         token: UInt64(slot))
     guard refusal == nil else {
       statistics.stallCount &+= 1

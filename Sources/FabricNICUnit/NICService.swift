@@ -52,9 +52,9 @@ public final class NICService: UnitService, @unchecked Sendable {
     }
   }
 
-  public func start(on place: UnitServicePlace) throws(RegistrationError) {
+  public func start(on fabric: UnitFabric) throws(RegistrationError) {
     for (nic, uplink) in zip(nics, uplinks) {
-      switches.append(try Switch(nic, uplink: uplink, place: place, log: log))
+      switches.append(try Switch(nic, uplink: uplink, fabric: fabric, log: log))
     }
     uplinks = []
     for one in switches { one.start() }

@@ -19,7 +19,7 @@ final class Switch {
   let options: NICOptions
   let service: CompletionService
   let log: @Sendable (String) -> Void
-  let memory: SharedUnitMemory
+  let memory: UnitMemory
   let slots: FrameSlots
   /// What is in each slot.
   let fills = FixedTable<FrameRun>(repeating: FrameRun(), count: Switch.slotCount)
@@ -43,14 +43,14 @@ final class Switch {
   static let hostSlotLimit = 16
 
   init(
-    _ options: NICOptions, uplink: FramePort?, place: UnitServicePlace,
+    _ options: NICOptions, uplink: FramePort?, fabric: UnitFabric,
     log: @escaping @Sendable (String) -> Void
   ) throws(RegistrationError) {
     self.options = options
     name = options.name
-    service = place.service
+    service = fabric.service
     self.log = { log("\(options.name): \($0)") }
-    memory = try place.allocate(byteCount: Self.slotCount * FrameSlots.usualByteCount)
+    memory = try fabric.allocate(byteCount: Self.slotCount * FrameSlots.usualByteCount)
     unsafe slots = FrameSlots(
       address: memory.address, count: Self.slotCount, byteCount: FrameSlots.usualByteCount)
     link = LinkNotice(isUp: true, mtu: options.mtu ?? 1500)

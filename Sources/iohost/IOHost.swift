@@ -11,7 +11,7 @@ struct IOHost: AsyncParsableCommand {
       fabric+tcp://HOST:PORT/VOLUME or fabric+rdma://HOST:PORT/VOLUME.
 
       Exit codes: 0 done; 1 a verification found a difference; 64 wrong use; 66 a local file \
-      cannot be used; 69 no unit or volume there; 71 the system lacks something (doctor says \
+      cannot be used; 69 no unit, volume or NIC there; 71 the system lacks something (doctor says \
       what); 74 a request failed, or a device is in use; 75 gave up after --timeout; 77 not allowed: the volume is \
       read-only, or the unit and this host have not one key; 130 \
       interrupted; 143 ended by SIGTERM, as the shell tells it.

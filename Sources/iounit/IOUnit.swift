@@ -154,7 +154,8 @@ struct Serve: ParsableCommand {
     help: ArgumentHelp(
       "What a host may use, with --keys, or who has none; may be given several times.",
       discussion: """
-        * stands for every host with a key, or every volume; :ro lets it read only. Several add up, \
+        * stands for every host with a key, or every volume and NIC; :ro lets it read only. A NIC's name stands \
+        where a volume's does. Several add up, \
         and what none allows is not there for a host. Without --allow every host with a key may use \
         all. NBD clients are the host "nbd", which * does not stand for: once there is any --allow \
         they may use what is allowed to that name. So it is with NVMe hosts, by their NQNs. With --listen \

@@ -49,7 +49,7 @@ public final class FramePort {
   ///
   /// - Parameter queueCount: 1 to 16.
   public static func tap(
-    _ interface: NetworkInterface, queueCount: Int, segments: Bool = true
+    _ interface: NetworkInterface, queueCount: Int
   ) throws(InterfaceError) -> FramePort {
     precondition((1...maximumQueueCount).contains(queueCount), "1 to 16 queues")
     var queues: [CInt] = []
@@ -61,7 +61,7 @@ public final class FramePort {
         throw .system("open the TAP interface \(interface)", error)
       }
       queues.append(queue)
-      guard fabric_tap_offload(queue, segments) == 0 else {
+      guard fabric_tap_offload(queue) == 0 else {
         let error = Errno.current
         for queue in queues { close(queue) }
         throw .system("set what \(interface) leaves to others", error)
@@ -147,7 +147,6 @@ public final class FramePort {
   // MARK: Frames
 
   /// Reads frames into records, one behind the other, until there is no more, or no room for a frame of any length.
-  ///
   public func read(into buffer: WireBuffer) -> FrameRun {
     var run = FrameRun()
     while readable != 0, buffer.byteCount &- run.byteCount >= FrameRecord.maximumByteCount {

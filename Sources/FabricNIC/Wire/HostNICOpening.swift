@@ -56,7 +56,7 @@ public struct HostNICOpening: Equatable, Sendable {
     where !(1...NICProtocol.maximumNameByteCount).contains(name.utf8.count) {
       throw .invalidName(record: record, field: field)
     }
-    var writer = NICWriter()
+    var writer = WireWriter()
     writer.append(NICProtocol.mark)
     writer.append(NICProtocol.version)
     writer.append(address ?? MACAddress(value: 0))
@@ -72,7 +72,7 @@ public struct HostNICOpening: Equatable, Sendable {
 
   /// Reads the opening of a peer.
   public init(decoding bytes: [UInt8]) throws(NICFault) {
-    self = try bytes.withNICView { view throws(NICFault) in try Self(view) }
+    self = try bytes.withWireView { view throws(NICFault) in try Self(view) }
   }
 
   private init(_ view: WireView) throws(NICFault) {

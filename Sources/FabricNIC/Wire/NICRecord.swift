@@ -1,17 +1,9 @@
 import FabricWire
 
-/// Builds a record byte by byte, little-endian.
-struct NICWriter {
-  private(set) var bytes: [UInt8] = []
-
-  mutating func append(_ value: some FixedWidthInteger) {
-    for shift in stride(from: 0, to: value.bitWidth, by: 8) {
-      bytes.append(UInt8(truncatingIfNeeded: value >> shift))
-    }
+extension WireWriter {
+  mutating func append(_ address: MACAddress) {
+    for byte in address.bytes { append(byte) }
   }
-
-  mutating func append(_ name: String) { bytes.append(contentsOf: name.utf8) }
-  mutating func append(_ address: MACAddress) { bytes.append(contentsOf: address.bytes) }
 }
 
 extension WireView {
@@ -41,25 +33,5 @@ extension WireView {
     guard byteCount >= shortest else {
       throw .wrongByteCount(record: record, expected: shortest, found: byteCount)
     }
-  }
-}
-
-extension Array<UInt8> {
-  /// Lends the bytes as a view.
-  func withNICView<Value>(
-    _ body: (WireView) throws(NICFault) -> Value
-  ) throws(NICFault) -> Value {
-    // An empty array may have no address; a view needs one.
-    var copy = self
-    copy.append(0)
-    let count = self.count
-    let result = unsafe copy.withUnsafeBytes { bytes -> Result<Value, NICFault> in
-      do throws(NICFault) {
-        return .success(try body(unsafe WireView(bytes.baseAddress!, byteCount: count)))
-      } catch {
-        return .failure(error)
-      }
-    }
-    return try result.get()
   }
 }

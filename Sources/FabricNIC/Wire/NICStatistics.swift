@@ -54,7 +54,7 @@ public struct NICStatistics: Equatable, Sendable, BitwiseCopyable {
     ]
 
   public var encoded: [UInt8] {
-    var writer = NICWriter()
+    var writer = WireWriter()
     for field in Self.fields { writer.append(self[keyPath: field.path]) }
     return writer.bytes
   }

@@ -30,7 +30,7 @@ public struct UnitNICOpening: Equatable, Sendable {
     guard (1...NICProtocol.maximumNameByteCount).contains(unitName.utf8.count) else {
       throw .invalidName(record: "the answer", field: "the unit's name")
     }
-    var writer = NICWriter()
+    var writer = WireWriter()
     writer.append(NICProtocol.mark)
     writer.append(NICProtocol.version)
     writer.append(address)
@@ -44,7 +44,7 @@ public struct UnitNICOpening: Equatable, Sendable {
 
   /// Reads the answer of a peer.
   public init(decoding bytes: [UInt8]) throws(NICFault) {
-    self = try bytes.withNICView { view throws(NICFault) in try Self(view) }
+    self = try bytes.withWireView { view throws(NICFault) in try Self(view) }
   }
 
   private init(_ view: WireView) throws(NICFault) {
@@ -86,7 +86,7 @@ public struct LinkNotice: Equatable, Sendable {
   }
 
   public var encoded: [UInt8] {
-    var writer = NICWriter()
+    var writer = WireWriter()
     writer.append(UInt32(mtu))
     writer.append(isUp ? 1 : 0 as UInt8)
     for _ in 0..<3 { writer.append(0 as UInt8) }

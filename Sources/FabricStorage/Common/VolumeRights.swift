@@ -24,16 +24,18 @@ public struct VolumeRights: Sendable {
 
   /// Whether a host may use something of this name.
   public func allows(_ host: String, what name: String) -> Bool {
-    rules.contains {
+    !rules(for: host, and: name).isEmpty
+  }
+
+  private func rules(for host: String, and name: String) -> [Rule] {
+    rules.filter {
       ($0.host == nil || $0.host == host) && ($0.volume == nil || $0.volume == name)
     }
   }
 
   /// The most that a host may do with a volume; nil: it does not see it.
   public func access(of host: String, to volume: Volume) -> VolumeAccess? {
-    let fitting = rules.filter {
-      ($0.host == nil || $0.host == host) && ($0.volume == nil || $0.volume == volume.name)
-    }
+    let fitting = rules(for: host, and: volume.name)
     guard !fitting.isEmpty else { return nil }
     let mayWrite = volume.access == .readWrite && fitting.contains { $0.access == .readWrite }
     return mayWrite ? .readWrite : .readOnly

@@ -35,6 +35,17 @@ final class DeviceDaemon {
     var address: VolumeAddress { addresses[0] }
   }
 
+  /// What the process is told by its other threads.
+  enum Event: Sendable {
+    case volume(HostVolumeEvent)
+    /// The device is made, or why not.
+    case made(Result<any HostBlockDevice, HostDeviceError>)
+    /// A control call has an answer, for the client of that number.
+    case controlled(Int, FabricIOProtocol.ControlAnswer)
+    /// What was cached has been written back, or why not.
+    case flushed(HostDeviceError?)
+  }
+
   enum Phase: String {
     /// Until there is a device: first the volume is waited for, then the kernel.
     case connecting, making
@@ -46,7 +57,7 @@ final class DeviceDaemon {
   let settings: Settings
   let claim: ClaimedEntry
   var entry: StateEntry { claim.entry }
-  let inbox: DeviceInbox
+  let inbox: Inbox<Event>
   let volume: any HostVolume
   private let listener: SequencedSocket
   var clients: [SequencedSocket] = []
@@ -88,7 +99,7 @@ final class DeviceDaemon {
     self.reportDescriptor = reportDescriptor
     let entry = claim.entry
     do throws(Errno) {
-      inbox = try DeviceInbox()
+      inbox = try Inbox()
       listener = try SequencedSocket.listen(at: entry.socket)
     } catch {
       throw ToolFailure(
@@ -207,7 +218,9 @@ final class DeviceDaemon {
     if let deadline { limit = CInt(deadline.nanoseconds(since: .now) / 1_000_000) + 1 }
     if descendant == nil { limit = limit < 0 ? 1000 : min(limit, 1000) }
     guard unsafe fabric_poll(&entries, UInt32(entries.count), limit) >= 0 else { return }
-    for event in inbox.take() where ending == nil { handle(event) }
+    let (events, mustEnd) = inbox.take()
+    for event in events where ending == nil { handle(event) }
+    if mustEnd, ending == nil { detach(force: false, for: nil) }
     if entries[3].revents != 0 { guardHasDied() }
     if descendant == nil, ending == nil, isToBeGuarded { try? startGuard() }
     if entries[2].revents != 0, !phase.hasDevice, ending == nil {
@@ -226,9 +239,8 @@ final class DeviceDaemon {
     }
   }
 
-  private func handle(_ event: DeviceInbox.Event) {
+  private func handle(_ event: Event) {
     switch event {
-    case .signal: detach(force: false, for: nil)
     case .made(let result): made(result)
     case .flushed(let error): flushed(error)
     case .controlled(let number, let answer): controlled(number, answer)
@@ -236,7 +248,6 @@ final class DeviceDaemon {
       log("\(words); the device goes")
       end(.failure(ToolFailure(71, words)))
     case .volume(.changed(let state)): changed(state)
-    case .nic, .counted: break
     case .volume(.failed(let error, let count)): log("\(error) (error \(count))")
     }
   }

@@ -2,6 +2,7 @@ import CFabricLinux
 import FabricCommandLine
 import FabricCompletion
 import FabricHostDriver
+import FabricMessaging
 import FabricNIC
 import FabricNICHost
 import FabricPlatform
@@ -18,7 +19,13 @@ final class NICDaemon {
   /// Of a process that has died, whose interface this one takes up; nil: there was none.
   private let old: NICEntry.Record?
   private var hasBeenAttached = false
-  private let inbox: DeviceInbox
+  /// What the process is told by its other thread.
+  private enum Event: Sendable {
+    case state(HostNIC.State)
+    /// What the unit has counted, for the client of that number.
+    case counted(Int, NICStatistics?)
+  }
+  private let inbox: Inbox<Event>
   private let listener: SequencedSocket
   private let service: CompletionService
   private let nic: HostNIC
@@ -55,7 +62,7 @@ final class NICDaemon {
     do {
       let port = try FramePort.tap(interface, queueCount: arguments.queues)
       FileKind.remove(entry.socket)
-      inbox = try DeviceInbox()
+      inbox = try Inbox()
       listener = try SequencedSocket.listen(at: entry.socket)
       unsafe chmod(entry.socket, 0o600)
       if reportDescriptor >= 0 { try Self.redirectOutput(to: entry.log) }
@@ -71,7 +78,7 @@ final class NICDaemon {
       let inbox = inbox
       nic = try HostNIC(
         port: port, unit: address.unit, adapter: adapter, service: service, options: options
-      ) { inbox.put(.nic($0)) }
+      ) { inbox.put(.state($0)) }
     } catch {
       Self.takeAway(entry, record, unlessOf: old)
       throw error
@@ -144,7 +151,9 @@ final class NICDaemon {
     }
     let limit = deadline.map { CInt($0.nanoseconds(since: .now) / 1_000_000) + 1 } ?? -1
     guard unsafe fabric_poll(&entries, UInt32(entries.count), limit) >= 0 else { return }
-    for event in inbox.take() where ending == nil { handle(event) }
+    let (events, mustEnd) = inbox.take()
+    for event in events where ending == nil { handle(event) }
+    if mustEnd, ending == nil { ending = .success(()) }
     if entries[2].revents != 0, report != nil, ending == nil {
       // Whoever wanted it has gone, interrupted for example.
       ending = .failure(ToolFailure(130, "interrupted"))
@@ -156,10 +165,9 @@ final class NICDaemon {
     }
   }
 
-  private func handle(_ event: DeviceInbox.Event) {
+  private func handle(_ event: Event) {
     switch event {
-    case .signal: ending = .success(())
-    case .nic(let new):
+    case .state(let new):
       state = new
       switch new {
       case .attached:
@@ -167,7 +175,7 @@ final class NICDaemon {
         report?(NICAnswer(status()))
         report = nil
       case .failed(let reason):
-        ending = .failure(ToolFailure(reason.hasPrefix("the unit refuses") ? 69 : 74, reason))
+        ending = .failure(ToolFailure(reason))
       case .connecting, .closed: break
       }
     case .counted(let number, let counted):
@@ -177,7 +185,6 @@ final class NICDaemon {
       status.counts = service.result(of: { nic.counted }).named
       status.unitCounts = counted?.named
       answer(client, NICAnswer(status))
-    default: break
     }
   }
 
@@ -251,9 +258,22 @@ final class NICDaemon {
     case .connecting(let reason): status.reason = reason
     case .failed(let reason):
       status.state = "failed"
-      status.reason = reason
+      status.reason = reason.description
     case .closed: status.state = "detached"
     }
     return status
+  }
+}
+
+extension ToolFailure {
+  fileprivate init(_ error: HostNICError) {
+    let code: Int32 =
+      switch error {
+      case .opening(.unproven, _): 77
+      case .opening(.resources, _): 71
+      case .opening, .unfit: 69
+      case .interface: 74
+      }
+    self.init(code, error.description)
   }
 }
