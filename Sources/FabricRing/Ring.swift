@@ -24,6 +24,14 @@ public final class Ring {
   /// The most completions that one `take` moves.
   public static let batchCount = 64
 
+  /// What the entries of a ring do.
+  public enum Work {
+    /// They read, write and carry commands.
+    case transfers
+    /// They wait until a file can be read.
+    case polls
+  }
+
   /// Best mode first. A disabled ring belongs to the thread that enables it, so that a queue may be
   /// made on one thread and used on another.
   private static let modes: [CUnsignedInt] = [
@@ -34,13 +42,18 @@ public final class Ring {
   ]
 
   /// - Parameter file: the descriptor that becomes registered file 0.
-  public init(entryCount: Int, file: CInt) throws(Errno) {
+  public init(
+    entryCount: Int, file: CInt, for work: Work = .transfers
+  ) throws(Errno) {
     event = try EventDescriptor()
     unsafe entries = .allocate(capacity: 1)
     unsafe entries.initialize(to: io_uring())
     var result: CInt = -EINVAL
     var mode: CUnsignedInt = 0
-    for candidate in Self.modes where result == -EINVAL {
+    // Linux 6.12 does not signal the event for a deferred poll, but for the first one: it hands the signal on
+    // to RCU, and never takes note that it was given.
+    let modes = work == .polls ? Self.modes.dropFirst() : Self.modes[...]
+    for candidate in modes where result == -EINVAL {
       mode = candidate
       unsafe result = fabric_uring_open(entries, CUnsignedInt(entryCount), mode)
     }

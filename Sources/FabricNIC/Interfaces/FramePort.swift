@@ -35,7 +35,7 @@ public final class FramePort {
     self.queues = queues
     self.isTAP = isTAP
     do throws(Errno) {
-      ring = try Ring(entryCount: 2 * Self.maximumQueueCount, file: queues[0])
+      ring = try Ring(entryCount: 2 * Self.maximumQueueCount, file: queues[0], for: .polls)
     } catch {
       for queue in queues { close(queue) }
       throw .system("make an io_uring", error)
