@@ -233,6 +233,11 @@ let package = Package(
       ],
       swiftSettings: ours),
 
+    // Floor 6: the conformance suite, which puts records together by hand
+    .target(
+      name: "FabricConformance",
+      dependencies: ["FabricMessaging", "FabricPlatform", "FabricVerbs"], swiftSettings: ours),
+
     // What the tools share
     .target(
       name: "FabricCommandLine",
@@ -255,6 +260,15 @@ let package = Package(
         .product(name: "Histogram", package: "hdrhistogram-swift"),
       ] + (hasURCU ? ["CFabricURCU"] : []),
       swiftSettings: ours + (hasURCU ? [.define("HAS_URCU")] : [])),
+
+    .executableTarget(
+      name: "fabconform",
+      dependencies: [
+        "FabricAuthentication", "FabricCommandLine", "FabricConformance", "FabricHostDriver",
+        "FabricVerbs",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+      ],
+      swiftSettings: ours),
 
     // Samples
     .executableTarget(

@@ -1,0 +1,19 @@
+/// How a case ended.
+public enum Verdict: String, Sendable, Codable {
+  case passed
+  case failed
+  case notApplicable
+}
+
+/// A case's end, with what a reader needs to see it for himself.
+public struct Judgement: Sendable {
+  public let conformanceCase: ConformanceCase
+  public let verdict: Verdict
+  /// Why it failed, or is not applicable; empty where it passed.
+  public let words: String
+  public let seconds: Double
+  /// What went over the wire; of cases that failed alone.
+  public let frames: [FrameLog.Entry]
+  /// Frames that were left out, the earliest.
+  public let leftOutFrameCount: Int
+}

@@ -1,0 +1,51 @@
+import FoundationXML
+
+/// The report as JUnit's XML, which most CI services show.
+extension Report {
+  public func junit() -> String {
+    let suite = element(
+      "testsuite",
+      [
+        "name": "fabconform \(subject)", "tests": "\(judgements.count)",
+        "failures": "\(count(.failed))", "skipped": "\(count(.notApplicable))",
+        "time": "\(judgements.reduce(0) { $0 + $1.seconds })",
+      ])
+    for judgement in judgements { suite.addChild(testCase(judgement)) }
+    let root = element("testsuites", [:])
+    root.addChild(suite)
+    let document = XMLDocument(rootElement: root)
+    document.version = "1.0"
+    document.characterEncoding = "UTF-8"
+    return document.xmlString(options: .nodePrettyPrint)
+  }
+
+  private func testCase(_ judgement: Judgement) -> XMLElement {
+    let judged = judgement.conformanceCase
+    let found = element(
+      "testcase",
+      [
+        "name": judged.id, "classname": judged.clauses.joined(separator: " "),
+        "time": "\(judgement.seconds)",
+      ])
+    switch judgement.verdict {
+    case .passed: break
+    case .failed:
+      let failure = element("failure", ["message": judgement.words])
+      failure.stringValue = Self.details(of: judgement).joined(separator: "\n")
+      found.addChild(failure)
+    case .notApplicable: found.addChild(element("skipped", ["message": judgement.words]))
+    }
+    return found
+  }
+
+  private func element(_ name: String, _ attributes: [String: String]) -> XMLElement {
+    let element = XMLElement(name: name)
+    for (name, value) in attributes.sorted(by: { $0.key < $1.key }) {
+      let attribute = XMLNode(kind: .attribute)
+      attribute.name = name
+      attribute.stringValue = value
+      element.addAttribute(attribute)
+    }
+    return element
+  }
+}
