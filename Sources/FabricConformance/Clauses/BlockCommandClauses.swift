@@ -19,7 +19,9 @@ extension Clause {
       """
       A tag is the slot of the host's table (low 16 bits) and the slot's generation (the next 15 \
       bits); the highest bit is 0, and a command that sets it ends the channel. The channel's \
-      tag of a command and its response is that of the capsule.
+      tag of a command and its response is that of the capsule. An end with a tag that no \
+      command under way on the connection has is no end: the host takes no notice of it, or ends \
+      the channel.
       """),
     Clause(
       "IO-30", .must, .both, of: .blockIO, in: "Commands",

@@ -1,3 +1,5 @@
+import FabricPlatform
+
 /// How a case ended.
 public enum Verdict: String, Sendable, Codable {
   case passed
@@ -16,4 +18,24 @@ public struct Judgement: Sendable {
   public let frames: [FrameLog.Entry]
   /// Frames that were left out, the earliest.
   public let leftOutFrameCount: Int
+
+  /// Carries a case out.
+  init(of conformanceCase: ConformanceCase, log: FrameLog, _ run: () throws -> Void) {
+    let start = MonotonicTime.now
+    var verdict = Verdict.passed
+    var words = ""
+    do { try run() } catch let reason as NotApplicable {
+      verdict = .notApplicable
+      words = reason.description
+    } catch {
+      verdict = .failed
+      words = "\(error)"
+    }
+    self.conformanceCase = conformanceCase
+    self.verdict = verdict
+    self.words = words
+    seconds = Double(MonotonicTime.now.nanoseconds(since: start)) / 1e9
+    frames = verdict == .failed ? log.entries : []
+    leftOutFrameCount = verdict == .failed ? log.leftOutCount : 0
+  }
 }

@@ -1,5 +1,3 @@
-import FabricPlatform
-
 /// Puts cases to a unit, one after the other.
 ///
 /// Each step of a case waits a few seconds at most, so that none hangs. A unit that takes no honest host after a case
@@ -20,29 +18,11 @@ public struct UnitJudge {
 
   public func judge(_ conformanceCase: ConformanceCase) -> Judgement {
     let bench = UnitBench(target)
-    let start = MonotonicTime.now
-    var verdict = Verdict.passed
-    var words = ""
-    do {
-      do {
-        try conformanceCase.run(bench)
-      } catch let reason as NotApplicable {
-        verdict = .notApplicable
-        words = reason.description
-      }
-      if verdict == .passed {
-        bench.close()
-        try bench.checkLife()
-      }
-    } catch {
-      verdict = .failed
-      words = "\(error)"
+    defer { bench.close() }
+    return Judgement(of: conformanceCase, log: bench.log) {
+      try conformanceCase.run(unit: bench)
+      bench.close()
+      try bench.checkLife()
     }
-    bench.close()
-    return Judgement(
-      conformanceCase: conformanceCase, verdict: verdict, words: words,
-      seconds: Double(MonotonicTime.now.nanoseconds(since: start)) / 1e9,
-      frames: verdict == .failed ? bench.log.entries : [],
-      leftOutFrameCount: verdict == .failed ? bench.log.leftOutCount : 0)
   }
 }

@@ -226,14 +226,14 @@ final class Line {
       return
     }
     guard completion.isReceive, completion.status == .success else { return }
-    let start = Int(completion.id) * shape.messageByteCount
-    let bytes = unsafe [UInt8](receives.bytes[start..<start + Int(completion.byteCount)])
     lastArrival = .now
     arrivalCount += 1
     if completion.opcode == .receiveWriteImmediate {
       arrivals.append(.immediate(completion.immediate))
       log.add(number, "got the immediate 0x\(String(completion.immediate, radix: 16))")
     } else {
+      let start = Int(completion.id) * shape.messageByteCount
+      let bytes = unsafe [UInt8](receives.bytes[start..<start + Int(completion.byteCount)])
       arrivals.append(.message(bytes))
       log.add(number, "got \(Self.words(for: bytes))", bytes)
     }

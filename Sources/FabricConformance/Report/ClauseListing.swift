@@ -5,14 +5,16 @@ public struct ClauseListing: Sendable {
   public init(_ clauses: [Clause]) { self.clauses = clauses }
 
   public static func cases(of clause: Clause) -> [ConformanceCase] {
-    ConformanceCase.ofUnits.filter { $0.clauses.contains(clause.id) }
+    ConformanceCase.all.filter { $0.clauses.contains(clause.id) }
   }
 
   /// One line for each clause and for each of its cases.
   public var lines: [String] {
     clauses.flatMap { clause in
       ["\(clause.id)  \(clause.level.rawValue), \(clause.role.rawValue)  \(clause.sentence)"]
-        + Self.cases(of: clause).map { "    \($0.id): \($0.title)" }
+        + Self.cases(of: clause).map {
+          "    \($0.id) (\($0.role.rawValue)): \($0.title)"
+        }
     }
   }
 

@@ -1,0 +1,69 @@
+import ArgumentParser
+import FabricCommandLine
+import FabricConformance
+import Foundation
+
+/// Which cases are put.
+struct CaseChoice: ParsableArguments {
+  @Option(name: .customLong("case"), help: "Only this case; may be given more than once.")
+  var cases: [String] = []
+  @Option(
+    name: .customLong("clause"), help: "Only cases of this clause; may be given more than once.")
+  var clauses: [String] = []
+
+  /// - Throws: with code 64 for a name that none of them has.
+  func choose(from all: [ConformanceCase]) throws(ToolFailure) -> [ConformanceCase] {
+    for id in cases where !all.contains(where: { $0.id == id }) {
+      throw ToolFailure(
+        64, "expected the name of one of these cases, got \(id): `fabconform list` has them")
+    }
+    for number in clauses where Clause.byNumber[number] == nil {
+      throw ToolFailure(64, "expected a clause's number, got \(number): `fabconform list` has them")
+    }
+    if cases.isEmpty && clauses.isEmpty { return all }
+    let chosen = all.filter { one in
+      cases.contains(one.id) || one.clauses.contains { clauses.contains($0) }
+    }
+    guard !chosen.isEmpty else {
+      throw ToolFailure(
+        64, "expected a clause that binds this half, got \(clauses.joined(separator: ", "))")
+    }
+    return chosen
+  }
+}
+
+/// How the judgements are told.
+struct ReportOptions: ParsableArguments {
+  @Flag(help: "Reports as JSON, in place of lines.") var json = false
+  @Option(help: ArgumentHelp("Also writes the report as JUnit's XML.", valueName: "FILE"))
+  var junit: String?
+
+  /// Puts the cases, tells how each ends, and ends the process with 1 when one has failed.
+  func report(
+    on subject: String, _ cases: [ConformanceCase], judge: (ConformanceCase) -> Judgement
+  ) throws {
+    var judgements: [Judgement] = []
+    for conformanceCase in cases {
+      let judgement = judge(conformanceCase)
+      judgements.append(judgement)
+      if !json { Output.line(Report.line(for: judgement)) }
+    }
+    let report = Report(subject: subject, judgements: judgements)
+    if json { Output.line(try report.json()) } else { tell(report) }
+    if let junit {
+      do { try report.junit().write(toFile: junit, atomically: true, encoding: .utf8) } catch {
+        throw ToolFailure(66, "expected to write \(junit): \(error)")
+      }
+    }
+    if report.count(.failed) > 0 { Foundation.exit(1) }
+  }
+
+  private func tell(_ report: Report) {
+    for judgement in report.judgements where judgement.verdict == .failed {
+      Output.line("")
+      Report.details(of: judgement).forEach { Output.line($0) }
+    }
+    Output.line("")
+    Output.line(report.summary)
+  }
+}
