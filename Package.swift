@@ -388,14 +388,15 @@ let package = Package(
         "ContractPeer", "FabricPlatform", "FabricVerbs", "FabricVerbsContract", "TestSupport",
       ],
       swiftSettings: ours),
-    .testTarget(name: "TidinessTests", swiftSettings: ours),
+    .testTarget(
+      name: "TidinessTests", dependencies: ["FabricConformance"], swiftSettings: ours),
     .testTarget(
       name: "ToolTests",
       dependencies: [
         "FabricCompletion", "FabricHostDevices", "FabricHostDriver", "FabricPlatform",
         "FabricRDMA", "FabricNVMe", "FabricSharedMemory", "FabricStorage", "FabricTCP",
         "FabricVerbs", "BlockEcho", "PingPong", "RPing",
-        "TestMachine", "TestSupport", "fabperf", "iohost", "iounit",
+        "TestMachine", "TestSupport", "fabconform", "fabperf", "iohost", "iounit",
       ],
       swiftSettings: ours),
     .testTarget(

@@ -76,8 +76,9 @@ struct TidinessTests {
     "FabricNBD": 5.5, "FabricNVMeFabrics": 5.5, "FabricI2O": 5.5,
     "FabricIOUnit": 6, "FabricHostDriver": 6, "FabricI2OHost": 6.5, "FabricHostDevices": 6.5,
     "FabricNICHost": 6, "FabricNICUnit": 6.5,
-    "FabricCommandLine": 6,
-    "iounit": 7, "iohost": 7, "fabperf": 7, "PingPong": 7, "RPing": 7, "BlockEcho": 7,
+    "FabricConformance": 6, "FabricCommandLine": 6,
+    "fabconform": 7, "iounit": 7, "iohost": 7, "fabperf": 7, "PingPong": 7, "RPing": 7,
+    "BlockEcho": 7,
   ]
 
   /// Modules that only tests use stand on no floor.

@@ -1,0 +1,144 @@
+import Foundation
+import TestSupport
+import Testing
+
+/// fabconform judges our own two halves, as it would judge anybody's.
+@Suite("fabconform", .untilStuck)
+struct ConformanceToolTests {
+  /// What a run reports as JSON.
+  private struct Report: Decodable {
+    struct Case: Decodable {
+      let id: String
+      let verdict: String
+      let words: String
+      let clauses: [String]
+    }
+    let passed: Int
+    let failed: Int
+    let notApplicable: Int
+    let cases: [Case]
+  }
+
+  private func report(_ tool: Tool) throws -> Report {
+    let status = tool.waitForEnd(limit: 240)
+    let line = try #require(tool.output.first { $0.hasPrefix("{") }, "\(status) \(tool.errors)")
+    let report = try JSONDecoder().decode(Report.self, from: Data(line.utf8))
+    let failed = report.cases.filter { $0.verdict == "failed" }
+    #expect(status == (failed.isEmpty ? 0 : 1))
+    for one in failed { Issue.record("\(one.id) (\(one.clauses)): \(one.words)") }
+    return report
+  }
+
+  /// Cases that judged nothing are as many as those with a reason.
+  private func expectJudged(_ report: Report, but skipped: Set<String>) {
+    let notApplicable = Set(report.cases.filter { $0.verdict == "notApplicable" }.map(\.id))
+    #expect(notApplicable.subtracting(skipped).isEmpty, "\(notApplicable)")
+    #expect(report.passed > 30)
+  }
+
+  @Test(
+    "Our unit passes every case, with and without keys", arguments: ["shm", "tcp"], [false, true])
+  func unit(fabric: String, hasKey: Bool) throws {
+    let place = try Place()
+    var options = ["--volume", "ro=memory,size=1MiB,readonly"]
+    var extra: [String] = []
+    if hasKey {
+      let keys = place.file("keys")
+      let made = try Tool(shell: "umask 077; $bin/iounit key nqn.judge >\(keys)")
+      #expect(made.waitForEnd() == 0)
+      options += ["--keys", keys]
+      extra = ["--key-file", keys]
+    }
+    if fabric == "tcp" { options += ["--listen", "tcp:127.0.0.1:0"] }
+    let unit = try place.serve("scratch=\(place.file("scratch")),size=16MiB", options: options)
+    var url = place.url("scratch")
+    if fabric == "tcp" {
+      #expect(unit.waits(for: "ready", "tcp:127.0.0.1:"))
+      let ready = try #require((unit.output + unit.errors).first { $0.contains("tcp:127.0.0.1:") })
+      let port = try #require(ready.firstMatch(of: /tcp:127\.0\.0\.1:([0-9]+)/)).output.1
+      url = "fabric+tcp://127.0.0.1:\(port)/scratch"
+    }
+    let found = try report(
+      Tool(
+        "fabconform", ["run", url, "--overwrite", "--json", "--junit", place.file("j.xml")] + extra)
+    )
+    let hidden: Set =
+      hasKey
+      ? [
+        "opening-short", "opening-greeting-too-long", "key-not-asked", "greeting-host-length",
+        "greeting-host-empty",
+      ] : ["key-proven", "key-missing", "key-wrong-proof", "key-unknown-name", "key-fresh-nonces"]
+    expectJudged(found, but: hidden.union(["buffer-twice"]))
+    let junit = try String(contentsOfFile: place.file("j.xml"), encoding: .utf8)
+    #expect(junit.contains("tests=\"\(found.cases.count)\"") && junit.contains("failures=\"0\""))
+  }
+
+  @Test("Our host passes every case", arguments: ["shm", "tcp"])
+  func host(fabric: String) throws {
+    let place = try Place()
+    let address =
+      try fabric == "shm" ? "shm:\(place.file("judge.sock"))" : "tcp:\(FreePort.endpoint())"
+    let found = try report(
+      Tool(
+        shell: """
+          exec $bin/fabconform serve \(address) --json -- \
+          $bin/iohost verify {} --overwrite --timeout 5
+          """))
+    expectJudged(found, but: ["host-control-again"])
+  }
+
+  @Test("A peer that breaks a clause fails its case, with what was expected, seen and sent")
+  func findings() throws {
+    // A host that only looks at volumes never sends a command.
+    let place = try Place()
+    let judge = try Tool(
+      shell: """
+        exec $bin/fabconform serve shm:\(place.file("judge.sock")) --case host-waits-for-ready \
+        --junit \(place.file("j.xml")) -- $bin/iohost info {}
+        """)
+    #expect(judge.waitForEnd() == 1)
+    let text = judge.output.joined(separator: "\n")
+    #expect(text.contains("FAILED  host-waits-for-ready: expected a command"))
+    #expect(text.contains("IO-21 (must): The host sends no command before"))
+    #expect(text.contains("sends opened") && text.contains("43 46 49 4f"))
+    #expect(text.hasSuffix("0 passed, 1 failed, 0 not applicable"))
+    #expect(try String(contentsOfFile: place.file("j.xml"), encoding: .utf8).contains("<failure"))
+  }
+
+  @Test("Where there is nothing to judge it says so, and what to do")
+  func badInput() throws {
+    let tests = BadInputTests()
+    let place = try Place()
+    let nowhere = place.url("scratch")
+    let here = #_sourceLocation
+    tests.expect(try Tool("fabconform", ["run", nowhere]), 69, "expected a unit to judge at", here)
+    tests.expect(try Tool("fabconform", ["run", "nonsense"]), 64, "expected a URL", here)
+    tests.expect(
+      try Tool("fabconform", ["run", nowhere, "--case", "x"]), 64, "expected the name of one of",
+      here)
+    tests.expect(
+      try Tool("fabconform", ["run", nowhere, "--clause", "X-99"]), 64,
+      "expected a clause's number",
+      here)
+    tests.expect(
+      try Tool("fabconform", ["run", nowhere, "--clause", "IO-75"]), 64,
+      "expected a clause that binds this half", here)
+    tests.expect(
+      try Tool("fabconform", ["run", nowhere, "--key-file", place.file("none")]), 66, "key file",
+      here)
+    tests.expect(
+      try Tool("fabconform", ["serve", "tcp:127.0.0.1:0", "--", "true"]), 64, "expected {} in", here
+    )
+    tests.expect(
+      try Tool("fabconform", ["list", "--section", "Poetry"]), 64, "sections are", here)
+    let unit = try place.serve("scratch=memory,size=1MiB")
+    tests.expect(
+      try Tool("fabconform", ["run", place.url("other")]), 69, "a refusal: ", here)
+    unit.signal(SIGTERM)
+    let idle = try Tool(
+      "fabconform",
+      ["serve", "shm:\(place.file("judge.sock"))", "--patience", "0.2", "--case", "host-opening"])
+    #expect(idle.waitForEnd() == 1)
+    #expect(idle.output.contains { $0.contains("expected a host in 0.2 seconds, got none") })
+  }
+}
