@@ -368,6 +368,7 @@ let package = Package(
       name: "TestMachine", dependencies: ["FabricHostDevices", "FabricPlatform", "FabricWire"],
       path: "Tests/TestMachine", swiftSettings: ours),
     .target(name: "CAllocationCounter", path: "Tests/CAllocationCounter"),
+    .target(name: "CVirtualClock", path: "Tests/CVirtualClock"),
     .target(name: "CSanitizedMutex", path: "Tests/CSanitizedMutex"),
     .target(name: "CPlainLoop", path: "Tests/VerbsCount/CPlainLoop"),
     .executableTarget(
@@ -412,7 +413,7 @@ let package = Package(
     .testTarget(
       name: "FabricHostDriverTests",
       dependencies: [
-        "FabricCompletion", "FabricHostDriver", "FabricIOProtocol", "FabricIOUnit",
+        "CVirtualClock", "FabricCompletion", "FabricHostDriver", "FabricIOProtocol", "FabricIOUnit",
         "FabricMessaging", "FabricSimulated", "FabricStorage", "FabricVerbs", "TestSupport",
       ],
       swiftSettings: ours),

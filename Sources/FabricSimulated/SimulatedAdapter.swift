@@ -130,7 +130,8 @@ public final class SimulatedAdapter: Adapter, @unchecked Sendable {
 
   func die() {
     isAlive = false
-    for (_, queuePair) in queuePairs { queuePair.die() }
+    // In the order of their making: a dictionary has none that a seed would repeat.
+    for queuePair in queuePairs.values.sorted(by: { $0.number < $1.number }) { queuePair.die() }
     queuePairs = [:]
     for (endpoint, listener) in network.listeners where listener.adapter === self {
       network.listeners[endpoint] = nil

@@ -97,7 +97,12 @@ struct ConformanceTableTests {
     let folder = Self.root.appending(path: "Tests").path
     let files = try FileManager.default.subpathsOfDirectory(atPath: folder)
       .filter { $0.hasSuffix("Tests.swift") && !$0.hasPrefix("TidinessTests") }.sorted()
-    let texts = try files.map { ($0, try text("Tests/\($0)")) }
+    let citing = try files.map { file in
+      let numbers = try text("Tests/\(file)").matches(of: /\b(?:MS|IO)-[0-9]+\b/).map {
+        String($0.output)
+      }
+      return (name: file.split(separator: "/").last!.dropLast(6), numbers: Set(numbers))
+    }
     var rows = [
       "| Clause | Binds | Cases for units | Cases for hosts | Also in |", "|---|---|---|---|---|",
     ]
@@ -105,9 +110,8 @@ struct ConformanceTableTests {
       func names(_ cases: [ConformanceCase]) -> String {
         cases.filter { $0.clauses.contains(clause.id) }.map { "`\($0.id)`" }.joined(separator: ", ")
       }
-      let number = try Regex("\\b\(clause.id)\\b")
-      let others = texts.filter { $0.1.contains(number) }
-        .map { $0.0.split(separator: "/").last!.dropLast(6) }.joined(separator: ", ")
+      let others = citing.filter { $0.numbers.contains(clause.id) }.map(\.name)
+        .joined(separator: ", ")
       rows.append(
         "| \(clause.id) | \(clause.role.rawValue), \(clause.level.rawValue) | "
           + "\(names(ConformanceCase.ofUnits)) | \(names(ConformanceCase.ofHosts)) | \(others) |")

@@ -83,7 +83,8 @@ struct TidinessTests {
 
   /// Modules that only tests use stand on no floor.
   static let testSupport: Set = [
-    "CAllocationCounter", "CFuzzer", "CPlainLoop", "CSanitizedMutex", "ContractPeer", "Fuzz",
+    "CAllocationCounter", "CFuzzer", "CPlainLoop", "CSanitizedMutex", "CVirtualClock",
+    "ContractPeer", "Fuzz",
     "TestMachine", "TestSupport", "VerbsCount", "VerbsPing",
   ]
 

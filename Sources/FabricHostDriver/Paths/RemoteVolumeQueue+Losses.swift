@@ -101,8 +101,7 @@ extension RemoteVolumeQueue {
   private static let loggedAttemptCount = 60
 
   func planAttempt(_ path: VolumePath) {
-    var generator = SystemRandomNumberGenerator()
-    let wait = path.backoff.next(using: &generator)
+    let wait = path.backoff.next(using: &chance)
     let count = path.backoff.attemptCount
     // A path that is away for days is not to fill the log.
     if count <= Self.loggedAttemptCount || count.isMultiple(of: Self.loggedAttemptCount) {

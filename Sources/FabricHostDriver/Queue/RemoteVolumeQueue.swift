@@ -168,6 +168,8 @@ public final class RemoteVolumeQueue {
   var dead: [DeadConnection] = []
   /// Off only in tests, to see what comes of it.
   var fencesBeforeResubmit = true
+  /// What waits between attempts are drawn with.
+  var chance = WaitChance(SystemRandomNumberGenerator())
   /// Control calls under way, by their messages' tags.
   var pendingControls: [UInt32: PendingControl] = [:]
   var lastControl: UInt32 = 0
