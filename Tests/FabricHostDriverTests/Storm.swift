@@ -87,7 +87,10 @@ final class Storm {
 
   /// Both end in order.
   func end() throws {
-    host.queue.close()
+    for one in deadHosts + [host] {
+      one.queue.close()
+      for _ in 0..<64 { one.service.turn() }
+    }
     for one in dead + [unit] {
       try elsewhere(
         {
