@@ -35,7 +35,7 @@ extension Channel {
     phase = .opening
     deadline = .now + Self.openingTimeout
     timer?.reschedule(self)
-    guard case .initiator? = role else { return }
+    guard case .initiator? = role else { return takeEarly() }
     if let key = options.key {
       sendHello(key)
     } else {

@@ -5,7 +5,7 @@ import FabricWire
 /// Taking what was pushed.
 extension Channel {
   public func handle(_ completions: Span<WorkCompletion>) {
-    guard phase != .closed else { return }
+    guard phase != .closed, !isEarly(completions) else { return }
     isHandling = true
     hasHeardSinceBeat = true
     var repostCount = 0
@@ -56,6 +56,25 @@ extension Channel {
       flush()
     }
     tellCreditIfDue()
+  }
+
+  /// A peer may send as soon as it is connected, which an RDMA device tells this side after the message now and then:
+  /// what comes before is kept until it has.
+  private func isEarly(_ completions: Span<WorkCompletion>) -> Bool {
+    guard phase == .connecting else { return false }
+    for index in completions.indices {
+      guard completions[index].status == .success else { return false }
+    }
+    for index in completions.indices { earlyCompletions.append(completions[index]) }
+    return true
+  }
+
+  /// The fabric has told that it is connected.
+  func takeEarly() {
+    guard !earlyCompletions.isEmpty else { return }
+    let completions = earlyCompletions
+    earlyCompletions = []
+    handle(completions.span)
   }
 
   private func deliver(_ count: inout Int) {

@@ -72,6 +72,8 @@ public final class Channel: CompletionHandler, @unchecked Sendable {
   var toldCount: UInt32 = 0
   var peerBufferKey = RemoteKey(rawValue: 0)
   var phase = Phase.connecting
+  /// Of messages that came before the fabric told that it is connected.
+  var earlyCompletions: [WorkCompletion] = []
   let hasImmediateWrite: Bool
   var usesImmediate = false
   var wasRefused = false

@@ -80,10 +80,16 @@ final class PendingConnection {
     isOpen = false
     client.peer = server
     server.peer = client
-    network.schedule(after: network.randomDelay()) { [client, privateData] in
+    network.schedule(after: network.randomDelay()) { [client, network, privateData] in
+      func tell(_ server: SimulatedQueuePair, of client: SimulatedQueuePair) {
+        if server.peer === client { server.established(privateData: privateData) }
+      }
       // Each side may have ended meanwhile.
       if client.peer === server { client.established(privateData: answer) }
-      if server.peer === client { server.established(privateData: privateData) }
+      guard network.options.acceptorDelay > .zero else {
+        return tell(server, of: client)
+      }
+      network.schedule(after: network.options.acceptorDelay) { tell(server, of: client) }
     }
   }
 }

@@ -12,6 +12,8 @@ public final class SimulatedNetwork: @unchecked Sendable {
     public var maximumDelay: Duration = .microseconds(20)
     /// Until a peer is seen to be dead.
     public var deathDetection: Duration = .milliseconds(500)
+    /// How much later than the other side the one that accepts is told that it is connected: messages may come before.
+    public var acceptorDelay: Duration = .zero
     /// How many trains of requests in a million break their connection.
     public var lossesPerMillion = 0
 

@@ -19,15 +19,17 @@ private final class SimulatedPour {
   var sent: [[(tag: UInt32, byteCount: Int?)]] = [[], []]
   var random: SeededGenerator
 
-  init(seed: UInt64, hasImmediateWrite: Bool) throws {
+  init(seed: UInt64, hasImmediateWrite: Bool, acceptorDelay: Duration = .zero) throws {
     random = SeededGenerator(seed: seed)
-    network = SimulatedNetwork(seed: seed)
+    var options = SimulatedNetwork.Options()
+    options.acceptorDelay = acceptorDelay
+    network = SimulatedNetwork(seed: seed, options: options)
     service = try CompletionService()
-    var options = SimulatedAdapter.Options()
-    options.hasImmediateWrite = hasImmediateWrite
-    endpoints = try ["server", "client"].map { [network, service] name in
+    var adapters = SimulatedAdapter.Options()
+    adapters.hasImmediateWrite = hasImmediateWrite
+    endpoints = try ["server", "client"].map { [network, service, adapters] name in
       try ChannelEndpoint(
-        adapter: network.makeAdapter(name: name, options: options), service: service)
+        adapter: network.makeAdapter(name: name, options: adapters), service: service)
     }
     memory = try endpoints.map {
       try $0.protectionDomain.allocate(byteCount: 4096, access: .localWrite)
@@ -102,6 +104,19 @@ private final class SimulatedPour {
 
 @Suite("Channels in simulation") struct SimulatedChannelTests {
   static let seeds: [UInt64] = [1, 2, 3, 0xFAB, .random(in: 0 ... .max)]
+
+  @Test("MS-3: an opening that comes before this side was told of its connection is not lost")
+  func early() throws {
+    for seed: UInt64 in 1...5 {
+      let pour = try SimulatedPour(
+        seed: seed, hasImmediateWrite: true, acceptorDelay: .milliseconds(1))
+      pour.pour(1, limit: 5)
+      let count = pour.sent[1].count
+      #expect(count > 0)
+      #expect(
+        pour.run(rounds: 10_000) { pour.received(by: 0).count == count }, "seed \(seed)")
+    }
+  }
 
   @Test(
     "MS-5, MS-6: with the smallest windows both sides always make progress, in order, once",

@@ -19,8 +19,9 @@ extension Clause {
       "MS-3", .must, .both, of: .messaging, in: "Messages",
       """
       The initiator sends `open`, once; the acceptor answers `opened`, or `refused` with the \
-      reason as text behind the header. Behind the header of `open` and `opened`, by offset in \
-      the message:
+      reason as text behind the header. A fabric may tell the acceptor of its connection after \
+      the `open` has come: that is not out of place. Behind the header of `open` and `opened`, \
+      by offset in the message:
       """),
     Clause(
       "MS-4", .must, .both, of: .messaging, in: "Messages",
