@@ -59,6 +59,7 @@ extension ConformanceCase {
       try expect(
         unit.messageCount <= 8,
         "expected at most 8 messages for 8 receives, got \(unit.messageCount)")
+      try unit.checkStay()
       try expect(!unit.isOver, "expected that the host waits, got \(unit.line.end ?? "")")
       let before = unit.commandCount
       try unit.line.repost()
@@ -125,7 +126,15 @@ extension UnitEnd {
   /// Throws unless the host sends a command.
   func waitForCommand() throws {
     try wait("a command", .seconds(6)) { !commands.isEmpty || isOver }
+    try checkStay()
     try expect(!commands.isEmpty, "expected a command, got \(line.end ?? "nothing")")
+  }
+
+  /// A host that has done its work closes: that says nothing of what else it would do.
+  func checkStay() throws {
+    if hasPeerClosed, commands.isEmpty {
+      throw NotApplicable("the host was done before: run it with a command that works longer")
+    }
   }
 }
 
