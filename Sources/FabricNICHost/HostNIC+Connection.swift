@@ -101,12 +101,21 @@ extension HostNIC {
   func adopt(_ link: LinkNotice) {
     if case .attached(let old) = state, old == link { return }
     mtu = link.mtu
-    do {
-      if try port.interface.mtu() != link.mtu { try port.interface.setMTU(link.mtu) }
-      try port.setCarrier(link.isUp)
-    } catch { options.log("\(error)") }
-    options.log("\(port.interface): link \(link.isUp ? "up" : "down"), MTU \(link.mtu)")
+    restoreMTU()
+    do { try port.setCarrier(link.isUp) } catch { options.log("\(error)") }
+    linkChangeCount += 1
+    // A unit that changes its mind for ever is not to fill the log.
+    if linkChangeCount <= 100 || linkChangeCount.isMultiple(of: 1000) {
+      options.log("\(port.interface): link \(link.isUp ? "up" : "down"), MTU \(link.mtu)")
+    }
     state = .attached(link)
+  }
+
+  /// The interface's MTU is the unit's, also where others have changed it. (NI-20)
+  private func restoreMTU() {
+    do {
+      if try port.interface.mtu() != mtu { try port.interface.setMTU(mtu) }
+    } catch { options.log("\(error)") }
   }
 
   func lost(_ connection: NICConnection, because reason: String) {
@@ -176,6 +185,7 @@ extension HostNIC: TimedSource {
         fail(.interface("the interface \(port.interface) was removed by others"))
       } else {
         claimChangedAddress()
+        if channel?.isOpen == true { restoreMTU() }
       }
     }
     return 1

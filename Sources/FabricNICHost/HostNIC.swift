@@ -64,6 +64,8 @@ public final class HostNIC: @unchecked Sendable {
   /// Asked for, and not answered yet.
   var claimed: MACAddress?
   var mtu = 1500
+  /// How often the unit told of its link.
+  var linkChangeCount = 0
   var statistics = NICStatistics()
   /// Filled, and not taken by the channel yet.
   var waiting: (slot: Int, run: FrameRun)?

@@ -11,18 +11,20 @@ struct FrameBudget {
     left = rate
   }
 
-  /// Whether one more may come.
-  mutating func take() -> Bool { take(at: .now) }
+  /// Whether so many more may come.
+  mutating func take(_ count: Int) -> Bool { take(count, at: .now) }
 
-  mutating func take(at now: MonotonicTime) -> Bool {
+  mutating func take(_ count: Int, at now: MonotonicTime) -> Bool {
     let passed = min(now.nanoseconds(since: filledAt), 1_000_000_000)
     let earned = Int(passed) * rate / 1_000_000_000
     if earned > 0 {
       left = min(rate, left + earned)
-      filledAt = now
+      // What is less than a whole frame counts next time.
+      filledAt =
+        passed < 1_000_000_000 ? filledAt + .nanoseconds(earned * 1_000_000_000 / rate) : now
     }
-    guard left > 0 else { return false }
-    left -= 1
+    guard left >= min(count, rate) else { return false }
+    left -= min(count, rate)
     return true
   }
 }

@@ -87,7 +87,7 @@ final class HostPort: ChannelHandler, CustomStringConvertible {
     let limit = min(owner.slots.byteCount, channel.peerBufferByteCount)
     if open >= 0, owner.fills[open].byteCount &+ needed > limit { closeSlot() }
     if open < 0 {
-      guard ownCount < Switch.hostSlotLimit, let slot = owner.slots.free.take() else {
+      guard owner.hasSlot(forOneWith: ownCount), let slot = owner.slots.free.take() else {
         guard isStuck else { return false }
         statistics.stuckCount &+= 1
         return true
@@ -251,10 +251,11 @@ final class HostPort: ChannelHandler, CustomStringConvertible {
     var offset = start
     while offset < view.byteCount {
       guard let frame = Frame(in: view, at: offset) else { return nil }
-      let isPassed = check(frame)
-      if isPassed, !owner.forward(frame, from: self, counting: &statistics) { return offset }
+      let isSound = check(frame)
+      let unknownCount = statistics.unknownCount
+      if isSound, !owner.forward(frame, from: self, counting: &statistics) { return offset }
       offset &+= frame.recordByteCount
-      if isPassed {
+      if isSound, statistics.unknownCount == unknownCount {
         statistics.receivedFrameCount &+= 1
         statistics.receivedByteCount &+= UInt64(frame.byteCount)
       }
@@ -273,7 +274,7 @@ final class HostPort: ChannelHandler, CustomStringConvertible {
       statistics.spoofedCount &+= 1
       return false
     }
-    guard !frame.destination.isGroup || groups.take() else {
+    guard !frame.destination.isGroup || groups.take(frame.segmentCount) else {
       statistics.floodCount &+= 1
       return false
     }

@@ -38,9 +38,14 @@ final class Switch {
   private var nextLook = MonotonicTime.now
   private(set) var link: LinkNotice
 
-  static let slotCount = 64
-  /// So that one host cannot have them all.
+  static let slotCount = 128
   static let hostSlotLimit = 16
+
+  /// Whether a host that has so many slots may have one more: fewer the less are left, so that those who take nothing
+  /// never have the last.
+  func hasSlot(forOneWith count: Int) -> Bool {
+    count < min(Self.hostSlotLimit, slots.free.count)
+  }
 
   init(
     _ options: NICOptions, uplink: FramePort?, fabric: UnitFabric,

@@ -10,6 +10,9 @@ final class UplinkPort: ProgressSource {
   private let port: FramePort
   private unowned let owner: Switch
   private(set) var address: MACAddress?
+  /// What the port is bound to: one that is made anew under the name is another.
+  private let index: CInt
+  private var isLost = false
   var statistics = NICStatistics()
   /// Where frames land.
   private let landing = FixedTable<UInt8>(repeating: 0, count: FrameSlots.usualByteCount)
@@ -23,6 +26,7 @@ final class UplinkPort: ProgressSource {
     self.port = port
     self.owner = owner
     address = try? port.interface.address()
+    index = port.interface.index
   }
 
   func start() {
@@ -35,6 +39,13 @@ final class UplinkPort: ProgressSource {
 
   /// How the interface is.
   func link(otherwise last: LinkNotice) -> LinkNotice {
+    if !isLost, port.interface.index != index {
+      isLost = true
+      owner.log(
+        "the interface \(port.interface) was removed, or made anew; restart the unit to join it again"
+      )
+    }
+    guard !isLost else { return LinkNotice(isUp: false, mtu: last.mtu) }
     address = (try? port.interface.address()) ?? address
     let mtu = (try? port.interface.mtu()) ?? last.mtu
     return LinkNotice(
@@ -74,12 +85,15 @@ final class UplinkPort: ProgressSource {
       } else if owner.isHosts(frame.source) {
         statistics.spoofedCount &+= 1
       } else {
+        let unknownCount = statistics.unknownCount
         guard owner.forward(frame, from: nil, counting: &statistics) else {
           isWaiting = true
           return
         }
-        statistics.receivedFrameCount &+= 1
-        statistics.receivedByteCount &+= UInt64(frame.byteCount)
+        if statistics.unknownCount == unknownCount {
+          statistics.receivedFrameCount &+= 1
+          statistics.receivedByteCount &+= UInt64(frame.byteCount)
+        }
       }
       done &+= frame.recordByteCount
     }

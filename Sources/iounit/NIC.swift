@@ -35,10 +35,14 @@ struct NICArgument: ExpressibleByArgument {
       throw Refusal(description: form + "got \"\(argument)\": there is no NAME= in it")
     }
     options.name = String(argument[..<equals])
-    guard options.name.utf8.count <= NICProtocol.maximumNameByteCount, !options.name.contains("/")
+    guard options.name.utf8.count <= NICProtocol.maximumNameByteCount,
+      options.name.unicodeScalars.allSatisfy({
+        $0 != "/" && !$0.properties.isWhitespace && $0.properties.generalCategory != .control
+      })
     else {
       throw Refusal(
-        description: form + "got the name \"\(options.name)\": at most 64 bytes and no \"/\"")
+        description: form + "got the name \"\(options.name)\": at most 64 bytes, no \"/\", no blank"
+      )
     }
     var parts = argument[argument.index(after: equals)...]
       .split(separator: ",", omittingEmptySubsequences: false)[...]
@@ -66,7 +70,7 @@ struct NICArgument: ExpressibleByArgument {
       default:
         throw Refusal(
           description:
-            "expected mtu=68 to 65535, broadcasts=1 to 1000000 a second or addresses=1 to 1024 "
+            "expected mtu=68 to 65521, broadcasts=1 to 1000000 a second or addresses=1 to 1024 "
             + "in \"\(argument)\", got \"\(part)\"")
       }
     }

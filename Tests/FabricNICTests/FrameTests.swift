@@ -112,6 +112,10 @@ struct FrameTests {
     #expect(segments(2) == .badHeader && segments(3) == .badHeader && segments(0x7F) == .badHeader)
     #expect(segments(1, flags: 0) == .badHeader && segments(1, flags: 5) == .badHeader)
     #expect(segments(1, segment: 0) == .badHeader && segments(1, segment: 1500) == .oversize)
+    // With their headers they fit, to the byte.
+    #expect(segments(1, segment: 1460) == nil && segments(1, segment: 1461) == .oversize)
+    #expect(segments(5, segment: 1472, offset: 6) == nil)
+    #expect(segments(5, segment: 1473, offset: 6) == .oversize)
     #expect(segments(1, header: 65_001) == .badHeader)
     #expect(segments(1, start: 13) == .badHeader && segments(1, start: 64_999) == .badHeader)
     #expect(segments(1, start: 65_535, offset: 65_535) == .badHeader)

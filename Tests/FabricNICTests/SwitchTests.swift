@@ -1,3 +1,4 @@
+import FabricCompletion
 import FabricMessaging
 import FabricNIC
 import FabricPlatform
@@ -84,7 +85,7 @@ struct SwitchTests {
     #expect(one.send(record(to: nobody, from: one.address)) == nil)
     #expect(one.send(record(to: one.address, from: one.address)) == nil)
     let counted = try one.statistics()
-    #expect(counted.unknownCount == 2 && counted.receivedFrameCount == 5)
+    #expect(counted.unknownCount == 2 && counted.receivedFrameCount == 3)
     #expect(try two.statistics().sentFrameCount == 3)
   }
 
@@ -137,11 +138,40 @@ struct SwitchTests {
     #expect(try one.statistics().floodCount > 20)
     var budget = FrameBudget(rate: 10)
     let start = MonotonicTime.now
-    #expect((0..<10).allSatisfy { _ in budget.take(at: start) } && !budget.take(at: start))
+    #expect((0..<10).allSatisfy { _ in budget.take(1, at: start) } && !budget.take(1, at: start))
     #expect(
-      budget.take(at: start + .milliseconds(100)) && !budget.take(at: start + .milliseconds(101)))
+      budget.take(1, at: start + .milliseconds(100))
+        && !budget.take(1, at: start + .milliseconds(101)))
+    // Fractions of a frame are not lost, however often it is asked.
+    var exact = FrameBudget(rate: 1000)
+    _ = exact.take(1000, at: start)
+    let passed = (1...5000).count { exact.take(1, at: start + .microseconds(700 * $0)) }
+    #expect((3490...3501).contains(passed), "\(passed) of 3500")
     let later = start + .seconds(100)
-    #expect((0..<10).allSatisfy { _ in budget.take(at: later) } && !budget.take(at: later))
+    #expect((0..<10).allSatisfy { _ in budget.take(1, at: later) } && !budget.take(1, at: later))
+  }
+
+  @Test("NI-35, NI-36: hosts that take nothing, however many, leave room for the others")
+  func hogs() throws {
+    let unit = try TestUnit { $0.groupFrameRate = 1_000_000 }
+    // Those that come first get their share of a broadcast first.
+    let first = try TestHost(unit)
+    let hogs = try (0..<12).map { _ in try TestHost(unit, service: first.service) }
+    for hog in hogs { hog.takesNothing = true }
+    let sender = try TestHost(unit, service: first.service)
+    let receiver = try TestHost(unit, service: first.service)
+    let large = TestFrame.record(
+      TestFrame.frame(to: .broadcast, from: sender.address, byteCount: 60_000),
+      flags: 1, kind: 1, header: 54, segment: 1448, start: 34, offset: 16)
+    // Each fills half a slot; all there are have twelve times as many readers.
+    for count in 1...64 {
+      while try sender.transfer(large) != nil { first.service.turn() }
+      try first.run { receiver.frames.count == count }
+    }
+    for count in 1...20 {
+      #expect(sender.send(record(to: receiver.address, from: sender.address)) == nil)
+      try first.run { receiver.frames.count == 64 + count }
+    }
   }
 
   @Test("NI-23: another address is claimed, unless somebody has it")

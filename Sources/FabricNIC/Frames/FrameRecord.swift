@@ -90,7 +90,6 @@ public struct Frame {
       guard byteCount <= mtu &+ headerByteCount else { return .oversize }
     case CInt(fabric_vnet_gso_tcp4), CInt(fabric_vnet_gso_tcp6), CInt(fabric_vnet_gso_udp):
       guard needsChecksum, half(1) > 0 else { return .badHeader }
-      guard half(1) < mtu else { return .oversize }
     default: return .badHeader
     }
     guard flags & ~UInt8(fabric_vnet_needs_checksum | fabric_vnet_data_valid) == 0,
@@ -100,7 +99,26 @@ public struct Frame {
     guard half(2) >= FrameRecord.ethernetByteCount, half(2) &+ half(3) &+ 2 <= byteCount else {
       return .badHeader
     }
-    return nil
+    return isToBeCut && segmentByteCount > mtu &+ headerByteCount ? .oversize : nil
+  }
+
+  /// Whether it is still to be cut into segments.
+  private var isToBeCut: Bool {
+    CInt(segmentation & ~UInt8(fabric_vnet_gso_ecn)) != CInt(fabric_vnet_gso_none)
+  }
+
+  /// Bytes of a segment with its headers, as far as the header of the last protocol is known: the least.
+  private var segmentByteCount: Int {
+    let isUDP = CInt(segmentation & ~UInt8(fabric_vnet_gso_ecn)) == CInt(fabric_vnet_gso_udp)
+    return half(2) &+ (isUDP ? 8 : 20) &+ half(1)
+  }
+
+  /// How many frames it is once it is cut; 1 for one that is no segments.
+  ///
+  /// - Precondition: without a fault.
+  public var segmentCount: Int {
+    guard isToBeCut else { return 1 }
+    return max(1, (byteCount &- half(2) &+ half(1) &- 1) / half(1))
   }
 
   /// The most that the frame's own header may have: VLAN tags make it longer.

@@ -15,7 +15,10 @@ public struct NetworkInterface: Sendable, Hashable, CustomStringConvertible {
 
   public var description: String { name }
 
-  public var exists: Bool { unsafe fabric_interface_index(name) > 0 }
+  public var exists: Bool { index > 0 }
+
+  /// Its number, which another interface of the same name does not have; 0: there is none.
+  public var index: CInt { CInt(unsafe fabric_interface_index(name)) }
 
   public func address() throws(InterfaceError) -> MACAddress {
     var bytes: (UInt8, UInt8, UInt8, UInt8, UInt8, UInt8) = (0, 0, 0, 0, 0, 0)

@@ -7,7 +7,7 @@ public enum NICProtocol {
   /// The longest name of a host, unit or NIC, in bytes of UTF-8. (NI-3)
   public static let maximumNameByteCount = 64
   /// MTUs that a NIC may have.
-  public static let mtus = 68...65_535
+  public static let mtus = 68...65_521
 }
 
 /// What a message is. (NI-10)

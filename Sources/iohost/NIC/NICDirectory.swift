@@ -43,14 +43,26 @@ struct NICDirectory {
   ///
   /// - Returns: the lock, which is its while it is open.
   func claim(_ entry: NICEntry) throws -> Descriptor {
-    let lock = try makeLock(of: entry)
-    guard fabric_try_lock_file(lock.rawValue) == 0 else {
-      throw ToolFailure(
-        64,
-        "expected an interface that is not attached, but \(entry.name) is; detach it, or give another "
-          + "--name")
+    while true {
+      let lock = try makeLock(of: entry)
+      guard fabric_try_lock_file(lock.rawValue) == 0 else {
+        throw ToolFailure(
+          64,
+          "expected an interface that is not attached, but \(entry.name) is; detach it, or give another "
+            + "--name")
+      }
+      // Who detached meanwhile has removed the file, and another may have been made: its lock is worth nothing here.
+      if isFile(lock, at: entry.lock) { return lock }
     }
-    return lock
+  }
+
+  private func isFile(_ file: borrowing Descriptor, at path: String) -> Bool {
+    var own = stat()
+    var there = stat()
+    guard unsafe fstat(file.rawValue, &own) == 0, unsafe stat(path, &there) == 0 else {
+      return false
+    }
+    return own.st_ino == there.st_ino && own.st_dev == there.st_dev
   }
 
   /// Whoever takes away the last entry takes away the directory, too, perhaps between these steps.
