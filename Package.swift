@@ -411,6 +411,13 @@ let package = Package(
       ],
       swiftSettings: ours),
     .testTarget(
+      name: "FabricConformanceTests",
+      dependencies: [
+        "FabricCompletion", "FabricConformance", "FabricIOUnit", "FabricSimulated",
+        "FabricStorage", "FabricVerbs", "TestSupport",
+      ],
+      swiftSettings: ours),
+    .testTarget(
       name: "FabricHostDriverTests",
       dependencies: [
         "CVirtualClock", "FabricCompletion", "FabricHostDriver", "FabricIOProtocol", "FabricIOUnit",

@@ -22,6 +22,8 @@ public final class SimulatedAdapter: Adapter, @unchecked Sendable {
   public let name: String
   public let capabilities: AdapterCapabilities
   public var fabric: String { "sim" }
+  /// Called before each poll of a completion queue: who waits by polling lets time pass in it.
+  public var beforePoll: (() -> Void)?
   /// False after `SimulatedNetwork.kill`.
   public private(set) var isAlive = true
   /// Until they are destroyed.

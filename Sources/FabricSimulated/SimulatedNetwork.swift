@@ -26,6 +26,10 @@ public final class SimulatedNetwork: @unchecked Sendable {
   /// How often a message found no receive posted, and waited.
   public internal(set) var receiverNotReadyCount = 0
 
+  /// Changes a request on its way, or has it get lost; nil: nothing is changed. It makes peers that break their
+  /// protocol, for tests that have to notice.
+  public var alteration: ((inout SimulatedTraffic) -> SimulatedFate)?
+
   /// Something that will happen.
   private struct Event {
     let time: Duration

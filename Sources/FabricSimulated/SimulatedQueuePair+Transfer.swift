@@ -85,7 +85,7 @@ extension SimulatedQueuePair {
   private func carryOut(
     _ pending: inout Pending, at peer: SimulatedQueuePair
   ) -> WorkCompletionStatus? {
-    let request = pending.request
+    var request = pending.request
     let byteCount = request.elements.byteCount
     if request.opcode == .read {
       guard peer.allows(.remoteRead, request) else {
@@ -105,7 +105,15 @@ extension SimulatedQueuePair {
     guard pending.inlineBytes != nil || domain.covers(request.elements, isWritten: false) else {
       return .localProtectionError
     }
-    let bytes = pending.inlineBytes ?? SimulatedBytes.gather(request.elements)
+    var bytes = pending.inlineBytes ?? SimulatedBytes.gather(request.elements)
+    if let alteration = network.alteration {
+      var traffic = SimulatedTraffic(
+        sender: adapter.name, queuePairNumber: number, opcode: request.opcode, bytes: bytes,
+        immediate: request.immediate)
+      if alteration(&traffic) == .lost { return .success }
+      bytes = traffic.bytes
+      request.immediate = traffic.immediate
+    }
     if isWrite { SimulatedBytes.write(bytes, 0..<bytes.count, to: request.remoteAddress) }
     return takesReceive ? peer.receive(bytes, of: request, isPlaced: isWrite) : .success
   }

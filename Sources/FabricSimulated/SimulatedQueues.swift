@@ -19,6 +19,7 @@ final class SimulatedCompletionQueue: CompletionQueue, @unchecked Sendable {
   func disarm() {}
 
   func poll(into target: inout MutableSpan<WorkCompletion>) -> Int {
+    adapter.beforePoll?()
     let count = min(target.count, completions.count - head)
     for index in 0..<count { target[index] = completions[head + index] }
     head += count

@@ -89,18 +89,18 @@ struct ConformanceToolTests {
 
   @Test("A peer that breaks a clause fails its case, with what was expected, seen and sent")
   func findings() throws {
-    // A host that only looks at volumes never sends a command.
+    // A host that calls it a success that it was refused.
     let place = try Place()
     let judge = try Tool(
       shell: """
-        exec $bin/fabconform serve shm:\(place.file("judge.sock")) --case host-waits-for-ready \
-        --junit \(place.file("j.xml")) -- $bin/iohost info {}
+        exec $bin/fabconform serve shm:\(place.file("judge.sock")) --case host-refused \
+        --junit \(place.file("j.xml")) -- sh -c "$bin/iohost info {}; true"
         """)
     #expect(judge.waitForEnd() == 1)
     let text = judge.output.joined(separator: "\n")
-    #expect(text.contains("FAILED  host-waits-for-ready: expected a command"))
-    #expect(text.contains("IO-21 (must): The host sends no command before"))
-    #expect(text.contains("sends opened") && text.contains("43 46 49 4f"))
+    #expect(text.contains("FAILED  host-refused: expected that the program fails, got status 0"))
+    #expect(text.contains("MS-3 (must): The initiator sends `open`, once"))
+    #expect(text.contains("sends refused") && text.contains("43 46 49 4f"))
     #expect(text.hasSuffix("0 passed, 1 failed, 0 not applicable"))
     #expect(try String(contentsOfFile: place.file("j.xml"), encoding: .utf8).contains("<failure"))
   }

@@ -15,6 +15,8 @@ final class HostEnd: ChannelEnd {
   /// Messages of the user's that were not taken yet.
   private(set) var messages: [MessageRecord] = []
   private(set) var pushes: [UInt32] = []
+  /// What it said of itself.
+  private var takesImmediates = false
   var session: (high: UInt64, low: UInt64)
   var opened: OpeningRecord? { peer }
 
@@ -77,7 +79,9 @@ final class HostEnd: ChannelEnd {
     changeGreeting(&greeting)
     session = greeting.session
     var opening = OpeningRecord(greeting: greeting.bytes)
+    opening.flags = line.adapter.capabilities.hasImmediateWrite ? 1 : 0
     change(&opening)
+    takesImmediates = opening.flags & 1 == 1
     try sendOpen(opening)
     try wait("an answer to the opening") {
       opened != nil || refusal != nil || line.end != nil
@@ -119,6 +123,9 @@ final class HostEnd: ChannelEnd {
   }
 
   override func take(immediate: UInt32) throws {
+    try expect(
+      takesImmediates,
+      "MS-3: expected no immediate at a host that understands none, got \(immediate)")
     try expect(
       immediate >> 31 == 1,
       "expected no transfer into buffers that this host has not, got immediate \(immediate)")

@@ -200,7 +200,8 @@ final class Line {
       // What comes from here on wakes; what came before is seen in the next round.
       let before = arrivalCount
       poll()
-      if arrivalCount == before && end == nil {
+      // A fabric without a descriptor is polled.
+      if arrivalCount == before && end == nil && queue.descriptor != nil {
         let left = deadline.nanoseconds(since: now)
         poller.wait(timeout: .nanoseconds(Int64(min(left, 20_000_000)))) { _ in }
       }

@@ -65,6 +65,16 @@ extension ConformanceCase {
           try host.expectBlocks(data, at: 1, tag: UInt32(2 * round + 1))
         }
       },
+      ConformanceCase(
+        "read-without-immediates", ["MS-3", "MS-9", "IO-34"],
+        "A host that understands no immediates is told of a read's end by a message."
+      ) { bench in
+        try bench.needsWriting()
+        let host = try bench.openHost({ $0.flags = 0 })
+        let data = host.pattern(byteCount: Int(host.answer!.blockByteCount), 0x44)
+        try host.writeBlocks(data, at: 1, tag: 1)
+        try host.expectBlocks(data, at: 1, tag: 2)
+      },
       writing(
         "write-immediate", ["MS-7", "IO-31"],
         "A transfer told by an immediate is carried out as one told by a message."
