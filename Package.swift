@@ -413,8 +413,9 @@ let package = Package(
     .testTarget(
       name: "FabricConformanceTests",
       dependencies: [
-        "FabricCompletion", "FabricConformance", "FabricIOUnit", "FabricSimulated",
-        "FabricStorage", "FabricVerbs", "TestSupport",
+        "FabricAuthentication", "FabricCompletion", "FabricConformance", "FabricHostDriver",
+        "FabricIOProtocol", "FabricIOUnit", "FabricMessaging", "FabricSimulated", "FabricStorage",
+        "FabricVerbs", "TestSupport",
       ],
       swiftSettings: ours),
     .testTarget(

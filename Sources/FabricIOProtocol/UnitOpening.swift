@@ -99,8 +99,10 @@ public struct UnitOpening: Equatable, Sendable {
       pathState: try PathState.decode(view.uint8(at: 42), record: record))
     try VolumeGeometry.check(
       blockByteCount: blockByteCount, blockCount: blockCount, record: record)
+    // On a discovery channel there are no commands.
+    guard blockByteCount > 0 else { return }
     guard depth > 0 else { throw .invalidField(record: record, field: "depth", found: 0) }
-    if blockByteCount > 0, maximumTransferByteCount < blockByteCount {
+    guard maximumTransferByteCount >= blockByteCount else {
       throw .invalidField(
         record: record, field: "the largest transfer", found: UInt64(maximumTransferByteCount))
     }

@@ -1,4 +1,5 @@
 import ArgumentParser
+import FabricAuthentication
 import FabricCommandLine
 import FabricConformance
 import Foundation
@@ -29,6 +30,17 @@ struct CaseChoice: ParsableArguments {
         64, "expected a clause that binds this half, got \(clauses.joined(separator: ", "))")
     }
     return chosen
+  }
+}
+
+/// The key that the judge proves, and has proven.
+enum JudgeKey {
+  /// The first key of a file; nil where none is named.
+  ///
+  /// - Throws: with code 66 when it cannot be read.
+  static func read(_ path: String?) throws(ToolFailure) -> PresharedKey? {
+    guard let path else { return nil }
+    do { return try KeyFile.read(path).first } catch { throw ToolFailure(66, error.description) }
   }
 }
 

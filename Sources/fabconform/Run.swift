@@ -1,5 +1,4 @@
 import ArgumentParser
-import FabricAuthentication
 import FabricCommandLine
 import FabricConformance
 import FabricHostDriver
@@ -45,13 +44,6 @@ struct Run: ParsableCommand {
     return UnitTarget(
       address: address.unit,
       adapter: try fabric.adapter(for: address.unit.fabric, at: address.unit),
-      volume: address.volumeName, key: try key(), mayWrite: overwrite)
-  }
-
-  private func key() throws(ToolFailure) -> PresharedKey? {
-    guard let keyFile else { return nil }
-    do { return try KeyFile.read(keyFile).first } catch {
-      throw ToolFailure(66, error.description)
-    }
+      volume: address.volumeName, key: try JudgeKey.read(keyFile), mayWrite: overwrite)
   }
 }

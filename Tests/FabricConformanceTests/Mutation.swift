@@ -1,11 +1,17 @@
 import FabricSimulated
 import FabricVerbs
 
-/// One way in which a unit breaks its protocol, and a case that has to notice.
+/// One way in which a unit or a host breaks its protocol, and a case that has to notice.
 ///
-/// What a unit says is changed on its way to the judge; where a unit is to overlook what a host must not do, that is what
-/// does not reach it.
+/// What it says is changed on its way to the judge; where it is to overlook what its peer must not do, that is what does
+/// not reach it, or reaches it as something else.
 struct Mutation: Sendable, CustomStringConvertible {
+  /// Which half is broken: the name of its adapter.
+  enum Half: String {
+    case unit
+    case host
+  }
+
   /// What a mutation remembers of a run.
   struct State {
     var count = 0
@@ -17,6 +23,8 @@ struct Mutation: Sendable, CustomStringConvertible {
   /// The case that notices.
   let caughtBy: String
   let alter: @Sendable (inout SimulatedTraffic, inout State) -> SimulatedFate
+  /// How a host is made otherwise.
+  private(set) var prepare: @Sendable (inout HostMaking) -> Void = { _ in }
 
   private init(
     _ description: String, _ clause: String, by caughtBy: String,
@@ -28,50 +36,50 @@ struct Mutation: Sendable, CustomStringConvertible {
     self.alter = alter
   }
 
-  /// What the unit says in a message is changed.
+  /// What it says in a message is changed.
   static func says(
-    _ description: String, _ clause: String, by caughtBy: String,
+    _ description: String, _ clause: String, by caughtBy: String, of half: Half = .unit,
     _ change: @escaping @Sendable (inout [UInt8], inout State) -> SimulatedFate
   ) -> Mutation {
     Mutation(description, clause, by: caughtBy) { traffic, state in
-      guard traffic.sender == "unit", traffic.opcode == .send else { return .delivered }
+      guard traffic.sender == half.rawValue, traffic.opcode == .send else { return .delivered }
       return change(&traffic.bytes, &state)
     }
   }
 
-  /// What the unit says in messages of a type, or of the user's in those of a kind, is changed.
+  /// What it says in messages of a type, or of the user's in those of a kind, is changed.
   static func says(
-    _ description: String, _ clause: String, by caughtBy: String, in type: UInt8,
-    kind: UInt8? = nil, _ change: @escaping @Sendable (inout [UInt8]) -> Void
+    _ description: String, _ clause: String, by caughtBy: String, of half: Half = .unit,
+    in type: UInt8, kind: UInt8? = nil, _ change: @escaping @Sendable (inout [UInt8]) -> Void
   ) -> Mutation {
-    says(description, clause, by: caughtBy) { bytes, _ in
+    says(description, clause, by: caughtBy, of: half) { bytes, _ in
       if bytes[0] == type, kind == nil || bytes[2] == kind { change(&bytes) }
       return .delivered
     }
   }
 
-  /// What the unit never says.
+  /// What it never says.
   static func keeps(
-    _ description: String, _ clause: String, by caughtBy: String, _ type: UInt8,
-    kind: UInt8? = nil
+    _ description: String, _ clause: String, by caughtBy: String, of half: Half = .unit,
+    _ type: UInt8, kind: UInt8? = nil
   ) -> Mutation {
-    says(description, clause, by: caughtBy) { bytes, _ in
+    says(description, clause, by: caughtBy, of: half) { bytes, _ in
       bytes[0] == type && (kind == nil || bytes[2] == kind) ? .lost : .delivered
     }
   }
 
-  /// What the unit writes, or tells by an immediate, is changed.
+  /// What it writes, or tells by an immediate, is changed.
   static func writes(
-    _ description: String, _ clause: String, by caughtBy: String,
+    _ description: String, _ clause: String, by caughtBy: String, of half: Half = .unit,
     _ change: @escaping @Sendable (inout SimulatedTraffic) -> SimulatedFate
   ) -> Mutation {
     Mutation(description, clause, by: caughtBy) { traffic, _ in
-      guard traffic.sender == "unit", traffic.opcode != .send else { return .delivered }
+      guard traffic.sender == half.rawValue, traffic.opcode != .send else { return .delivered }
       return change(&traffic)
     }
   }
 
-  /// What a host says does not reach the unit, or reaches it as something else: the unit overlooks it.
+  /// What the judge says does not reach it, or reaches it as something else: it overlooks that.
   static func overlooks(
     _ description: String, _ clause: String, by caughtBy: String,
     _ change: @escaping @Sendable (inout [UInt8]) -> SimulatedFate
@@ -82,6 +90,26 @@ struct Mutation: Sendable, CustomStringConvertible {
       }
       return change(&traffic.bytes)
     }
+  }
+
+  /// The judge's messages of a type, or of the user's those of a kind, do not reach it.
+  static func overlooks(
+    _ description: String, _ clause: String, by caughtBy: String, _ type: UInt8,
+    kind: UInt8? = nil
+  ) -> Mutation {
+    overlooks(description, clause, by: caughtBy) { bytes in
+      bytes[0] == type && (kind == nil || bytes[2] == kind) ? .lost : .delivered
+    }
+  }
+
+  /// A host that is made otherwise.
+  static func makes(
+    _ description: String, _ clause: String, by caughtBy: String,
+    _ prepare: @escaping @Sendable (inout HostMaking) -> Void
+  ) -> Mutation {
+    var mutation = Mutation(description, clause, by: caughtBy) { _, _ in .delivered }
+    mutation.prepare = prepare
+    return mutation
   }
 }
 

@@ -54,7 +54,8 @@ public struct ConformanceCase: Sendable {
     + sessions + controls
 
   /// Those that are put to hosts, in the order in which they are.
-  public static let ofHosts = hostOpenings + hostWork + hostViolations + hostPaths
+  public static let ofHosts =
+    hostOpenings + hostKeys + hostWork + hostDiscovery + hostViolations + hostPaths
 
   public static let all = ofUnits + ofHosts
 }

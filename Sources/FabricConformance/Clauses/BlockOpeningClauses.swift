@@ -72,7 +72,8 @@ extension Clause {
       The unit's answer: mark, version (2), access (1), length of the unit's name (1), volume \
       identity (8 high, 8 low), block count (8), bytes of a block (4), most bytes that a command \
       transfers (4), most commands in flight (2), the path's state (1, IO-60), reserved (1), \
-      then the unit's name. On a discovery channel identity, sizes and access are 0.
+      then the unit's name. On a discovery channel identity, block count, bytes of a block and \
+      access are 0, and the most bytes and commands mean nothing.
       """),
     Clause(
       "IO-16", .must, .unit, of: .blockIO, in: "Opening",

@@ -4,16 +4,18 @@ import FabricVerbs
 /// What a case has to judge a host with. Connections that it takes, and the program that it starts, end with it.
 final class HostBench {
   private let target: HostTarget
-  private let listener: any Listener
+  private let addresses: [FabricAddress]
   private let events: any ConnectionEventChannel
   let log = FrameLog()
   private let store = BlockMemory()
   private var units: [UnitEnd] = []
   private(set) var program: (any HostProgram)?
+  var addressCount: Int { addresses.count }
+  var hasKey: Bool { target.key != nil }
 
-  init(_ target: HostTarget, _ listener: any Listener, _ events: any ConnectionEventChannel) {
+  init(_ target: HostTarget, _ addresses: [FabricAddress], _ events: any ConnectionEventChannel) {
     self.target = target
-    self.listener = listener
+    self.addresses = addresses
     self.events = events
   }
 
@@ -34,7 +36,7 @@ final class HostBench {
       while let event = events.poll() {
         if case .connectRequest(let request) = event { request.reject(privateData: []) }
       }
-      program = try start(listener.address, HostTarget.volume)
+      program = try start(addresses, HostTarget.volume)
     }
     var shape = Line.Shape()
     // More than the peer is told of, so that an overrun is seen as what it is.
@@ -47,7 +49,7 @@ final class HostBench {
     }
     try line.accept(request)
     line.wait(.seconds(5)) { line.isEstablished || line.end != nil }
-    let unit = try UnitEnd(line, plan, store)
+    let unit = try UnitEnd(line, plan, store, key: target.key)
     units.append(unit)
     return unit
   }

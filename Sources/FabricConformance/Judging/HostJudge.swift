@@ -6,23 +6,25 @@ public import FabricVerbs
 /// Threads: confined to one, which it blocks.
 public final class HostJudge {
   private let target: HostTarget
-  private let listener: any Listener
+  private let listeners: [any Listener]
   private let events: any ConnectionEventChannel
 
   /// Listens.
   public init(_ target: HostTarget) throws {
     self.target = target
     events = try target.adapter.makeEventChannel()
-    listener = try target.adapter.listen(at: target.address, events: events)
+    listeners = try target.addresses.map { [events] in
+      try target.adapter.listen(at: $0, events: events)
+    }
   }
 
-  deinit { listener.close() }
+  deinit { for listener in listeners { listener.close() } }
 
   /// Where hosts are expected.
-  public var address: FabricAddress { listener.address }
+  public var addresses: [FabricAddress] { listeners.map(\.address) }
 
   public func judge(_ conformanceCase: ConformanceCase) -> Judgement {
-    let bench = HostBench(target, listener, events)
+    let bench = HostBench(target, addresses, events)
     defer { bench.close() }
     return Judgement(of: conformanceCase, log: bench.log) { try conformanceCase.run(host: bench) }
   }

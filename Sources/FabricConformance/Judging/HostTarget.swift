@@ -1,3 +1,4 @@
+public import FabricMessaging
 public import FabricVerbs
 
 /// A program that is a host, and connects to where it is told to.
@@ -8,23 +9,27 @@ public protocol HostProgram: AnyObject {
   func end()
 }
 
-/// The hosts under judgement: those that come to an address, of themselves or because a program is started.
+/// The hosts under judgement: those that come to the judge's addresses, of themselves or because a program is started.
 public struct HostTarget {
   public var adapter: any Adapter
-  /// Where to listen.
-  public var address: FabricAddress
+  /// Where to listen: one address, or several for hosts with several paths.
+  public var addresses: [FabricAddress]
   /// How long a host may take to come.
   public var patience: Duration
-  /// Starts a host that uses the volume at an address; nil where hosts come of themselves.
-  public var start: ((_ unit: FabricAddress, _ volume: String) throws -> any HostProgram)?
+  /// The key that hosts have, too; nil where they prove none.
+  public var key: (any ChannelKey)?
+  /// Starts a host that uses the volume at these addresses; nil where hosts come of themselves.
+  public var start: ((_ units: [FabricAddress], _ volume: String) throws -> any HostProgram)?
 
   public init(
-    adapter: any Adapter, address: FabricAddress, patience: Duration,
-    start: ((_ unit: FabricAddress, _ volume: String) throws -> any HostProgram)? = nil
+    adapter: any Adapter, addresses: [FabricAddress], patience: Duration,
+    key: (any ChannelKey)? = nil,
+    start: ((_ units: [FabricAddress], _ volume: String) throws -> any HostProgram)? = nil
   ) {
     self.adapter = adapter
-    self.address = address
+    self.addresses = addresses
     self.patience = patience
+    self.key = key
     self.start = start
   }
 

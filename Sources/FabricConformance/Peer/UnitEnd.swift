@@ -1,3 +1,4 @@
+import FabricMessaging
 import FabricPlatform
 import FabricVerbs
 
@@ -21,14 +22,19 @@ final class UnitEnd: ChannelEnd {
     /// Changes the answer, before it is sent.
     var opening: @Sendable (inout OpeningRecord) -> Void = { _ in }
     var greeting: @Sendable (inout UnitGreeting) -> Void = { _ in }
+    var keys = UnitKeys.Plan()
   }
 
   let plan: Plan
   private let store: BlockMemory
   private let buffers: MemoryRegion
   private let bufferKey: RemoteKey
+  /// Where a key is to be proven.
+  private(set) var keys: UnitKeys?
   /// The host's greeting.
   private(set) var greeting: HostGreeting?
+  /// The host's, for want of a key.
+  private(set) var refusal: MessageRecord?
   /// Commands that were not answered yet, in order of their arrival, with their data.
   private(set) var commands: [(command: CommandRecord, data: [UInt8]?)] = []
   private(set) var commandCount = 0
@@ -45,8 +51,9 @@ final class UnitEnd: ChannelEnd {
 
   override var ownBufferCount: Int { Int(plan.bufferCount) }
 
-  init(_ line: Line, _ plan: Plan, _ store: BlockMemory) throws {
+  init(_ line: Line, _ plan: Plan, _ store: BlockMemory, key: (any ChannelKey)?) throws {
     self.plan = plan
+    keys = key.map { UnitKeys($0, plan.keys) }
     self.store = store
     buffers = try line.allocate(byteCount: Int(plan.bufferCount) * (4096 + Self.bufferByteCount))
     bufferKey = try line.grantWrites(to: buffers)
@@ -54,6 +61,12 @@ final class UnitEnd: ChannelEnd {
   }
 
   // MARK: Opening
+
+  /// Waits for the host's wish to prove a key.
+  func waitForHello() throws {
+    try wait("`hello` from the host", .seconds(6)) { keys?.nonce != nil || isOver }
+    try expect(keys?.nonce != nil, "expected `hello`, got \(line.end ?? "nothing")")
+  }
 
   /// Waits for the host's opening.
   func waitForOpening() throws {
@@ -84,7 +97,9 @@ final class UnitEnd: ChannelEnd {
     opening.heartbeatMilliseconds = plan.heartbeatMilliseconds
     opening.flags = line.adapter.capabilities.hasImmediateWrite ? 1 : 0
     plan.opening(&opening)
-    try send(MessageRecord(MessageRecord.Kind.opened, body: opening.bytes))
+    var body = opening.bytes
+    if let proof = keys?.proof(ofOpened: body) { body += proof }
+    try send(MessageRecord(MessageRecord.Kind.opened, body: body))
   }
 
   func sendReady() throws {
@@ -109,7 +124,7 @@ final class UnitEnd: ChannelEnd {
         try takeArrivals()
         return isOver || isDone() || !commands.isEmpty || !controlCalls.isEmpty || !queries.isEmpty
       }
-      try answerAll()
+      if !isDone() { try answerAll() }
     }
   }
 
@@ -201,8 +216,8 @@ final class UnitEnd: ChannelEnd {
   override func take(_ message: MessageRecord) throws {
     switch message.type {
     case MessageRecord.Kind.open: try takeOpen(message)
-    case MessageRecord.Kind.hello:
-      throw NotApplicable("the host wants to prove a key: run it without one")
+    case MessageRecord.Kind.hello: try takeHello(message)
+    case MessageRecord.Kind.refused where keys?.nonce != nil && peer == nil: refusal = message
     case MessageRecord.Kind.user where message.bufferCount == 1:
       try expect(
         message.body.count >= 8, "MS-8: expected a buffer's name of 8 bytes, got \(message)")
@@ -217,9 +232,19 @@ final class UnitEnd: ChannelEnd {
     }
   }
 
+  private func takeHello(_ message: MessageRecord) throws {
+    guard let challenge = try keys?.challenge(answering: message) else {
+      throw NotApplicable(
+        "the host wants to prove a key: give it with --key-file, or none to the host")
+    }
+    guard plan.keys.answersHello else { return }
+    try send(MessageRecord(MessageRecord.Kind.challenge, body: challenge))
+  }
+
   private func takeOpen(_ message: MessageRecord) throws {
     try expect(peer == nil, "MS-3: expected one `open`, got a second one")
-    guard let opening = OpeningRecord(message.body) else {
+    let body = try keys?.check(open: message) ?? message.body
+    guard let opening = OpeningRecord(body) else {
       throw Finding("MS-3: expected at least 64 bytes of `open`, got \(message)")
     }
     if let fault = opening.fault { throw Finding("MS-3: \(fault)") }
@@ -238,6 +263,10 @@ final class UnitEnd: ChannelEnd {
     _ message: MessageRecord, buffer: UInt16?, payload: [UInt8], dataByteCount: Int?
   ) throws {
     try expect(peer != nil, "MS-3: expected `open` first, got \(message)")
+    let isQuery = [BlockKind.volumeQuery, BlockKind.addressQuery].contains(message.kind)
+    try expect(
+      isQuery || greeting?.volume.isEmpty == false,
+      "IO-11: expected queries alone on a discovery channel, got \(message)")
     switch message.kind {
     case BlockKind.command: try takeCommand(message, buffer, payload, dataByteCount)
     case BlockKind.controlCall: controlCalls.append(message)

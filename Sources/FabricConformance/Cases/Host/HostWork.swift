@@ -68,6 +68,24 @@ extension ConformanceCase {
       try expect(unit.commandCount > before, "expected commands after more credit, got none")
     },
     ConformanceCase(
+      ofHost: "host-credit-reported", ["MS-5"],
+      "A host tells of receives that it has reposted once half of its window is untold."
+    ) { bench in
+      let unit = try bench.unit()
+      try unit.open()
+      let half = Int(unit.peer!.receiveCount) / 2
+      if half > 1024 { throw NotApplicable("the host has more than 2048 receives") }
+      let before = unit.peerRepostedCount
+      for _ in 0...half {
+        try unit.send(MessageRecord(MessageRecord.Kind.credit))
+        try unit.takeArrivals()
+      }
+      try unit.wait("that the host tells of reposted receives", .seconds(3)) {
+        unit.peerRepostedCount > before || unit.isOver
+      }
+      try unit.checkStay()
+    },
+    ConformanceCase(
       ofHost: "host-buffers", ["MS-6"], "A host fills no buffer that it has not got back."
     ) { bench in
       var plan = UnitEnd.Plan()
@@ -118,6 +136,20 @@ extension ConformanceCase {
       try unit.answerAll()
       try unit.send(MessageRecord(MessageRecord.Kind.close))
       try unit.expectEnd(.seconds(3), after: "`close`")
+    },
+    ConformanceCase(
+      ofHost: "host-closes", ["MS-10"],
+      "A host that closes waits for the unit to hang up, but not for ever."
+    ) { bench in
+      let unit = try bench.unit()
+      unit.leavesOnClose = false
+      try unit.open()
+      try unit.serve(.seconds(15)) { unit.hasPeerClosed }
+      if !unit.hasPeerClosed, !unit.isOver {
+        throw NotApplicable("the host works for more than 15 s: run it with a command that ends")
+      }
+      try expect(unit.hasPeerClosed, "expected `close`, got the end: \(unit.line.end ?? "")")
+      try unit.expectEnd(.seconds(3), after: "its own `close`")
     },
   ]
 }

@@ -1,28 +1,8 @@
 import FabricSimulated
 import FabricVerbs
 
-/// Types of messages, and kinds of the user's. (MS-2, IO-20)
-private enum Kind {
-  static let open: UInt8 = 1
-  static let opened: UInt8 = 2
-  static let refused: UInt8 = 3
-  static let user: UInt8 = 4
-  static let credit: UInt8 = 6
-  static let response: UInt8 = 2
-  static let ready: UInt8 = 3
-  static let entry: UInt8 = 5
-  static let fenced: UInt8 = 7
-  static let place: UInt8 = 10
-  static let answer: UInt8 = 12
-}
-
-/// Where records begin in a message.
-private let body = 16
-/// Where the unit's greeting begins in `opened`.
-private let greeting = 64
-
 extension Mutation {
-  static let all: [Mutation] = channel + openings + blocks + extras + lax
+  static let ofUnits: [Mutation] = channel + openings + blocks + extras + lax
 
   private static let channel: [Mutation] = [
     says("messages of a type that does not exist", "MS-1", by: "unit-answer", in: Kind.user) {
