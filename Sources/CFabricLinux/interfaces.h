@@ -7,21 +7,28 @@
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
 #include <linux/if_tun.h>
+#include <linux/rtnetlink.h>
 #include <linux/virtio_net.h>
 #include <net/if.h>
 #include <net/if_arp.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #ifndef TUN_F_USO4
 #define TUN_F_USO4 0x20
 #define TUN_F_USO6 0x40
+#endif
+#ifndef SO_NETNS_COOKIE
+#define SO_NETNS_COOKIE 71
 #endif
 #ifndef VIRTIO_NET_HDR_GSO_UDP_L4
 #define VIRTIO_NET_HDR_GSO_UDP_L4 5
@@ -44,14 +51,14 @@ static inline void fabric_name_interface(struct ifreq *request, const char *name
 }
 
 /// One queue of the TAP interface `name`, which is made where it is not there: frames with a virtio-net header of
-/// 10 bytes, non-blocking.
-static inline int fabric_tap_open(const char *name) {
+/// 10 bytes, non-blocking. One that was made for a single queue is opened as such.
+static inline int fabric_tap_open(const char *name, bool has_several_queues) {
   struct ifreq request;
   int size = sizeof(struct virtio_net_hdr);
   int fd = open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC);
   if (fd < 0) return -1;
   fabric_name_interface(&request, name);
-  request.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | IFF_MULTI_QUEUE;
+  request.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | (has_several_queues ? IFF_MULTI_QUEUE : 0);
   if (ioctl(fd, TUNSETIFF, &request) < 0 || ioctl(fd, TUNSETVNETHDRSZ, &size) < 0) {
     int error = errno;
     close(fd);
@@ -77,6 +84,15 @@ static inline int fabric_tap_carrier(int fd, bool is_up) {
 /// Whether the interface stays when its last queue is closed.
 static inline int fabric_tap_persist(int fd, bool stays) { return ioctl(fd, TUNSETPERSIST, (unsigned long)stays); }
 
+/// What the interface of a TAP queue is called now, in `IFNAMSIZ` bytes; EBADFD where it is gone.
+static inline int fabric_tap_name(int fd, char *name) {
+  struct ifreq request;
+  memset(&request, 0, sizeof request);
+  if (ioctl(fd, TUNGETIFF, &request) < 0) return -1;
+  memcpy(name, request.ifr_name, IFNAMSIZ);
+  return 0;
+}
+
 static inline int fabric_interface_request(const char *name, unsigned long number, struct ifreq *request) {
   int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
   if (fd < 0) return -1;
@@ -89,6 +105,70 @@ static inline int fabric_interface_request(const char *name, unsigned long numbe
 }
 
 static inline int fabric_interface_index(const char *name) { return (int)if_nametoindex(name); }
+
+/// What the interface of a number is called, in `IFNAMSIZ` bytes.
+static inline int fabric_interface_name(int index, char *name) {
+  return if_indextoname((unsigned)index, name) ? 0 : -1;
+}
+
+/// The name that whoever serves an interface listens at: unix(7), abstract, of this network namespace.
+static inline socklen_t fabric_claim_name(struct sockaddr_un *name, int index) {
+  memset(name, 0, sizeof *name);
+  name->sun_family = AF_UNIX;
+  int count = snprintf(name->sun_path + 1, sizeof name->sun_path - 1, "channelfabric/interface/%d", index);
+  return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)count);
+}
+
+/// Makes the interface of a number this process's, while the socket is open; EADDRINUSE where it is another's.
+static inline int fabric_interface_claim(int index) {
+  struct sockaddr_un name;
+  socklen_t length = fabric_claim_name(&name, index);
+  int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (fd < 0) return -1;
+  if (bind(fd, (struct sockaddr *)&name, length) < 0 || listen(fd, 1) < 0) {
+    int error = errno;
+    close(fd);
+    errno = error;
+    return -1;
+  }
+  return fd;
+}
+
+/// A connection to whoever has claimed an interface, for its credentials.
+static inline int fabric_interface_claimant(int index) {
+  struct sockaddr_un name;
+  socklen_t length = fabric_claim_name(&name, index);
+  int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  if (fd >= 0 && connect(fd, (struct sockaddr *)&name, length) < 0) {
+    close(fd);
+    return -1;
+  }
+  return fd;
+}
+
+/// Removes an interface; it is gone when this returns. (rtnetlink(7))
+static inline int fabric_interface_remove(int index) {
+  struct {
+    struct nlmsghdr header;
+    struct ifinfomsg body;
+  } request = {
+      .header = {.nlmsg_len = sizeof request, .nlmsg_type = RTM_DELLINK, .nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK},
+      .body = {.ifi_family = AF_UNSPEC, .ifi_index = index}};
+  struct {
+    struct nlmsghdr header;
+    struct nlmsgerr error;
+    char rest[256];
+  } answer;
+  int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+  if (fd < 0) return -1;
+  memset(&answer, 0, sizeof answer);
+  long sent = send(fd, &request, sizeof request, 0);
+  long count = sent < 0 ? -1 : recv(fd, &answer, sizeof answer, 0);
+  int error = count < 0 ? errno : count < (long)NLMSG_LENGTH(sizeof answer.error) ? EPROTO : -answer.error.error;
+  close(fd);
+  errno = error;
+  return error == 0 ? 0 : -1;
+}
 
 /// 0 with the address in `address`; EAFNOSUPPORT where it is no Ethernet interface.
 static inline int fabric_interface_address(const char *name, uint8_t *address) {
@@ -159,6 +239,10 @@ static inline int fabric_packet_open(const char *name) {
   // Of no protocol until it is bound: nothing of other interfaces is to come.
   int fd = socket(AF_PACKET, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   if (fd < 0) return -1;
+  // The usual 208 KiB are three frames of 64 KiB; without the right to more as much as there may be.
+  int room = 16 << 20;
+  if (setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &room, sizeof room) < 0)
+    setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &room, sizeof room);
   if (setsockopt(fd, SOL_PACKET, PACKET_VNET_HDR, &one, sizeof one) < 0 ||
       setsockopt(fd, SOL_PACKET, PACKET_IGNORE_OUTGOING, &one, sizeof one) < 0 ||
       setsockopt(fd, SOL_PACKET, PACKET_ADD_MEMBERSHIP, &membership, sizeof membership) < 0 ||
@@ -171,8 +255,22 @@ static inline int fabric_packet_open(const char *name) {
   return fd;
 }
 
-/// Names the network namespace of the calling process: another number for each; 0 where it cannot be told.
+/// Frames that a packet socket had no room for since it was asked last.
+static inline uint64_t fabric_packet_drops(int fd) {
+  struct tpacket_stats found = {0};
+  socklen_t length = sizeof found;
+  return getsockopt(fd, SOL_PACKET, PACKET_STATISTICS, &found, &length) < 0 ? 0 : found.tp_drops;
+}
+
+/// Names the network namespace of the calling process: another number for each since the machine started, or, before
+/// Linux 5.14, one that a later namespace may have, too; 0 where it cannot be told.
 static inline uint64_t fabric_network_namespace(void) {
+  uint64_t cookie = 0;
+  socklen_t length = sizeof cookie;
+  int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  int result = fd < 0 ? -1 : getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &length);
+  if (fd >= 0) close(fd);
+  if (result == 0) return cookie;
   struct stat status;
   return stat("/proc/self/ns/net", &status) < 0 ? 0 : (uint64_t)status.st_ino;
 }

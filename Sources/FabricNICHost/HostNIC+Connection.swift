@@ -51,7 +51,8 @@ extension HostNIC {
       // What is there may have been given another address meanwhile.
       let opening = HostNICOpening(
         nicName: options.nicName, hostName: options.key?.name ?? options.hostName,
-        session: session, address: try port.interface.address())
+        session: session,
+        address: whereabouts == .elsewhere ? granted ?? .none : try port.interface.address())
       channelOptions.greeting = try opening.encoded()
     } catch { return fail(.interface("\(error)")) }
     let connection = NICConnection(self)
@@ -84,7 +85,7 @@ extension HostNIC {
       self.channel = channel
       unitName = opening.unitName
       granted = opening.address
-      if try port.interface.address() != opening.address {
+      if whereabouts == .here, try port.interface.address() != opening.address {
         try port.interface.setAddress(opening.address)
       }
       hasBeenAttached = true
@@ -101,7 +102,7 @@ extension HostNIC {
   func adopt(_ link: LinkNotice) {
     if case .attached(let old) = state, old == link { return }
     mtu = link.mtu
-    restoreMTU()
+    setMTU { $0 != link.mtu }
     do { try port.setCarrier(link.isUp) } catch { options.log("\(error)") }
     linkChangeCount += 1
     // A unit that changes its mind for ever is not to fill the log.
@@ -111,11 +112,18 @@ extension HostNIC {
     state = .attached(link)
   }
 
-  /// The interface's MTU is the unit's, also where others have changed it. (NI-20)
-  private func restoreMTU() {
+  /// Gives the interface the unit's MTU where its own `isWrong`. (NI-20)
+  private func setMTU(where isWrong: (Int) -> Bool) {
+    guard whereabouts == .here else { return }
     do {
-      if try port.interface.mtu() != mtu { try port.interface.setMTU(mtu) }
-    } catch { options.log("\(error)") }
+      if isWrong(try port.interface.mtu()) { try port.interface.setMTU(mtu) }
+    } catch { warn("\(error)") }
+  }
+
+  /// Says once what goes wrong each second.
+  private func warn(_ words: String) {
+    if words != lastWarning { options.log(words) }
+    lastWarning = words
   }
 
   func lost(_ connection: NICConnection, because reason: String) {
@@ -181,14 +189,31 @@ extension HostNIC: TimedSource {
     if let reconnectAt, reconnectAt <= now { connect() }
     if nextCheck <= now {
       nextCheck = now + Self.checkInterval
-      if port.isGone {
-        fail(.interface("the interface \(port.interface) was removed by others"))
-      } else {
-        claimChangedAddress()
-        if channel?.isOpen == true { restoreMTU() }
-      }
+      look()
     }
     return 1
+  }
+
+  /// Looks what others have done to the interface. (NI-20 to NI-23)
+  private func look() {
+    let (known, knownPlace) = (port.interface, whereabouts)
+    whereabouts = port.locate()
+    switch whereabouts {
+    case .gone: return fail(.interface("the interface \(known) was removed by others"))
+    case .elsewhere:
+      if knownPlace == .here {
+        options.log(
+          "\(known) is in another network namespace now: its frames pass, its address and its MTU are left to others"
+        )
+      }
+    case .here:
+      if port.interface != known {
+        options.log("\(known) is called \(port.interface) now")
+        renamed(port.interface)
+      }
+      claimChangedAddress()
+      if channel?.isOpen == true { setMTU { $0 > mtu } }
+    }
   }
 
   /// (NI-23)

@@ -52,6 +52,8 @@ public final class HostNIC: @unchecked Sendable {
   let session = HostNICOpening.Session.random()
   /// Told on the service's thread.
   var stateChanged: (State) -> Void
+  /// Told, on the service's thread, when others have given the interface another name.
+  let renamed: (NetworkInterface) -> Void
   public internal(set) var state = State.connecting("no connection was made yet") {
     didSet { if state != oldValue { stateChanged(state) } }
   }
@@ -64,6 +66,8 @@ public final class HostNIC: @unchecked Sendable {
   /// Asked for, and not answered yet.
   var claimed: MACAddress?
   var mtu = 1500
+  var whereabouts = FramePort.Whereabouts.here
+  var lastWarning = ""
   /// How often the unit told of its link.
   var linkChangeCount = 0
   var statistics = NICStatistics()
@@ -88,12 +92,14 @@ public final class HostNIC: @unchecked Sendable {
   ///   - service: carries all on, with a thread of its own or the caller's.
   public init(
     port: FramePort, unit: FabricAddress, adapter: any Adapter, service: CompletionService,
-    options: Options, stateChanged: @escaping (State) -> Void
+    options: Options, renamed: @escaping (NetworkInterface) -> Void = { _ in },
+    stateChanged: @escaping (State) -> Void
   ) throws(ChannelOpenError) {
     self.port = port
     self.unit = unit
     self.options = options
     self.service = service
+    self.renamed = renamed
     self.stateChanged = stateChanged
     backoff = options.backoff
     endpoint = try ChannelEndpoint(adapter: adapter, service: service)

@@ -72,6 +72,9 @@ public final class NICService: UnitService, @unchecked Sendable {
       let visible = switches.filter { allows(host.hostName, $0.name) }
       guard let nic = visible.first(where: { $0.name == host.nicName }) else {
         let names = visible.map { "\"\($0.name)\"" }.joined(separator: ", ")
+        guard !nics.isEmpty else {
+          return .reject(reason: "this unit serves no NICs: it is to be started with --nic")
+        }
         return .reject(
           reason: "no NIC \"\(host.nicName)\" here; "
             + (names.isEmpty ? "there is none for this host" : "there are \(names)"))

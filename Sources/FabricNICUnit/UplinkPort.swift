@@ -10,9 +10,7 @@ final class UplinkPort: ProgressSource {
   private let port: FramePort
   private unowned let owner: Switch
   private(set) var address: MACAddress?
-  /// What the port is bound to: one that is made anew under the name is another.
-  private let index: CInt
-  private var isLost = false
+  private var whereabouts = FramePort.Whereabouts.here
   var statistics = NICStatistics()
   /// Where frames land.
   private let landing = FixedTable<UInt8>(repeating: 0, count: FrameSlots.usualByteCount)
@@ -26,7 +24,6 @@ final class UplinkPort: ProgressSource {
     self.port = port
     self.owner = owner
     address = try? port.interface.address()
-    index = port.interface.index
   }
 
   func start() {
@@ -39,13 +36,23 @@ final class UplinkPort: ProgressSource {
 
   /// How the interface is.
   func link(otherwise last: LinkNotice) -> LinkNotice {
-    if !isLost, port.interface.index != index {
-      isLost = true
+    statistics.missedCount &+= port.takeMissedCount()
+    let known = port.interface
+    let found = port.locate()
+    if found != whereabouts {
+      whereabouts = found
       owner.log(
-        "the interface \(port.interface) was removed, or made anew; restart the unit to join it again"
-      )
+        found == .elsewhere
+          ? "the interface \(known) is in another network namespace now: its link counts as up"
+          : "the interface \(known) was removed; restart the unit to join one again")
+    } else if port.interface != known {
+      owner.log("the interface \(known) is called \(port.interface) now")
     }
-    guard !isLost else { return LinkNotice(isUp: false, mtu: last.mtu) }
+    switch found {
+    case .gone: return LinkNotice(isUp: false, mtu: last.mtu)
+    case .elsewhere: return LinkNotice(isUp: true, mtu: last.mtu)
+    case .here: break
+    }
     address = (try? port.interface.address()) ?? address
     let mtu = (try? port.interface.mtu()) ?? last.mtu
     return LinkNotice(

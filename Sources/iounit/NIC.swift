@@ -114,15 +114,15 @@ extension Serve {
     }
   }
 
-  /// What hosts come for besides volumes; nil: nothing.
+  /// What hosts come for besides volumes, who are told where there is none; nil: they cannot come.
   ///
   /// - Parameter rights: nil: every host may use all.
   func serveNICs(_ rights: VolumeRights?) throws(ToolFailure) -> NICService? {
-    guard !nic.isEmpty else { return nil }
+    guard !listen.isEmpty else { return nil }
     do throws(InterfaceError) {
       return try NICService(
         unitName: name, nics: nic.map(\.options),
         allows: { host, nic in rights?.allows(host, what: nic) ?? true }, log: log)
-    } catch { throw ToolFailure(71, "\(error)") }
+    } catch { throw ToolFailure(error.isMisuse ? 64 : 71, "--nic: \(error)") }
   }
 }

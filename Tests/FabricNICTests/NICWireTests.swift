@@ -89,9 +89,9 @@ struct NICWireTests {
     for (index, field) in NICStatistics.fields.enumerated() {
       statistics[keyPath: field.path] = UInt64(index + 1)
     }
-    #expect(statistics.encoded.count == 120 && statistics.encoded[112] == 15)
+    #expect(statistics.encoded.count == 128 && statistics.encoded[120] == 16)
     #expect(try view(statistics.encoded) { try NICStatistics(decoding: $0) } == statistics)
-    #expect(statistics.dropCount == 8 + 9 + 10 + 11 + 12 + 13 + 14 + 15)
+    #expect(statistics.dropCount == 8 + 9 + 10 + 11 + 12 + 13 + 14 + 15 + 16)
     for bytes in [[], [1, 2, 3], [UInt8](repeating: 0xFF, count: 8)] as [[UInt8]] {
       #expect(throws: NICFault.self) { try view(bytes) { try LinkNotice(decoding: $0) } }
       #expect(throws: NICFault.self) { try view(bytes) { try AddressClaim(decoding: $0) } }

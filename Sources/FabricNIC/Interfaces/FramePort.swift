@@ -16,6 +16,9 @@ public final class FramePort {
   public private(set) var interface: NetworkInterface
   /// Whether it is a TAP interface.
   public let isTAP: Bool
+  /// The interface's number, by which it is known whatever it is called.
+  private let index: CInt
+  private let claim: InterfaceClaim
   private let queues: [CInt]
   private let ring: Ring
   /// Queues that have something to read, as far as is known.
@@ -29,9 +32,11 @@ public final class FramePort {
   public static let maximumQueueCount = 16
 
   private init(
-    _ interface: NetworkInterface, queues: [CInt], isTAP: Bool
+    _ interface: NetworkInterface, _ claim: consuming InterfaceClaim, queues: [CInt], isTAP: Bool
   ) throws(InterfaceError) {
     self.interface = interface
+    self.claim = claim
+    index = interface.index
     self.queues = queues
     self.isTAP = isTAP
     do throws(Errno) {
@@ -44,39 +49,67 @@ public final class FramePort {
 
   deinit { for queue in queues { close(queue) } }
 
-  /// A TAP interface; it is made where it is not there. One that stays is gone when `setStaying(false)` was called and
-  /// the port goes.
+  /// A TAP interface; it is made where it is not there, and goes with the port unless `keep` was called.
   ///
   /// - Parameter queueCount: 1 to 16.
   public static func tap(
     _ interface: NetworkInterface, queueCount: Int
   ) throws(InterfaceError) -> FramePort {
     precondition((1...maximumQueueCount).contains(queueCount), "1 to 16 queues")
-    var queues: [CInt] = []
-    for _ in 0..<queueCount {
-      let queue = unsafe fabric_tap_open(interface.name)
-      guard queue >= 0 else {
-        let error = Errno.current
-        for queue in queues { close(queue) }
-        throw .system("open the TAP interface \(interface)", error)
-      }
-      queues.append(queue)
-      guard fabric_tap_offload(queue) == 0 else {
-        let error = Errno.current
-        for queue in queues { close(queue) }
-        throw .system("set what \(interface) leaves to others", error)
-      }
+    // One that is there is touched only when nobody else serves it.
+    if interface.exists {
+      let claim = try InterfaceClaim(interface)
+      return try FramePort(
+        interface, claim, queues: try openQueues(of: interface, queueCount), isTAP: true)
     }
-    return try FramePort(interface, queues: queues, isTAP: true)
+    let queues = try openQueues(of: interface, queueCount)
+    let claim: InterfaceClaim
+    do throws(InterfaceError) { claim = try InterfaceClaim(interface) } catch {
+      for queue in queues { close(queue) }
+      throw error
+    }
+    return try FramePort(interface, claim, queues: queues, isTAP: true)
+  }
+
+  private static func openQueues(
+    of interface: NetworkInterface, _ count: Int
+  ) throws(InterfaceError) -> [CInt] {
+    var queues: [CInt] = []
+    do throws(InterfaceError) {
+      for _ in 0..<count {
+        queues.append(try openQueue(of: interface, queueCount: count))
+        guard fabric_tap_offload(queues[queues.count - 1]) == 0 else {
+          throw .system("set what \(interface) leaves to others", .current)
+        }
+      }
+    } catch {
+      for queue in queues { close(queue) }
+      throw error
+    }
+    return queues
+  }
+
+  private static func openQueue(
+    of interface: NetworkInterface, queueCount: Int
+  ) throws(InterfaceError) -> CInt {
+    var queue = unsafe fabric_tap_open(interface.name, true)
+    if queue < 0, Errno.current == .invalidArgument, queueCount == 1 {
+      queue = unsafe fabric_tap_open(interface.name, false)
+    }
+    if queue >= 0 { return queue }
+    let error = Errno.current
+    if error == .invalidArgument { throw .unfit(interface.name, queueCount: queueCount) }
+    throw .system("open the TAP interface \(interface)", error)
   }
 
   /// All frames that come to an interface from outside.
   public static func packets(of interface: NetworkInterface) throws(InterfaceError) -> FramePort {
+    let claim = try InterfaceClaim(interface)
     let socket = unsafe fabric_packet_open(interface.name)
     guard socket >= 0 else {
       throw .system("receive the frames of the interface \(interface)", .current)
     }
-    return try FramePort(interface, queues: [socket], isTAP: false)
+    return try FramePort(interface, claim, queues: [socket], isTAP: false)
   }
 
   // MARK: TAP interfaces
@@ -94,12 +127,46 @@ public final class FramePort {
     interface = other
   }
 
-  /// Whether the interface stays when nobody serves it.
-  public func setStaying(_ stays: Bool) throws(InterfaceError) {
-    guard fabric_tap_persist(queues[0], stays) == 0 else {
+  /// Has the interface stay when nobody serves it.
+  public func keep() throws(InterfaceError) {
+    guard fabric_tap_persist(queues[0], true) == 0 else {
       throw .system("have \(interface) stay", .current)
     }
   }
+
+  /// Has the interface go: at once where it is still in this network namespace, otherwise with the port.
+  public func remove() {
+    _ = fabric_tap_persist(queues[0], false)
+    if locate() == .here { try? interface.remove() }
+  }
+
+  /// What has become of an interface meanwhile.
+  public enum Whereabouts: Sendable {
+    case here
+    /// In another network namespace: frames still pass, and its name and address are not ours to see.
+    case elsewhere
+    case gone
+  }
+
+  /// Looks where the interface is; `interface` has the name that others may have given it.
+  public func locate() -> Whereabouts {
+    if isGone { return .gone }
+    guard isTAP else {
+      guard let found = NetworkInterface(index: index) else { return .gone }
+      interface = found
+      return .here
+    }
+    guard let name = unsafe InterfaceName.read({ unsafe fabric_tap_name(queues[0], $0) }) else {
+      return .gone
+    }
+    let found = NetworkInterface(asFound: name)
+    guard found.index == index else { return .elsewhere }
+    interface = found
+    return .here
+  }
+
+  /// Frames that the kernel had no room for since this was asked last; 0 of a TAP interface, whose kernel knows them.
+  public func takeMissedCount() -> UInt64 { isTAP ? 0 : fabric_packet_drops(queues[0]) }
 
   // MARK: Waiting
 

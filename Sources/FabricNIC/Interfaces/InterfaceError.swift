@@ -7,6 +7,18 @@ public enum InterfaceError: Error, Sendable, CustomStringConvertible {
   case invalidName(String)
   /// No Ethernet interface.
   case foreign(String)
+  /// It is there, and no TAP interface that can be served, with so many queues.
+  case unfit(String, queueCount: Int)
+  /// Another process serves it, as far as is known this one.
+  case taken(String, by: Int32?)
+
+  /// Whether another interface has to be named; otherwise the system lacks something.
+  public var isMisuse: Bool {
+    switch self {
+    case .system: false
+    case .invalidName, .foreign, .unfit, .taken: true
+    }
+  }
 
   public var description: String {
     switch self {
@@ -18,6 +30,15 @@ public enum InterfaceError: Error, Sendable, CustomStringConvertible {
     case .invalidName(let name):
       "expected the name of an interface, 1 to 15 bytes without \"/\", \":\" and blanks, got \"\(name)\""
     case .foreign(let name): "expected \(name) to be an Ethernet interface"
+    case .unfit(let name, let queueCount):
+      "expected \(name) to be a TAP interface"
+        + (queueCount > 1 ? " with several queues" : "")
+        + ", and it is another; give another name, or make one: ip tuntap add dev NAME mode tap"
+        + (queueCount > 1 ? " multi_queue" : "") + " user USER"
+    case .taken(let name, let process):
+      "expected an interface that nobody serves, but \(name) is served by "
+        + (process.map { "process \($0)" } ?? "another process")
+        + "; end that, or give another name"
     }
   }
 }

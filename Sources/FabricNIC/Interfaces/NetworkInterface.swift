@@ -15,6 +15,14 @@ public struct NetworkInterface: Sendable, Hashable, CustomStringConvertible {
 
   public var description: String { name }
 
+  /// The interface of a number; nil: there is none.
+  public init?(index: CInt) {
+    guard let name = unsafe InterfaceName.read({ unsafe fabric_interface_name(index, $0) }) else {
+      return nil
+    }
+    self.name = name
+  }
+
   public var exists: Bool { index > 0 }
 
   /// Its number, which another interface of the same name does not have; 0: there is none.
@@ -63,12 +71,30 @@ public struct NetworkInterface: Sendable, Hashable, CustomStringConvertible {
       unsafe fabric_interface_rename(name, other.name), "rename \(name) to \(other.name)")
   }
 
+  /// Removes it: it is gone when this returns.
+  public func remove() throws(InterfaceError) {
+    try check(fabric_interface_remove(index), "remove \(name)")
+  }
+
   @discardableResult
   private func check(_ result: CInt, _ words: String) throws(InterfaceError) -> CInt {
     guard result >= 0 else { throw .system(words, .current) }
     return result
   }
 
+  /// As the kernel calls it, which is not ours to doubt.
+  init(asFound name: String) { self.name = name }
+
   /// Of the calling process: another number for each network namespace.
   public static var namespace: UInt64 { fabric_network_namespace() }
+}
+
+/// A name that the kernel writes.
+enum InterfaceName {
+  static func read(_ body: (UnsafeMutablePointer<CChar>) -> CInt) -> String? {
+    var bytes = [CChar](repeating: 0, count: Int(fabric_interface_name_max) + 1)
+    let result = unsafe bytes.withUnsafeMutableBufferPointer { unsafe body($0.baseAddress!) }
+    guard result == 0 else { return nil }
+    return String(decoding: bytes.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+  }
 }

@@ -1,6 +1,6 @@
 public import FabricWire
 
-/// What one half of a NIC has counted since it was made: 15 numbers of 8 bytes, in the order of their
+/// What one half of a NIC has counted since it was made: 16 numbers of 8 bytes, in the order of their
 /// declaration. (NI-10)
 public struct NICStatistics: Equatable, Sendable, BitwiseCopyable {
   /// Frames that came from the peer and were taken, and their bytes.
@@ -31,15 +31,17 @@ public struct NICStatistics: Equatable, Sendable, BitwiseCopyable {
   public var stuckCount: UInt64 = 0
   /// That the interface did not take.
   public var refusedCount: UInt64 = 0
+  /// That came to the interface while the kernel had no room for them.
+  public var missedCount: UInt64 = 0
 
   public init() {}
 
-  public static let byteCount = 15 * 8
+  public static let byteCount = 16 * 8
 
   /// Frames that went nowhere.
   public var dropCount: UInt64 {
     runtCount &+ oversizeCount &+ spoofedCount &+ badHeaderCount &+ floodCount &+ unknownCount
-      &+ stuckCount &+ refusedCount
+      &+ stuckCount &+ refusedCount &+ missedCount
   }
 
   /// What each counts, for people and programs, in order.
@@ -51,6 +53,7 @@ public struct NICStatistics: Equatable, Sendable, BitwiseCopyable {
       ("stalls", \.stallCount), ("runts", \.runtCount), ("oversize", \.oversizeCount),
       ("spoofed", \.spoofedCount), ("bad headers", \.badHeaderCount), ("floods", \.floodCount),
       ("unknown", \.unknownCount), ("stuck", \.stuckCount), ("refused", \.refusedCount),
+      ("missed", \.missedCount),
     ]
 
   public var encoded: [UInt8] {

@@ -35,7 +35,8 @@ struct NICList: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "list", abstract: "Lists the interfaces that attach has made.",
     discussion: """
-      The state is connecting, attached, failed (the unit refuses for good) or dead: its process has \
+      A line each: interface, NIC, state, link, address and MTU as the unit has them. The state is \
+      connecting (the reason and the log are below it), attached, or dead: its process has \
       died, and the interface, which has no carrier, waits for another attach or for detach.
       """)
 
@@ -44,9 +45,9 @@ struct NICList: AsyncParsableCommand {
 
   func run() async {
     await reporting {
-      let found = try place.directory().entries.map { $0.statusOfAny() }
+      let found = try place.directory().entries().map { $0.statusOfAny() }
       if json { return Output.line(JSON.list(found.map(\.json)).description) }
-      for status in found { status.describe() }
+      NICStatus.describe(found)
     }
   }
 }
@@ -56,7 +57,9 @@ struct NICShow: AsyncParsableCommand {
     commandName: "show", abstract: "Says what both halves of an interface have counted.",
     discussion: """
       Frames and bytes of each half, messages and transfers (writes to the other half's buffers), stalls \
-      (the other half had no room; nothing is lost by that), and frames that were dropped, by reason.
+      (the other half had no room; nothing is lost by that), and frames that were dropped, by reason: \
+      refused is what an interface's kernel did not take, missed what came to an interface while its \
+      queue was full. Received is what came from the other half, sent what went there.
       """)
 
   @Argument(help: "The interface, such as fab0.") var name: String
@@ -68,7 +71,7 @@ struct NICShow: AsyncParsableCommand {
       let entry = try place.directory().entry(name)
       let status = try entry.ask(NICRequest("show")).get()
       if json { return Output.line(status.json.description) }
-      status.describe()
+      NICStatus.describe([status])
       status.describeCounts()
     }
   }
@@ -111,7 +114,7 @@ struct NICDetach: AsyncParsableCommand {
   func run() async {
     await reporting {
       let directory = try place.directory()
-      let chosen = all ? directory.entries : try names.map { try directory.entry($0) }
+      let chosen = try all ? directory.entries() : names.map { try directory.entry($0) }
       var failure: ToolFailure?
       for entry in chosen {
         do {

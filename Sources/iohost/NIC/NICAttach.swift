@@ -6,6 +6,7 @@ import FabricNIC
 import FabricNICHost
 import FabricPlatform
 import FabricStorage
+import FabricVerbs
 import Glibc
 
 /// What `iohost nic attach` takes, and the process that it starts.
@@ -72,6 +73,26 @@ struct NICArguments: ParsableArguments {
     }
   }
 
+  /// Reads the URL of a NIC.
+  static func address(of url: String) throws -> VolumeAddress {
+    let unit: VolumeAddress
+    do throws(VolumeAddress.ParsingError) {
+      let address = try VolumeAddress(parsing: url)
+      let path = "\(address.unit.endpoint)/\(address.volumeName)"
+      guard address.unit.fabric == "shm", FileKind.isSocket(path) else { return address }
+      unit = try VolumeAddress(parsingUnit: url)
+    } catch {
+      guard url.contains("://"), let found = try? VolumeAddress(parsingUnit: url) else {
+        throw error
+      }
+      unit = found
+    }
+    throw ToolFailure(
+      64,
+      "expected a NIC's URL, got that of a unit; append / and the NIC's name there, such as \(unit)/lan0"
+    )
+  }
+
   func options(for address: VolumeAddress) throws(ToolFailure) -> HostNIC.Options {
     let volume = try connection.options(access: .readWrite)
     var options = HostNIC.Options()
@@ -95,7 +116,10 @@ struct NICAttach: AsyncParsableCommand {
       Prints the interface's name once the unit has taken it. A process carries its frames until iohost \
       nic detach. When the unit is gone the link is down, and the unit is asked again and again; when \
       the process dies the interface stays, with its addresses and no carrier, and the same command takes \
-      it up again. It wants root, or a TAP interface that is this user's.
+      it up again. It wants root, or a TAP interface that is this user's: ip tuntap add dev NAME mode tap \
+      user USER, with multi_queue for more than one of --queues. --timeout is for the first connection alone. \
+      The process logs beside what is written down, to DIR/nic/*.NAME.log while it lives; iohost nic list \
+      names the file.
       """)
 
   @OptionGroup var arguments: NICArguments
@@ -144,14 +168,14 @@ struct NICWorker: AsyncParsableCommand {
       if let status = answer.status { NICAttach.say(status, asJSON: arguments.json) }
     }
     do {
-      let address = try await arguments.connection.volumeAddress(arguments.url)
+      let address = try NICArguments.address(of: arguments.url)
       let daemon = try NICDaemon(
         arguments, address: address, reportDescriptor: inForeground ? -1 : Descendant.descriptor,
         report: tell)
       try daemon.run()
     } catch {
       let failure =
-        (error as? InterfaceError).map { ToolFailure(71, $0.description) }
+        (error as? InterfaceError).map { ToolFailure($0.isMisuse ? 64 : 71, $0.description) }
         ?? ToolFailure(anything: error)
       tell(NICAnswer(failure))
       guard inForeground else { Glibc.exit(failure.code) }

@@ -63,25 +63,39 @@ struct NICStatus: Codable {
     self.log = log
   }
 
-  func describe() {
-    var words = "\(name)  \(url)  \(state)"
-    if let isUp { words += ", link \(isUp ? "up" : "down")" }
-    if let address { words += "  \(address)" }
-    if let mtu { words += "  MTU \(mtu)" }
-    Output.line(words)
-    if let reason { Output.line("  \(reason)") }
+  /// A line each, in columns.
+  static func describe(_ all: [NICStatus]) {
+    let rows = all.map { one in
+      let link = one.isUp.map { ", link \($0 ? "up" : "down")" } ?? ""
+      return [
+        one.name, one.url, one.state + link, one.address ?? "", one.mtu.map { "MTU \($0)" } ?? "",
+      ]
+    }
+    for (one, line) in zip(all, inColumns(rows)) {
+      Output.line(line)
+      if let reason = one.reason { Output.line("  \(reason)") }
+      if one.state == "connecting" { Output.line("  log: \(one.log)") }
+    }
   }
 
   func describeCounts() {
-    let width = (NICStatistics.fields.map(\.name.count).max() ?? 0) + 2
-    func padded(_ text: String, _ width: Int) -> String {
-      text + String(repeating: " ", count: max(0, width - text.count))
+    let rows = NICStatistics.fields.map { name, _ in
+      [
+        name, counts?[name].map { "\($0)" } ?? "-", unitCounts?[name].map { "\($0)" } ?? "-",
+      ]
     }
-    Output.line(padded("", width) + padded("here", 16) + "unit")
-    for (name, _) in NICStatistics.fields {
-      let own = counts?[name].map { "\($0)" } ?? "-"
-      let others = unitCounts?[name].map { "\($0)" } ?? "-"
-      Output.line(padded(name, width) + padded(own, 16) + others)
+    for line in Self.inColumns([["", "here", "unit"]] + rows) { Output.line(line) }
+  }
+
+  /// Lines whose fields begin below each other.
+  private static func inColumns(_ rows: [[String]]) -> [String] {
+    let count = rows.first?.count ?? 0
+    let widths = (0..<count).map { column in rows.map { $0[column].count }.max() ?? 0 }
+    return rows.map { row in
+      let line = zip(row, widths).map { field, width in
+        field + String(repeating: " ", count: width - field.count + 2)
+      }.joined()
+      return String(line.reversed().drop { $0 == " " }.reversed())
     }
   }
 

@@ -18,10 +18,14 @@ final class NICDaemon {
   private var record: NICEntry.Record
   /// Of a process that has died, whose interface this one takes up; nil: there was none.
   private let old: NICEntry.Record?
+  /// What the interface had before this process gave it another.
+  private let formerAddress: MACAddress?
   private var hasBeenAttached = false
   /// What the process is told by its other thread.
   private enum Event: Sendable {
     case state(HostNIC.State)
+    /// Others have given the interface another name.
+    case renamed(NetworkInterface)
     /// What the unit has counted, for the client of that number.
     case counted(Int, NICStatistics?)
   }
@@ -59,28 +63,35 @@ final class NICDaemon {
     record = NICEntry.Record(
       url: "\(address)", processIdentifier: getpid(),
       wasThere: interfaceWasThere && old?.wasThere != false)
+    var port: FramePort?
     do {
-      let port = try FramePort.tap(interface, queueCount: arguments.queues)
+      let made = try FramePort.tap(interface, queueCount: arguments.queues)
+      port = made
       FileKind.remove(entry.socket)
       inbox = try Inbox()
       listener = try SequencedSocket.listen(at: entry.socket)
       unsafe chmod(entry.socket, 0o600)
       if reportDescriptor >= 0 { try Self.redirectOutput(to: entry.log) }
-      if let mac = arguments.mac.flatMap({ MACAddress($0) }), try interface.address() != mac {
+      let former = try interface.address()
+      if let mac = arguments.mac.flatMap({ MACAddress($0) }), former != mac {
+        formerAddress = former
         try interface.setAddress(mac)
+      } else {
+        formerAddress = nil
       }
       if !interfaceWasThere { try interface.setUp() }
-      if !record.wasThere { try port.setStaying(true) }
+      if !record.wasThere { try made.keep() }
       try entry.write(record)
       var serviceOptions = CompletionService.Options()
       serviceOptions.threadCount = 1
       service = try CompletionService(serviceOptions)
       let inbox = inbox
       nic = try HostNIC(
-        port: port, unit: address.unit, adapter: adapter, service: service, options: options
+        port: made, unit: address.unit, adapter: adapter, service: service, options: options,
+        renamed: { inbox.put(.renamed($0)) }
       ) { inbox.put(.state($0)) }
     } catch {
-      Self.takeAway(entry, record, unlessOf: old)
+      Self.takeAway(entry, record, port, unlessOf: old)
       throw error
     }
   }
@@ -97,18 +108,19 @@ final class NICDaemon {
 
   /// Leaves nothing of an interface that this program has made.
   ///
-  /// - Parameter old: of a process that has died: its interface stays as it was, for the next attempt.
+  /// - Parameters:
+  ///   - port: nil: the interface is not this process's.
+  ///   - old: of a process that has died: its interface stays as it was, for the next attempt.
   private static func takeAway(
-    _ entry: NICEntry, _ record: NICEntry.Record, unlessOf old: NICEntry.Record?
+    _ entry: NICEntry, _ record: NICEntry.Record, _ port: FramePort?,
+    unlessOf old: NICEntry.Record?
   ) {
     if let old {
       FileKind.remove(entry.socket)
       try? entry.write(old)
       return
     }
-    if !record.wasThere, let interface = try? NetworkInterface(entry.name), interface.exists {
-      try? FramePort.tap(interface, queueCount: 1).setStaying(false)
-    }
+    if !record.wasThere { port?.remove() }
     entry.remove()
   }
 
@@ -133,7 +145,8 @@ final class NICDaemon {
     service.result(of: { nic.close() })
     service.stop()
     let hasFailed = if case .failure? = ending { !hasBeenAttached } else { false }
-    Self.takeAway(entry, record, unlessOf: hasFailed ? old : nil)
+    if hasFailed, let formerAddress { try? nic.port.interface.setAddress(formerAddress) }
+    Self.takeAway(entry, record, nic.port, unlessOf: hasFailed ? old : nil)
     for client in clients { answer(client, last) }
     try ending?.get()
   }
@@ -178,6 +191,10 @@ final class NICDaemon {
         ending = .failure(ToolFailure(reason))
       case .connecting, .closed: break
       }
+    case .renamed(let interface):
+      let other = directory.entry(named: interface.name)
+      // Where that name is written down for another, which is not there, this one keeps its own.
+      if other.name != entry.name, !other.isAlive { move(to: other) }
     case .counted(let number, let counted):
       guard let client = askers.removeValue(forKey: number) else { return }
       var status = status()
@@ -224,7 +241,9 @@ final class NICDaemon {
   }
 
   private func rename(to name: String) throws {
-    let interface = try NetworkInterface(name)
+    let interface: NetworkInterface
+    do { interface = try NetworkInterface(name) } catch { throw ToolFailure(64, error.description) }
+    if name == entry.name { return }
     let other = directory.entry(named: name)
     guard !interface.exists, other.readRecord() == nil else {
       throw ToolFailure(64, "expected a name that no interface has, but \(name) is there")
@@ -234,6 +253,10 @@ final class NICDaemon {
       Result { () throws(InterfaceError) in try nic.port.rename(to: interface) }
     })
     .get()
+    move(to: other)
+  }
+
+  private func move(to other: NICEntry) {
     entry.rename(to: other)
     entry = other
   }

@@ -15,8 +15,16 @@ struct NICDirectory {
   init(_ option: String?) throws(ToolFailure) { path = "\(try StateDirectory(option).path)/nic" }
 
   /// In order of their names.
-  var entries: [NICEntry] {
-    let files = (try? FileManager.default.contentsOfDirectory(atPath: path)) ?? []
+  ///
+  /// - Throws: with code 66 when the directory may not be read; one that is not there has none.
+  func entries() throws(ToolFailure) -> [NICEntry] {
+    let files: [String]
+    do { files = try FileManager.default.contentsOfDirectory(atPath: path) } catch {
+      guard unsafe access(path, R_OK) != 0, Errno.current != .noSuchFileOrDirectory else {
+        return []
+      }
+      throw ToolFailure(66, "expected to read \(path), got \"\(Errno.current)\"")
+    }
     let start = "\(namespace)."
     let end = ".json"
     return files.filter { $0.hasPrefix(start) && $0.hasSuffix(end) }
@@ -30,7 +38,7 @@ struct NICDirectory {
 
   /// An interface that is written down.
   func entry(_ name: String) throws(ToolFailure) -> NICEntry {
-    let known = entries
+    let known = try entries()
     if let entry = known.first(where: { $0.name == name }) { return entry }
     let names = known.map(\.name).joined(separator: ", ")
     throw ToolFailure(
@@ -173,7 +181,7 @@ struct NICEntry {
     if let record = readRecord(), !record.wasThere, let interface = try? NetworkInterface(name),
       interface.exists
     {
-      try FramePort.tap(interface, queueCount: 1).setStaying(false)
+      try FramePort.tap(interface, queueCount: 1).remove()
     }
     remove()
   }
