@@ -306,7 +306,10 @@ final class HostPort: ChannelHandler, CustomStringConvertible {
       let isGranted = owner.claim(claim.address, by: self)
       if isGranted { address = claim.address }
       send(.addressAnswer, AddressAnswer(claim.address, isGranted: isGranted).encoded)
-    case .statisticsQuery: send(.statistics, statistics.encoded)
+    case .statisticsQuery:
+      var counted = statistics
+      counted.missedCount = owner.missedCount
+      send(.statistics, counted.encoded)
     default: return false
     }
     return true

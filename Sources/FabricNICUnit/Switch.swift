@@ -66,6 +66,9 @@ final class Switch {
     }
   }
 
+  /// Frames of the interface that its kernel had no room for: whose they were nobody knows.
+  var missedCount: UInt64 { uplink?.statistics.missedCount ?? 0 }
+
   func start() {
     uplink?.start()
     service.add(self)

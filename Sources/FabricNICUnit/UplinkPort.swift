@@ -36,7 +36,13 @@ final class UplinkPort: ProgressSource {
 
   /// How the interface is.
   func link(otherwise last: LinkNotice) -> LinkNotice {
-    statistics.missedCount &+= port.takeMissedCount()
+    let missedCount = port.takeMissedCount()
+    if statistics.missedCount == 0, missedCount > 0 {
+      owner.log(
+        "frames of \(port.interface) were lost, for which its queue had no room; iohost nic show counts them as missed"
+      )
+    }
+    statistics.missedCount &+= missedCount
     let known = port.interface
     let found = port.locate()
     if found != whereabouts {

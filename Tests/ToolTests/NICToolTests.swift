@@ -229,6 +229,16 @@ struct NICToolTests {
     try #require(server.waits(for: "Server listening"), "\(server.errors)")
     try place.run(0, through: "iperf3 -c 192.0.2.200 -t 2 --bidir")
     server.waitForEnd()
+    if kind == "interface" {
+      // What comes while nobody reads is lost from 16 MiB on, and counted.
+      place.unit?.signal(SIGSTOP)
+      _ = try Tool(
+        shell:
+          "nsenter --net=/run/netns/\(world) ping -q -l 20000 -c 20000 -s 1400 -W 1 \(place.address(0))"
+      ).waitForEnd()
+      place.unit?.signal(SIGCONT)
+      #expect(try place.waits { (try place.counts(0).unit["missed"] ?? 0) > 0 })
+    }
     // Its link is the hosts'.
     try place.shell("ip -n \(unit) link set out down")
     #expect(try place.waits(limit: 3) { try !place.hasCarrier(0) })
