@@ -245,6 +245,7 @@ static inline int fabric_packet_open(const char *name) {
     setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &room, sizeof room);
   if (setsockopt(fd, SOL_PACKET, PACKET_VNET_HDR, &one, sizeof one) < 0 ||
       setsockopt(fd, SOL_PACKET, PACKET_IGNORE_OUTGOING, &one, sizeof one) < 0 ||
+      setsockopt(fd, SOL_PACKET, PACKET_AUXDATA, &one, sizeof one) < 0 ||
       setsockopt(fd, SOL_PACKET, PACKET_ADD_MEMBERSHIP, &membership, sizeof membership) < 0 ||
       bind(fd, (struct sockaddr *)&place, sizeof place) < 0) {
     int error = errno;
@@ -253,6 +254,37 @@ static inline int fabric_packet_open(const char *name) {
     return -1;
   }
   return fd;
+}
+
+/// Reads a frame behind its virtio-net header from a packet socket, with the VLAN tag that the kernel keeps beside
+/// it. At least 32 bytes.
+static inline long fabric_packet_read(int fd, uint8_t *bytes, size_t count) {
+  enum { tag_place = sizeof(struct virtio_net_hdr) + 12, tag_size = 4 };
+  union {
+    struct cmsghdr header;
+    char space[CMSG_SPACE(sizeof(struct tpacket_auxdata))];
+  } control;
+  struct iovec piece = {bytes, count - tag_size};
+  struct msghdr message = {
+      .msg_iov = &piece, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+  long result = recvmsg(fd, &message, 0);
+  if (result <= (long)tag_place) return result;
+  struct cmsghdr *found = CMSG_FIRSTHDR(&message);
+  if (!found || found->cmsg_level != SOL_PACKET || found->cmsg_type != PACKET_AUXDATA) return result;
+  struct tpacket_auxdata beside;
+  memcpy(&beside, CMSG_DATA(found), sizeof beside);
+  if (!(beside.tp_status & TP_STATUS_VLAN_VALID)) return result;
+  uint16_t type = beside.tp_status & TP_STATUS_VLAN_TPID_VALID ? beside.tp_vlan_tpid : ETH_P_8021Q;
+  uint16_t tag[2] = {htons(type), htons(beside.tp_vlan_tci)};
+  memmove(bytes + tag_place + tag_size, bytes + tag_place, (size_t)(result - tag_place));
+  memcpy(bytes + tag_place, tag, tag_size);
+  // What the header says of places in the frame is true behind the tag, too.
+  struct virtio_net_hdr header;
+  memcpy(&header, bytes, sizeof header);
+  if (header.flags & VIRTIO_NET_HDR_F_NEEDS_CSUM) header.csum_start += tag_size;
+  if (header.gso_type != VIRTIO_NET_HDR_GSO_NONE) header.hdr_len += tag_size;
+  memcpy(bytes, &header, sizeof header);
+  return result + tag_size;
 }
 
 /// Frames that a packet socket had no room for since it was asked last.

@@ -17,11 +17,13 @@ final class NICPlace {
   static let lacks: String = {
     if getuid() != 0 { return "network interfaces want root" }
     if !FileManager.default.fileExists(atPath: "/dev/net/tun") { return "/dev/net/tun is missing" }
-    for program in ["ip", "iperf3", "ping", "busybox", "curl", "dnsmasq", "udhcpc"] {
+    for program in [
+      "ip", "iperf3", "ping", "busybox", "curl", "dnsmasq", "udhcpc", "tcpdump", "python3",
+    ] {
       let paths = ["/usr/bin", "/usr/sbin", "/bin", "/sbin"].map { "\($0)/\(program)" }
       if !paths.contains(where: FileManager.default.isExecutableFile) {
         return "\(program) is missing: apt-get install iproute2 iperf3 iputils-ping busybox curl "
-          + "dnsmasq-base udhcpc"
+          + "dnsmasq-base udhcpc tcpdump python3"
       }
     }
     return Wire.isPossible ? "" : "no network namespaces"

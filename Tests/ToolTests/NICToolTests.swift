@@ -230,6 +230,7 @@ struct NICToolTests {
     try place.run(0, through: "iperf3 -c 192.0.2.200 -t 2 --bidir")
     server.waitForEnd()
     if kind == "interface" {
+      try tagged(place, from: world)
       // What comes while nobody reads is lost from 16 MiB on, and counted.
       place.unit?.signal(SIGSTOP)
       _ = try Tool(
@@ -245,6 +246,26 @@ struct NICToolTests {
     try place.shell("ip -n \(unit) link set out up")
     #expect(try place.waits(limit: 3) { try place.hasCarrier(0) })
     try place.run(0, through: "ping -c 3 -i 0.2 -W 5 192.0.2.200")
+  }
+
+  /// A frame with the tag of a VLAN, which the kernel takes out of frames, comes with it. (This kernel may have no VLANs.)
+  private func tagged(_ place: NICPlace, from world: String) throws {
+    let capture = try place.run(0, "exec tcpdump -n -e -l -c 1 -i fab0 vlan 7")
+    try #require(capture.waits(for: "listening on fab0"), "\(capture.errors)")
+    let address = try #require(try place.status(0)["address"] as? String)
+    try Data(
+      """
+      import socket
+      wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+      wire.bind(("world", 0))
+      host = bytes.fromhex("\(address)".replace(":", ""))
+      wire.send(host + b"\\x02\\0\\0\\0\\0\\x09" + b"\\x81\\0\\x60\\x07\\x88\\xb5" + b"tagged" * 20)
+      """.utf8
+    ).write(to: URL(filePath: place.place.file("tagged.py")))
+    try place.shell("nsenter --net=/run/netns/\(world) python3 tagged.py")
+    #expect(capture.waitForEnd() == 0, "\(capture.errors)")
+    let line = capture.output.joined()
+    #expect(line.contains("vlan 7, p 3") && line.contains("0x88b5"), "\(line)")
   }
 
   @Test("NI-23, NI-40, NI-41: another address, another name, and the end")

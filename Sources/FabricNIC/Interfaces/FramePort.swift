@@ -224,7 +224,12 @@ public final class FramePort {
       let place = buffer.slice(
         run.byteCount &+ FrameRecord.vnetOffset,
         FrameRecord.vnetByteCount &+ FrameRecord.maximumFrameByteCount)
-      let result = unsafe place.withBytes { unsafe Glibc.read(queues[nextQueue], $0, $1) }
+      let result = unsafe place.withBytes { bytes, count in
+        unsafe isTAP
+          ? Glibc.read(queues[nextQueue], bytes, count)
+          : fabric_packet_read(
+            queues[nextQueue], bytes.assumingMemoryBound(to: UInt8.self), count)
+      }
       guard result > FrameRecord.vnetByteCount else {
         if result >= 0 || Errno.current == .interrupted { continue }
         readable &= ~bit
