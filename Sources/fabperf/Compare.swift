@@ -8,7 +8,8 @@ struct Compare: ParsableCommand {
     discussion: """
       UCX (Debian: ucx-utils), libfabric (libfabric-bin), a bare socket, and for blocks nbdkit with fio. \
       As root also block devices that iohost attaches: loop beside libfuse's example passthrough_ll, \
-      and where the kernel has both, ublk beside its NBD client. Each side has a processor of its own; the two take turns, and the medians count. Ratios above 1: \
+      and where the kernel has both, ublk beside its NBD client; and NICs beside veth and a bridge (iperf3 \
+      and ping, the median round trip). Each side has a processor of its own; the two take turns, and the medians count. Ratios above 1: \
       ours is ahead. JSON: a list of workload, unit, ours, peer, theirs, ratio, spread of both.
       """)
 

@@ -7,12 +7,12 @@ struct Field {
 
   static let programs = [
     ("ucx_perftest", "ucx-utils"), ("fi_pingpong", "libfabric-bin"), ("nbdkit", "nbdkit"),
-    ("fio", "fio"), ("passthrough_ll", "libfuse3-dev has its source"),
+    ("fio", "fio"), ("passthrough_ll", "libfuse3-dev has its source"), ("iperf3", "iperf3"),
   ]
   private static let sizes = [64, 4096, 65536]
 
   var contests: [Contest] {
-    sharedMemory + tcp + blocks + nbd + devices
+    sharedMemory + tcp + blocks + nbd + devices + nics
   }
 
   private var sharedMemory: [Contest] {
@@ -59,6 +59,14 @@ struct Field {
     DeviceContest.all(seconds).map { contest in
       Contest(
         workload: contest.name, unit: .perSecond, peer: contest.kind.peer,
+        ours: { try contest.ours() }, theirs: { try contest.theirs() })
+    }
+  }
+
+  private var nics: [Contest] {
+    NICContest.all(seconds).map { contest in
+      Contest(
+        workload: contest.name, unit: contest.unit, peer: NICContest.peer,
         ours: { try contest.ours() }, theirs: { try contest.theirs() })
     }
   }
