@@ -5,37 +5,6 @@ import Testing
 /// fabconform judges our own two halves, as it would judge anybody's.
 @Suite("fabconform", .untilStuck)
 struct ConformanceToolTests {
-  /// What a run reports as JSON.
-  private struct Report: Decodable {
-    struct Case: Decodable {
-      let id: String
-      let verdict: String
-      let words: String
-      let clauses: [String]
-    }
-    let passed: Int
-    let failed: Int
-    let notApplicable: Int
-    let cases: [Case]
-  }
-
-  private func report(_ tool: Tool) throws -> Report {
-    let status = tool.waitForEnd(limit: 240)
-    let line = try #require(tool.output.first { $0.hasPrefix("{") }, "\(status) \(tool.errors)")
-    let report = try JSONDecoder().decode(Report.self, from: Data(line.utf8))
-    let failed = report.cases.filter { $0.verdict == "failed" }
-    #expect(status == (failed.isEmpty ? 0 : 1))
-    for one in failed { Issue.record("\(one.id) (\(one.clauses)): \(one.words)") }
-    return report
-  }
-
-  /// Cases that judged nothing are as many as those with a reason.
-  private func expectJudged(_ report: Report, but skipped: Set<String>) {
-    let notApplicable = Set(report.cases.filter { $0.verdict == "notApplicable" }.map(\.id))
-    #expect(notApplicable.subtracting(skipped).isEmpty, "\(notApplicable)")
-    #expect(report.passed > 30)
-  }
-
   @Test(
     "Our unit passes every case, with and without keys", arguments: ["shm", "tcp"], [false, true])
   func unit(fabric: String, hasKey: Bool) throws {
@@ -58,9 +27,11 @@ struct ConformanceToolTests {
       let port = try #require(ready.firstMatch(of: /tcp:127\.0\.0\.1:([0-9]+)/)).output.1
       url = "fabric+tcp://127.0.0.1:\(port)/scratch"
     }
-    let found = try report(
-      Tool(
-        "fabconform", ["run", url, "--overwrite", "--json", "--junit", place.file("j.xml")] + extra)
+    let found = try ConformanceReport(
+      of:
+        Tool(
+          "fabconform",
+          ["run", url, "--overwrite", "--json", "--junit", place.file("j.xml")] + extra)
     )
     let hidden: Set =
       hasKey
@@ -68,7 +39,7 @@ struct ConformanceToolTests {
         "opening-short", "opening-greeting-too-long", "key-not-asked", "greeting-host-length",
         "greeting-host-empty",
       ] : ["key-proven", "key-missing", "key-wrong-proof", "key-unknown-name", "key-fresh-nonces"]
-    expectJudged(found, but: hidden.union(["buffer-twice"]))
+    found.expectJudged(but: hidden.union(["buffer-twice"]))
     let junit = try String(contentsOfFile: place.file("j.xml"), encoding: .utf8)
     #expect(junit.contains("tests=\"\(found.cases.count)\"") && junit.contains("failures=\"0\""))
   }
@@ -87,17 +58,18 @@ struct ConformanceToolTests {
     let key = hasKey ? "--key-file \(keys)" : ""
     let address =
       try fabric == "shm" ? "shm:\(place.file("judge.sock"))" : "tcp:\(FreePort.endpoint())"
-    let found = try report(
-      Tool(
-        shell: """
-          exec $bin/fabconform serve \(address) \(key) --json -- \
-          $bin/iohost verify {} --overwrite --timeout 5 \(key)
-          """))
+    let found = try ConformanceReport(
+      of:
+        Tool(
+          shell: """
+            exec $bin/fabconform serve \(address) \(key) --json -- \
+            $bin/iohost verify {} --overwrite --timeout 5 \(key)
+            """))
     let keyCases: Set = [
       "host-key-proven", "host-key-fresh-nonces", "host-key-wrong-challenge",
       "host-key-wrong-opened", "host-key-skipped", "host-key-refused",
     ]
-    expectJudged(found, but: Self.otherHosts.union(hasKey ? [] : keyCases))
+    found.expectJudged(but: Self.otherHosts.union(hasKey ? [] : keyCases))
   }
 
   @Test("Our host that lists volumes passes what is asked of one")
@@ -128,6 +100,18 @@ struct ConformanceToolTests {
     #expect(text.contains("sends refused") && text.contains("43 46 49 4f"))
     #expect(text.hasSuffix("0 passed, 1 failed, 0 not applicable"))
     #expect(try String(contentsOfFile: place.file("j.xml"), encoding: .utf8).contains("<failure"))
+  }
+
+  @Test("A unit that dies in the middle is a finding, and no case waits for it")
+  func death() throws {
+    let place = try Place()
+    let unit = try place.serve("scratch=memory,size=1MiB")
+    let judge = try Tool("fabconform", ["run", place.url("scratch"), "--overwrite"])
+    #expect(judge.waits(for: "passed  "), "\(judge.errors)")
+    unit.signal(SIGKILL)
+    #expect(judge.waitForEnd() == 1)
+    #expect(judge.output.contains { $0.hasPrefix("FAILED  ") })
+    #expect(judge.output.contains { $0.contains("not put: in 3 cases in a row") })
   }
 
   @Test("Where there is nothing to judge it says so, and what to do")

@@ -10,6 +10,8 @@ final class HostBench {
   private let store = BlockMemory()
   private var units: [UnitEnd] = []
   private(set) var program: (any HostProgram)?
+  /// Whether one has connected.
+  var hasSeenHost: Bool { !units.isEmpty }
   var addressCount: Int { addresses.count }
   var hasKey: Bool { target.key != nil }
 

@@ -8,6 +8,7 @@ public final class HostJudge {
   private let target: HostTarget
   private let listeners: [any Listener]
   private let events: any ConnectionEventChannel
+  private var absence = Absence()
 
   /// Listens.
   public init(_ target: HostTarget) throws {
@@ -23,9 +24,20 @@ public final class HostJudge {
   /// Where hosts are expected.
   public var addresses: [FabricAddress] { listeners.map(\.address) }
 
+  /// Puts a case to the next host that comes; after three in a row for which none came no further one is put.
   public func judge(_ conformanceCase: ConformanceCase) -> Judgement {
     let bench = HostBench(target, addresses, events)
     defer { bench.close() }
-    return Judgement(of: conformanceCase, log: bench.log) { try conformanceCase.run(host: bench) }
+    return Judgement(of: conformanceCase, log: bench.log) {
+      try absence.check("host that came")
+      do { try conformanceCase.run(host: bench) } catch let reason as NotApplicable {
+        // Perhaps before anybody could come.
+        throw reason
+      } catch {
+        absence.note(isThere: bench.hasSeenHost)
+        throw error
+      }
+      absence.note(isThere: true)
+    }
   }
 }
