@@ -49,15 +49,20 @@ extension Clause {
       "IO-33", .must, .unit, of: .blockIO, in: "Commands",
       """
       An unknown opcode is answered with `unsupported`, a malformed capsule with `invalidField`. \
-      Blocks, byte count and rights are judged once, by the volume's port (`Storage.md`, ST-30).
+      Then, in this order: a byte count above the unit's most, and force unit access on another \
+      command than read, write and write zeroes, are `invalidField`; a command that changes \
+      blocks and has no right to is `readOnly`; a flush that names blocks, another command that \
+      names none, and a byte count that is not that of the blocks (read, write, compare) or not \
+      0 (the others) are `invalidField`; blocks beyond the last are `lbaOutOfRange`.
       """),
     Clause(
       "IO-34", .must, .unit, of: .blockIO, in: "Commands",
       """
       A response is 16 bytes: tag (4), status (2), reserved (2), bytes transferred (4), reserved \
-      (4). A successful read may end with a push that names its tag instead, which means success \
-      and all bytes. Status is status code type times 256 plus status code of NVM Express: A \
-      code that is not in the table reads as internalError.
+      (4). Of a command that succeeded these are the bytes of its data, of one that failed they \
+      mean something where IO-35 says so alone. A successful read may end with a push that names \
+      its tag instead, which means success and all bytes. Status is status code type times 256 \
+      plus status code of NVM Express: A code that is not in the table reads as internalError.
       """),
     Clause(
       "IO-35", .must, .unit, of: .blockIO, in: "Commands",

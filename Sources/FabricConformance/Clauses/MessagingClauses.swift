@@ -35,10 +35,10 @@ extension Clause {
       "MS-5", .must, .both, of: .messaging, in: "Messages",
       """
       Receive credit: a side may have sent at most as many messages (writes with immediate \
-      count) as the peer posted receives at first plus those it reported as reposted. Counters \
-      are cumulative, so that a repeated one does no harm. The last two credits are kept for \
-      credit, buffer return, heartbeat and close. A side reports once half of its window is \
-      untold.
+      count, and the messages of the opening) as the peer posted receives at first plus those it \
+      reported as reposted. Counters are cumulative, so that a repeated one does no harm. The \
+      last two credits are kept for credit, buffer return, heartbeat and close. A side reports \
+      once half of its window is untold.
       """),
     Clause(
       "MS-6", .must, .both, of: .messaging, in: "Messages",
@@ -65,14 +65,14 @@ extension Clause {
       "MS-9", .must, .both, of: .messaging, in: "Messages",
       """
       A push writes to a range that the receiver asked for, and tells its tag: an immediate with \
-      bit 31 set and the tag in bits 0 to 30, or a `pushed` message. A push's data is in place \
-      before its end is seen.
+      bit 31 set and the tag in bits 0 to 30, or a `pushed` message with that tag. A push's data \
+      is in place before its end is seen.
       """),
     Clause(
       "MS-10", .must, .both, of: .messaging, in: "Messages",
       """
-      Close: who closes sends `close` behind what it sent before, which arrives; it waits at \
-      most 1 s for the peer to hang up.
+      Close: who closes sends `close` behind what it sent before, which arrives, and nothing \
+      behind it; it waits at most 1 s for the peer to hang up.
       """),
     Clause(
       "MS-11", .must, .both, of: .messaging, in: "Messages",

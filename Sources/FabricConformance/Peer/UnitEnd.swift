@@ -122,7 +122,8 @@ final class UnitEnd: ChannelEnd {
     while !isOver && !isDone() && .now < deadline {
       try line.wait(.milliseconds(20)) {
         try takeArrivals()
-        return isOver || isDone() || !commands.isEmpty || !controlCalls.isEmpty || !queries.isEmpty
+        return isOver || isDone() || !commands.isEmpty || !controlCalls.isEmpty
+          || !queries.isEmpty || !fences.isEmpty
       }
       if !isDone() { try answerAll() }
     }
@@ -131,6 +132,7 @@ final class UnitEnd: ChannelEnd {
   /// Answers what has come.
   func answerAll() throws {
     while !isOver, !commands.isEmpty { try answerFirst() }
+    while !isOver, let fence = takeFence() { try answer(fence: fence) }
     while !isOver, let call = takeCall() { try answer(call, errno: 25) }
     while !isOver, let query = queries.first {
       queries.removeFirst()
@@ -173,6 +175,17 @@ final class UnitEnd: ChannelEnd {
     body.put(errno)
     body.put(zeroes: 8)
     try send(kind: BlockKind.controlAnswer, tag: call.tag, body)
+  }
+
+  /// The connection is not remembered, and nothing of it under way. (IO-52)
+  func answer(fence: MessageRecord) throws {
+    var body = Array(fence.body[..<6])
+    body.put(UInt16(0))
+    for index in 0..<Int(fence.body[5]) {
+      body += fence.body[(8 + 4 * index)..<(12 + 4 * index)]
+      body.put(zeroes: 8)
+    }
+    try send(kind: BlockKind.fenced, tag: fence.tag, body)
   }
 
   /// No volumes but one, and no addresses.
@@ -270,7 +283,11 @@ final class UnitEnd: ChannelEnd {
     switch message.kind {
     case BlockKind.command: try takeCommand(message, buffer, payload, dataByteCount)
     case BlockKind.controlCall: controlCalls.append(message)
-    case BlockKind.fence: fences.append(message)
+    case BlockKind.fence:
+      try expect(
+        message.body.count >= 8 && message.body.count == 8 + 4 * Int(message.body[5]),
+        "IO-50: expected as many tags as it says, got \(message)")
+      fences.append(message)
     case BlockKind.volumeQuery, BlockKind.addressQuery: queries.append(message)
     default: throw Finding("IO-20: expected a message that hosts send, got \(message)")
     }

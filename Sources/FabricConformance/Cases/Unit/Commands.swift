@@ -210,6 +210,38 @@ extension ConformanceCase {
         command.dataByteCount = host.answer!.blockByteCount
         return command
       },
+      status(
+        "flush-blocks", ["IO-33"], "a flush that names blocks", BlockStatus.invalidField
+      ) { host in
+        host.command(BlockOpcode.flush, tag: 1, count: 1)
+      },
+      status("read-nothing", ["IO-33"], "a read of no blocks", BlockStatus.invalidField) { host in
+        host.command(BlockOpcode.read, tag: 1)
+      },
+      status(
+        "force-elsewhere", ["IO-33"], "force unit access on a flush", BlockStatus.invalidField
+      ) { host in
+        var command = host.command(BlockOpcode.flush, tag: 1)
+        command.flags = 1
+        return command
+      },
+      status(
+        "zeroes-with-bytes", ["IO-33"], "write zeroes with a byte count", BlockStatus.invalidField
+      ) { host in
+        var command = host.command(BlockOpcode.writeZeroes, tag: 1, count: 1)
+        command.dataByteCount = host.answer!.blockByteCount
+        return command
+      },
+      status(
+        "read-too-much", ["IO-15", "IO-33"], "a read of more bytes than the unit transfers",
+        BlockStatus.invalidField
+      ) { host in
+        let answer = host.answer!
+        let count = answer.maximumTransferByteCount / answer.blockByteCount + 1
+        var command = host.command(BlockOpcode.read, tag: 1, count: count)
+        command.dataByteCount = count * answer.blockByteCount
+        return command
+      },
       ConformanceCase(
         "command-short", ["IO-33"], "A command of another length than 64 bytes is no command."
       ) { bench in
