@@ -7,47 +7,13 @@ import struct
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import iwarp
+from messages import (CHALLENGE, CLOSE, CREDIT, HEADER, HELLO, KEPT, NONE, OPEN, OPENED, PUSH_BIT,
+                      PUSHED, REFUSED, RETURN, USER, Closed, Outgoing, Pushed, Taken)
 from openings import HEADROOM, Opening, Options, Refusal, Violation, parse_hello, proof
 
-(OPEN, OPENED, REFUSED, USER, PUSHED, CREDIT, RETURN, CLOSE, HELLO,
- CHALLENGE) = range(1, 11)  # MS-2
-HEADER = struct.Struct("<BBHIIHH")  # MS-1
-NONE, KEPT = 0xFFFF, 2
-PUSH_BIT = 0x80000000
 OPENING_SECONDS, CLOSE_SECONDS = 5.0, 1.0  # MS-4, MS-10
-
-
-class Closed(Exception):
-    """The peer closed the channel in order (MS-10)."""
-
-
-@dataclass
-class Taken:
-    """A user message that came; `buffer` and `data` are set when it is a transfer."""
-    kind: int
-    tag: int
-    payload: bytes
-    buffer: int | None = None
-    data: memoryview = field(default_factory=lambda: memoryview(b""))
-
-
-@dataclass
-class Pushed:
-    """The end of a push (MS-9)."""
-    tag: int
-
-
-@dataclass
-class _Outgoing:
-    type: int
-    kind: int
-    tag: int
-    payload: bytes
-    data: bytes | None = None
-    target: tuple[int, int] | None = None  # key and address of a push
 
 
 class Channel:
@@ -58,7 +24,7 @@ class Channel:
         stream.message_limit = options.receive_bytes
         self.region = stream.register(options.buffers * (HEADROOM + options.buffer_bytes))
         self.peer: Opening | None = None
-        self.waiting: deque[_Outgoing] = deque()
+        self.waiting: deque[Outgoing] = deque()
         self._sent = 0  # messages, those of the opening with them (MS-5)
         self._came = 0  # messages, each reposted at once
         self._told = 0  # of these, as reported
@@ -196,12 +162,12 @@ class Channel:
 
     def send(self, kind: int, tag: int, payload: bytes, data: bytes | None = None) -> None:
         """A user message, with data a transfer; waits its turn for credit and a buffer."""
-        self.waiting.append(_Outgoing(USER, kind, tag, payload, data))
+        self.waiting.append(Outgoing(USER, kind, tag, payload, data))
         self._send_waiting()
 
     def push(self, key: int, address: int, data: bytes, tag: int) -> None:
         """Writes to the range that the peer asked for, and tells its tag (MS-9)."""
-        self.waiting.append(_Outgoing(PUSHED, 0, tag, b"", data, (key, address)))
+        self.waiting.append(Outgoing(PUSHED, 0, tag, b"", data, (key, address)))
         self._send_waiting()
 
     def write_only(self, key: int, address: int, data: bytes) -> None:
@@ -238,7 +204,7 @@ class Channel:
             self._filled[buffer] = False
         self._message(RETURN, body=struct.pack(f"<Q{count}H", count, *listed))
 
-    def _transfer(self, out: _Outgoing, buffer: int) -> None:
+    def _transfer(self, out: Outgoing, buffer: int) -> None:
         """MS-7 where the peer understands immediates, else MS-8."""
         peer, stride = self.peer, HEADROOM + self.peer.buffer_bytes
         at = peer.address + buffer * stride + HEADROOM
@@ -252,7 +218,7 @@ class Channel:
             name = struct.pack("<HHI", buffer, 0, len(out.data))
             self._message(USER, out.kind, out.tag, name + out.payload, buffers=1)
 
-    def _push(self, out: _Outgoing) -> None:
+    def _push(self, out: Outgoing) -> None:
         self.stream.write(*out.target, out.data)
         if self.peer.flags & 1 & self.options.immediates:
             self._sent += 1

@@ -4,9 +4,10 @@ extension Clause {
     Clause(
       "IO-20", .must, .both, of: .blockIO, in: "Messages",
       """
-      Kinds: 1 command, 2 response, 3 ready, 4 volume query, 5 volume entry, 6 fence, 7 fenced, \
-      8 path state, 9 address query, 10 address entry, 11 control call, 12 control answer. Any \
-      other kind, or one of the wrong direction, ends the channel.
+      A message for which no tag is told has 0, which is not looked at. Kinds: 1 command, 2 \
+      response, 3 ready, 4 volume query, 5 volume entry, 6 fence, 7 fenced, 8 path state, 9 \
+      address query, 10 address entry, 11 control call, 12 control answer. Any other kind, or \
+      one of the wrong direction, ends the channel.
       """),
     Clause(
       "IO-21", .must, .both, of: .blockIO, in: "Messages",
@@ -19,9 +20,9 @@ extension Clause {
       """
       A tag is the slot of the host's table (low 16 bits) and the slot's generation (the next 15 \
       bits); the highest bit is 0, and a command that sets it ends the channel. The channel's \
-      tag of a command and its response is that of the capsule. An end with a tag that no \
-      command under way on the connection has is no end: the host takes no notice of it, or ends \
-      the channel.
+      tag of a command and its response is that of the capsule, or the channel ends. A host does \
+      not use a tag again that is under way. An end with a tag that no command under way on the \
+      connection has is no end: the host takes no notice of it, or ends the channel.
       """),
     Clause(
       "IO-30", .must, .both, of: .blockIO, in: "Commands",
@@ -48,12 +49,13 @@ extension Clause {
     Clause(
       "IO-33", .must, .unit, of: .blockIO, in: "Commands",
       """
-      An unknown opcode is answered with `unsupported`, a malformed capsule with `invalidField`. \
-      Then, in this order: a byte count above the unit's most, and force unit access on another \
-      command than read, write and write zeroes, are `invalidField`; a command that changes \
-      blocks and has no right to is `readOnly`; a flush that names blocks, another command that \
-      names none, and a byte count that is not that of the blocks (read, write, compare) or not \
-      0 (the others) are `invalidField`; blocks beyond the last are `lbaOutOfRange`.
+      An unknown opcode is answered with `unsupported`, a malformed capsule with `invalidField` \
+      and its message's tag. Then, in this order: a byte count above the unit's most, and force \
+      unit access on another command than read, write and write zeroes, are `invalidField`; a \
+      command that changes blocks and has no right to is `readOnly`; a flush that names blocks, \
+      another command that names none, and a byte count that is not that of the blocks (read, \
+      write, compare) or not 0 (the others) are `invalidField`; blocks beyond the last are \
+      `lbaOutOfRange`.
       """),
     Clause(
       "IO-34", .must, .unit, of: .blockIO, in: "Commands",
@@ -68,7 +70,8 @@ extension Clause {
       "IO-35", .must, .unit, of: .blockIO, in: "Commands",
       """
       When the medium fails in the middle of a read, the bytes ahead of the bad block are \
-      pushed, and the response says how many they are.
+      pushed, and the response says how many they are. A write, a write of zeroes and a \
+      deallocation make a bad block good.
       """),
     Clause(
       "IO-36", .must, .both, of: .blockIO, in: "Commands",

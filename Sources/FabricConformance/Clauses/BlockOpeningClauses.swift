@@ -42,7 +42,8 @@ extension Clause {
       "IO-11", .must, .both, of: .blockIO, in: "Opening",
       """
       An empty volume name opens a *discovery channel*: it carries volume and address queries \
-      and their entries only, from its opening on; no `ready` comes.
+      and their entries only, from its opening on; no `ready` comes. No other channel carries \
+      these.
       """),
     Clause(
       "IO-12", .must, .both, of: .blockIO, in: "Opening",
@@ -58,22 +59,24 @@ extension Clause {
     Clause(
       "IO-14", .must, .unit, of: .blockIO, in: "Opening",
       """
-      A session has connections, each with an epoch and a number. One whose epoch is less than \
-      the newest of its session on that volume is refused, and so is one with epoch and number \
-      of another that is not over. A greater epoch *fences* all connections of earlier ones: \
-      nothing more is accepted from them, and the unit sends `ready` on the new channel once all \
-      that it had accepted from them has ended. Connections of one epoch stand beside each \
-      other, over whatever address they came. Sessions of other hosts notice nothing; a session \
-      is that of a host's name.
+      A session is that of a host's name on one volume. It has connections, each with an epoch \
+      and a number. One whose epoch is less than the newest of its session on that volume is \
+      refused, and so is one with epoch and number of another that is not over. A greater epoch \
+      *fences* all connections of earlier ones: nothing more is accepted from them, and the unit \
+      sends `ready` on the new channel once all that it had accepted from them has ended. \
+      Connections of one epoch stand beside each other, over whatever address they came. The \
+      epoch and number of a connection that is over may be used again. Other sessions notice \
+      nothing.
       """),
     Clause(
       "IO-15", .must, .unit, of: .blockIO, in: "Opening",
       """
       The unit's answer: mark, version (2), access (1), length of the unit's name (1), volume \
       identity (8 high, 8 low), block count (8), bytes of a block (4), most bytes that a command \
-      transfers (4), most commands in flight (2), the path's state (1, IO-60), reserved (1), \
-      then the unit's name. On a discovery channel identity, block count, bytes of a block and \
-      access are 0, and the most bytes and commands mean nothing.
+      transfers (4), most commands in flight (2, of which the host uses no more than it asked \
+      for), the path's state (1, IO-60), reserved (1), then the unit's name. Access is what this \
+      host was given. On a discovery channel identity, block count, bytes of a block and access \
+      are 0, and the most bytes and commands mean nothing.
       """),
     Clause(
       "IO-16", .must, .unit, of: .blockIO, in: "Opening",
@@ -98,9 +101,9 @@ extension Clause {
     Clause(
       "IO-41", .must, .unit, of: .blockIO, in: "Discovery",
       """
-      An entry: presence (1: 1 a volume, 0 none left), access (1), length of the name (1), \
-      reserved (1), bytes of a block (4), identity (8 high, 8 low), block count (8), name. With \
-      presence 0 the other bytes are 0.
+      An entry: presence (1: 1 a volume, 0 none left), access (1, the most that this host may \
+      have), length of the name (1), reserved (1), bytes of a block (4), identity (8 high, 8 \
+      low), block count (8), name. With presence 0 the other bytes are 0.
       """),
     Clause(
       "IO-42", .must, .both, of: .blockIO, in: "Discovery",

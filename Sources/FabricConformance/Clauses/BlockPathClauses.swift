@@ -26,7 +26,8 @@ extension Clause {
       transferred (4), status (2, IO-34), 1 if the command ended so and 0 if the unit knows no \
       end of it (1), reserved (1). The unit remembers the last ends of the last eight \
       connections of a session, as many of each as it allows commands: a command without one was \
-      not done, where the connection is remembered. Reads are not remembered.
+      not done, where the connection is remembered. Ends of failed commands are remembered, \
+      those of reads are not.
       """),
     Clause(
       "IO-60", .must, .both, of: .blockIO, in: "Paths",
@@ -53,7 +54,8 @@ extension Clause {
       "IO-71", .must, .unit, of: .blockIO, in: "Control calls",
       """
       Its answer has the same tag: errno of Linux (4, 0: done, less than 4096), result (4, \
-      signed), bytes of payload (2, at most 200), reserved (2), payload.
+      signed; beside an errno it means nothing), bytes of payload (2, at most 200), reserved \
+      (2), payload.
       """),
     Clause(
       "IO-72", .must, .unit, of: .blockIO, in: "Control calls",
@@ -69,8 +71,9 @@ extension Clause {
       """
       Health: seven numbers of 8 bytes since the unit began, for the volume's hosts of this \
       protocol with the same access: reads, bytes read, writes, bytes written, requests that the \
-      medium failed, flushes that failed, seconds. Reads that go from fabric memory straight to \
-      the host are not counted.
+      medium failed, flushes that failed, seconds. Reads that failed count with what was read; \
+      writes that failed, and other commands, do not. Reads that go from fabric memory straight \
+      to the host are not counted.
       """),
     Clause(
       "IO-74", .must, .unit, of: .blockIO, in: "Control calls",

@@ -6,8 +6,10 @@ extension Clause {
       """
       Integers are little-endian. Every message begins with 16 bytes: type (1), buffers named \
       behind the header (1: 0 or 1), kind (2) and tag (4), both the user's, receives reposted in \
-      all (4, wrapping), two buffers given back (2 each, 0xffff for none). A shorter message, an \
-      unknown type or a count above 1 is a violation (MS-12).
+      all (4, wrapping), two buffers given back (2 each, 0xffff for none). Only a message of the \
+      user's names a buffer; kind and tag of the channel's own are 0 and not looked at, where \
+      nothing else is said. A shorter message, an unknown type or a count above 1 is a violation \
+      (MS-12).
       """),
     Clause(
       "MS-2", .must, .both, of: .messaging, in: "Messages",
@@ -20,8 +22,10 @@ extension Clause {
       """
       The initiator sends `open`, once; the acceptor answers `opened`, or `refused` with the \
       reason as text behind the header. A fabric may tell the acceptor of its connection after \
-      the `open` has come: that is not out of place. Behind the header of `open` and `opened`, \
-      by offset in the message:
+      the `open` has come: that is not out of place. `opened` has the version that was chosen as \
+      lowest and highest. Flags and fields that are 0 are not looked at. A side uses immediates \
+      where the peer's flag is set. Behind the header of `open` and `opened`, by offset in the \
+      message:
       """),
     Clause(
       "MS-4", .must, .both, of: .messaging, in: "Messages",
@@ -36,24 +40,24 @@ extension Clause {
       """
       Receive credit: a side may have sent at most as many messages (writes with immediate \
       count, and the messages of the opening) as the peer posted receives at first plus those it \
-      reported as reposted. Counters are cumulative, so that a repeated one does no harm. The \
-      last two credits are kept for credit, buffer return, heartbeat and close. A side reports \
-      once half of its window is untold.
+      reported as reposted, 0 or more of them in the opening itself. Counters are cumulative, so \
+      that a repeated one does no harm. The last two credits are kept for credit, buffer return, \
+      heartbeat and close. A side reports once half of its window is untold.
       """),
     Clause(
       "MS-6", .must, .both, of: .messaging, in: "Messages",
       """
       Buffer credit: the advertised buffers lie side by side, each 4096 bytes of headroom and \
-      then its data. The sender picks any free one; the receiver gives them back in any order, \
-      two in every header or a list in a buffer return: count (8) behind the header, then the \
-      numbers (2 each).
+      then its data; addresses are the fabric's, as a write names them. The sender picks any \
+      free one; the receiver gives them back in any order, two in every header or a list in a \
+      buffer return: count (8) behind the header, then the numbers (2 each).
       """),
     Clause(
       "MS-7", .must, .both, of: .messaging, in: "Messages",
       """
       A transfer with immediates is one write: header and payload right before the buffer's \
-      data, in the headroom, then the data. Immediate: bits 0 to 15 the buffer, 16 to 30 the \
-      bytes of header and payload, bit 31 clear.
+      data, in the headroom, then the data; the header names 0 buffers. Immediate: bits 0 to 15 \
+      the buffer, 16 to 30 the bytes of header and payload, bit 31 clear.
       """),
     Clause(
       "MS-8", .must, .both, of: .messaging, in: "Messages",
@@ -65,8 +69,8 @@ extension Clause {
       "MS-9", .must, .both, of: .messaging, in: "Messages",
       """
       A push writes to a range that the receiver asked for, and tells its tag: an immediate with \
-      bit 31 set and the tag in bits 0 to 30, or a `pushed` message with that tag. A push's data \
-      is in place before its end is seen.
+      bit 31 set and the tag in bits 0 to 30, or a `pushed` message with that tag in its header. \
+      A push's data is in place before its end is seen.
       """),
     Clause(
       "MS-10", .must, .both, of: .messaging, in: "Messages",
@@ -88,7 +92,8 @@ extension Clause {
       """
       Violation: a malformed or misplaced message, a counter beyond the window, a buffer that is \
       not the peer's to fill or to give back. It closes this channel, with a reason that names \
-      it, and nothing else happens.
+      it, and nothing else happens. The reason is for the side's own user: the peer sees the \
+      connection's end, before which a `close` may come.
       """),
     Clause(
       "MS-13", .should, .both, of: .messaging, in: "Messages",

@@ -8,6 +8,8 @@ final class UnitEnd: ChannelEnd {
   /// The volume that it serves.
   static let blockByteCount = 512
   static let blockCount = 2048
+  private static let identity: (high: UInt64, low: UInt64) = (0x636f_6e66, 0x6f72_6d21)
+  private static let name = "fabconform"
   private static let bufferByteCount = 65536
 
   /// What a unit of a case does otherwise.
@@ -76,10 +78,10 @@ final class UnitEnd: ChannelEnd {
 
   /// Answers the opening.
   func sendOpened() throws {
-    var answer = UnitGreeting(name: "fabconform")
+    var answer = UnitGreeting(name: Self.name)
     let isDiscovery = greeting?.volume.isEmpty ?? false
     if !isDiscovery {
-      answer.identity = (0x636f_6e66, 0x6f72_6d21)
+      answer.identity = Self.identity
       answer.blockCount = UInt64(Self.blockCount)
       answer.blockByteCount = UInt32(Self.blockByteCount)
       answer.maximumTransferByteCount = UInt32(Self.bufferByteCount)
@@ -133,7 +135,7 @@ final class UnitEnd: ChannelEnd {
   func answerAll() throws {
     while !isOver, !commands.isEmpty { try answerFirst() }
     while !isOver, let fence = takeFence() { try answer(fence: fence) }
-    while !isOver, let call = takeCall() { try answer(call, errno: 25) }
+    try answerCalls()
     while !isOver, let query = queries.first {
       queries.removeFirst()
       try answer(query: query)
@@ -170,11 +172,33 @@ final class UnitEnd: ChannelEnd {
   func takeCall() -> MessageRecord? { controlCalls.isEmpty ? nil : controlCalls.removeFirst() }
   func takeFence() -> MessageRecord? { fences.isEmpty ? nil : fences.removeFirst() }
 
-  func answer(_ call: MessageRecord, errno: UInt32) throws {
+  /// Answers what hosts ask before their first command, perhaps.
+  func answerCalls() throws {
+    while !isOver, let call = takeCall() { try answer(call) }
+  }
+
+  /// What its volume is, to who asks; it knows no other control call. (IO-72, IO-74)
+  private func answer(_ call: MessageRecord) throws {
+    let code = call.body.number(UInt32.self, at: 0)
     var body: [UInt8] = []
-    body.put(errno)
+    guard code == 1 else {
+      body.put(UInt32(25))
+      body.put(zeroes: 8)
+      return try send(kind: BlockKind.controlAnswer, tag: call.tag, body)
+    }
+    var facts: [UInt8] = []
+    facts.put(Self.identity.high)
+    facts.put(Self.identity.low)
+    facts.put(UInt64(Self.blockCount))
+    facts.put(UInt32(Self.blockByteCount))
+    let (volume, unit) = (greeting!.volume, Self.name)
+    facts += [greeting!.access, UInt8(volume.utf8.count), UInt8(unit.utf8.count), 0]
+    facts.put(volume)
+    facts.put(unit)
     body.put(zeroes: 8)
-    try send(kind: BlockKind.controlAnswer, tag: call.tag, body)
+    body.put(UInt16(facts.count))
+    body.put(UInt16(0))
+    try send(kind: BlockKind.controlAnswer, tag: call.tag, body + facts)
   }
 
   /// The connection is not remembered, and nothing of it under way. (IO-52)
@@ -200,8 +224,8 @@ final class UnitEnd: ChannelEnd {
     }
     var body: [UInt8] = [1, 1, UInt8(name.utf8.count), 0]
     body.put(UInt32(Self.blockByteCount))
-    body.put(UInt64(0x636f_6e66))
-    body.put(UInt64(0x6f72_6d21))
+    body.put(Self.identity.high)
+    body.put(Self.identity.low)
     body.put(UInt64(Self.blockCount))
     body.put(name)
     try send(kind: BlockKind.volumeEntry, tag: query.tag, body)

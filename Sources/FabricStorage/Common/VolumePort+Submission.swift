@@ -71,7 +71,9 @@ extension VolumePort {
       }
     }
     if request.operation.isModifying, !mayWrite { return .readOnly }
-    if isFlush { return request.blockCount == 0 ? .success : .invalidField }
+    if isFlush {
+      return request.blockCount == 0 && request.byteCount == 0 ? .success : .invalidField
+    }
     let blocks = UInt64(request.blockCount)
     let bytes = UInt64(request.byteCount)
     guard blocks > 0 else { return .invalidField }

@@ -215,6 +215,13 @@ extension ConformanceCase {
       ) { host in
         host.command(BlockOpcode.flush, tag: 1, count: 1)
       },
+      status(
+        "flush-bytes", ["IO-33"], "a flush with a byte count", BlockStatus.invalidField
+      ) { host in
+        var command = host.command(BlockOpcode.flush, tag: 1)
+        command.dataByteCount = host.answer!.blockByteCount
+        return command
+      },
       status("read-nothing", ["IO-33"], "a read of no blocks", BlockStatus.invalidField) { host in
         host.command(BlockOpcode.read, tag: 1)
       },
