@@ -265,7 +265,7 @@ let package = Package(
       name: "fabconform",
       dependencies: [
         "FabricAuthentication", "FabricCommandLine", "FabricConformance", "FabricHostDriver",
-        "FabricVerbs",
+        "FabricPlatform", "FabricVerbs",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       swiftSettings: ours),

@@ -2,6 +2,7 @@ import ArgumentParser
 import FabricAuthentication
 import FabricCommandLine
 import FabricConformance
+import FabricPlatform
 import Foundation
 
 /// Which cases are put.
@@ -54,6 +55,7 @@ struct ReportOptions: ParsableArguments {
   func report(
     on subject: String, _ cases: [ConformanceCase], judge: (ConformanceCase) -> Judgement
   ) throws {
+    if let junit { try checkWritable(junit) }
     var judgements: [Judgement] = []
     for conformanceCase in cases {
       let judgement = judge(conformanceCase)
@@ -68,6 +70,15 @@ struct ReportOptions: ParsableArguments {
       }
     }
     if report.count(.failed) > 0 { Foundation.exit(1) }
+  }
+
+  /// - Throws: with code 66, before the first case, when the report could not be written.
+  private func checkWritable(_ path: String) throws(ToolFailure) {
+    guard let file = unsafe fopen(path, "a") else {
+      throw ToolFailure(
+        66, "expected to write \(path), got \"\(Errno.current)\"")
+    }
+    unsafe fclose(file)
   }
 
   private func tell(_ report: Report) {

@@ -74,6 +74,7 @@ struct Serve: ParsableCommand {
     }
     let urls = judge.addresses.map { "\(VolumeAddress(unit: $0, volumeName: HostTarget.volume))" }
       .joined(separator: " and ")
+    StartedProgram.endWithSignals()
     Output.error("ready: hosts are judged at \(urls)")
     try output.report(on: urls, chosen) { judge.judge($0) }
   }
@@ -88,26 +89,5 @@ struct Serve: ParsableCommand {
           .replacingOccurrences(of: "{2}", with: urls[urls.count - 1])
           .replacingOccurrences(of: "{unit}", with: unitURL)
       })
-  }
-}
-
-/// A host that was started for a case; what it says goes nowhere.
-private final class StartedProgram: HostProgram {
-  private let process = Process()
-
-  init(_ arguments: [String]) throws {
-    process.executableURL = URL(filePath: "/usr/bin/env")
-    process.arguments = arguments
-    process.standardInput = FileHandle.nullDevice
-    process.standardOutput = FileHandle.nullDevice
-    process.standardError = FileHandle.nullDevice
-    try process.run()
-  }
-
-  var status: Int32? { process.isRunning ? nil : process.terminationStatus }
-
-  func end() {
-    if process.isRunning { kill(process.processIdentifier, SIGKILL) }
-    process.waitUntilExit()
   }
 }

@@ -17,6 +17,12 @@ class ChannelEnd {
   /// Whether a `close` of the peer's is answered by hanging up. (MS-10)
   var leavesOnClose = true
   private(set) var hasPeerClosed = false
+  /// Whether it beats as often as the peer asks: cases about silence do not. (MS-11)
+  var beats = true
+  private var lastSent = MonotonicTime.now
+  /// Receives that the peer was told of as reposted, and messages of its that were taken.
+  private var toldCount: UInt32 = 0
+  private var takenCount = 0
 
   init(_ line: Line) { self.line = line }
 
@@ -28,16 +34,47 @@ class ChannelEnd {
 
   /// How many buffers the peer may name; it fills none where there are none.
   var ownBufferCount: Int { 0 }
+  /// Whether the opening is over.
+  var isOpen: Bool { peer != nil }
+  /// Receives that the peer was told of in the opening.
+  var ownReceiveCount: Int { 64 }
+  func noteSent(kind: UInt16, tag: UInt32, _ payload: [UInt8]) {}
   func take(_ message: MessageRecord) throws {}
   func take(immediate: UInt32) throws {}
 
   // MARK: Sending
 
   func send(_ message: MessageRecord) throws {
+    try waitForCredit()
+    if message.type == MessageRecord.Kind.user {
+      // Behind a buffer's name.
+      noteSent(
+        kind: message.kind, tag: message.tag,
+        Array(message.body.dropFirst(message.bufferCount == 1 ? 8 : 0)))
+    }
     var message = message
-    message.reposted &+= line.repostedCount
+    message.reposted &+= noteTelling()
     sentCount &+= 1
     try line.send(message)
+  }
+
+  /// What the next header tells of receives.
+  private func noteTelling() -> UInt32 {
+    lastSent = .now
+    toldCount = line.repostedCount
+    return toldCount
+  }
+
+  /// How many messages more the peer has receives for. (MS-5)
+  private var credit: Int {
+    guard let peer else { return 1 }
+    return Int(peer.receiveCount) + Int(peerRepostedCount) - Int(sentCount)
+  }
+
+  /// An honest peer waits where there is no receive.
+  private func waitForCredit() throws {
+    guard isOpen, credit <= 0, !isOver else { return }
+    try wait("credit for a message") { credit > 0 || isOver }
   }
 
   /// Sends a message of the user's.
@@ -90,8 +127,10 @@ class ChannelEnd {
   ) throws {
     let buffer = try freeBuffer()
     note(filled: buffer)
+    noteSent(kind: kind, tag: tag, payload)
+    try waitForCredit()
     var message = MessageRecord(MessageRecord.Kind.user, kind: kind, tag: tag, body: payload)
-    message.reposted = line.repostedCount
+    message.reposted = noteTelling()
     let front = message.bytes
     sentCount &+= 1
     try line.write(
@@ -99,10 +138,18 @@ class ChannelEnd {
       immediate: UInt32(front.count) << 16 | UInt32(buffer))
   }
 
+  /// Tells an immediate with a write of no bytes.
+  func tell(immediate: UInt32) throws {
+    try waitForCredit()
+    sentCount &+= 1
+    try line.write([], to: 0, key: 0, immediate: immediate)
+  }
+
   // MARK: Receiving
 
   /// Waits for something; what does not come in time is a finding.
   func wait(_ what: String, _ limit: Duration = .seconds(6), until isDone: () -> Bool) throws {
+    try line.checkTime()
     let came = try line.wait(limit) {
       try takeArrivals()
       return isDone()
@@ -113,6 +160,7 @@ class ChannelEnd {
 
   /// Waits a while, taking what comes.
   func idle(_ time: Duration) throws {
+    try line.checkTime()
     _ = try line.wait(time) {
       try takeArrivals()
       return false
@@ -126,6 +174,11 @@ class ChannelEnd {
 
   func takeArrivals() throws {
     while let arrival = line.takeArrival() {
+      takenCount += 1
+      try expect(
+        takenCount <= ownReceiveCount + Int(toldCount),
+        "MS-5: expected at most \(ownReceiveCount) messages and \(toldCount), of which receives were told, got another one"
+      )
       switch arrival {
       case .immediate(let value): try take(immediate: value)
       case .message(let bytes):
@@ -135,6 +188,17 @@ class ChannelEnd {
         try check(message)
         try take(message)
       }
+    }
+    try beat()
+  }
+
+  private func beat() throws {
+    guard beats, isOpen, !isOver, let peer, peer.heartbeatMilliseconds > 0, credit > 0 else {
+      return
+    }
+    let interval = Int64(max(100, peer.heartbeatMilliseconds)) * 3 / 4
+    if MonotonicTime.now >= lastSent + .milliseconds(interval) {
+      try send(MessageRecord(MessageRecord.Kind.credit))
     }
   }
 
@@ -152,9 +216,10 @@ class ChannelEnd {
     }
     switch message.type {
     case MessageRecord.Kind.bufferReturn:
-      let count = Int(message.body.number(UInt64.self, at: 0))
+      let said = message.body.count >= 8 ? message.body.number(UInt64.self, at: 0) : .max
+      let count = Int(min(said, 4096))
       try expect(
-        message.body.count == 8 + 2 * count,
+        said <= 4096 && message.body.count == 8 + 2 * count,
         "MS-6: expected as many buffers as it says, got \(message)")
       for index in 0..<count {
         try takeBack(message.body.number(UInt16.self, at: 8 + 2 * index), message)

@@ -22,7 +22,16 @@ public final class FrameLog {
   private let start = MonotonicTime.now
   private(set) var connectionCount = 0
 
+  /// The most that a case may take, whatever it waits for.
+  private static let caseLimit: Duration = .seconds(90)
+
   init() {}
+
+  func checkTime() throws {
+    try expect(
+      MonotonicTime.now < start + Self.caseLimit,
+      "expected that the case ends in \(Self.caseLimit), got a peer that is too slow for it")
+  }
 
   /// The number of a new connection.
   func nextConnection() -> Int {

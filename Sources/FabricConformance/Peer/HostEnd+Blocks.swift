@@ -16,9 +16,7 @@ extension HostEnd {
     var outcome: Outcome?
     try wait("an end of command \(tag)", limit) {
       if let message = takeMessage({ $0.kind == BlockKind.response && $0.tag == tag }) {
-        outcome =
-          ResponseRecord(message.body).map { .response($0) }
-          ?? .response(ResponseRecord(tag: .max, status: .max))
+        outcome = ResponseRecord(message.body).map { .response($0) }
       } else if takePush(tag) {
         outcome = .push
       } else if let end = line.end {

@@ -19,6 +19,14 @@ final class HostEnd: ChannelEnd {
   private var takesImmediates = false
   var session: (high: UInt64, low: UInt64)
   var opened: OpeningRecord? { peer }
+  private var saidReceiveCount = 64
+  override var ownReceiveCount: Int { saidReceiveCount }
+  /// Commands that have not ended, by their messages' tags.
+  private var underWay: [UInt32: [CommandRecord?]] = [:]
+  private static let unitsKinds: Set = [
+    BlockKind.response, BlockKind.ready, BlockKind.volumeEntry, BlockKind.fenced,
+    BlockKind.pathState, BlockKind.addressEntry, BlockKind.controlAnswer,
+  ]
 
   init(_ target: UnitTarget, _ line: Line) {
     self.target = target
@@ -38,12 +46,16 @@ final class HostEnd: ChannelEnd {
   }
 
   func greeting() -> HostGreeting {
-    HostGreeting(volume: target.volume, host: target.key?.name ?? target.host, session: session)
+    var greeting = HostGreeting(
+      volume: target.volume, host: target.key?.name ?? target.host, session: session)
+    greeting.access = target.mayWrite ? 1 : 0
+    return greeting
   }
 
   /// Says `open`, behind what keys ask for.
   func sendOpen(_ opening: OpeningRecord) throws {
     var body = opening.bytes
+    saidReceiveCount = Int(opening.receiveCount)
     if let key = target.key, talk == nil { try proveKey(key) }
     talk?.add(body)
     if let talk { body += talk.proof(KeyTalk.Step.open) }
@@ -129,7 +141,7 @@ final class HostEnd: ChannelEnd {
     try expect(
       immediate >> 31 == 1,
       "expected no transfer into buffers that this host has not, got immediate \(immediate)")
-    pushes.append(immediate & 0x7fff_ffff)
+    try take(push: immediate & 0x7fff_ffff)
   }
 
   override func take(_ message: MessageRecord) throws {
@@ -138,10 +150,16 @@ final class HostEnd: ChannelEnd {
     case MessageRecord.Kind.refused:
       refusal = (message.kind, message.body.text(at: 0, byteCount: message.body.count))
     case MessageRecord.Kind.challenge: challenge = message.body
-    case MessageRecord.Kind.pushed: pushes.append(message.tag)
+    case MessageRecord.Kind.pushed: try take(push: message.tag)
     case MessageRecord.Kind.user where peer != nil:
+      try expect(
+        Self.unitsKinds.contains(message.kind),
+        "IO-20: expected a message that units send, got \(message)")
+      if message.kind == BlockKind.response { try takeEnd(message) }
       if message.kind == BlockKind.ready {
         try expect(message.body.isEmpty, "IO-21: expected `ready` without payload, got \(message)")
+        try expect(
+          answer?.blockCount != 0, "IO-11: expected no `ready` on a discovery channel, got one")
         isReady = true
       } else {
         messages.append(message)
@@ -149,6 +167,33 @@ final class HostEnd: ChannelEnd {
     case MessageRecord.Kind.credit, MessageRecord.Kind.bufferReturn, MessageRecord.Kind.close: break
     default: throw Finding("MS-2: expected nothing of that type here, got \(message)")
     }
+  }
+
+  override func noteSent(kind: UInt16, tag: UInt32, _ payload: [UInt8]) {
+    if kind == BlockKind.command { underWay[tag, default: []].append(CommandRecord(payload)) }
+  }
+
+  private func take(push tag: UInt32) throws {
+    try expect(
+      underWay.removeValue(forKey: tag) != nil,
+      "IO-22: expected the end of a command that is under way, got one of tag \(tag)")
+    pushes.append(tag)
+  }
+
+  /// A command ends once, and says how many bytes it moved. (IO-22, IO-34)
+  private func takeEnd(_ message: MessageRecord) throws {
+    guard var commands = underWay[message.tag] else {
+      throw Finding("IO-22: expected the end of a command that is under way, got \(message)")
+    }
+    let command = commands.removeFirst()
+    underWay[message.tag] = commands.isEmpty ? nil : commands
+    guard let response = ResponseRecord(message.body) else {
+      throw Finding("IO-34: expected 16 bytes of response, got \(message)")
+    }
+    guard let command, response.status == BlockStatus.success else { return }
+    try expect(
+      response.transferredByteCount == command.dataByteCount,
+      "IO-34: expected \(command.dataByteCount) bytes transferred, got \(response)")
   }
 
   private func takeOpened(_ message: MessageRecord) throws {
@@ -173,6 +218,21 @@ final class HostEnd: ChannelEnd {
       "MS-3: expected one version in `opened`, got \(opening)")
     peer = opening
     answer = UnitGreeting(opening.greeting)
-    try expect(answer != nil, "IO-15: expected an answer of 44 bytes and the name, got \(message)")
+    guard let answer else {
+      throw Finding("IO-15: expected an answer of 44 bytes and the name, got \(message)")
+    }
+    // On a discovery channel both are 0.
+    guard answer.blockByteCount > 0 || answer.blockCount > 0 else { return }
+    let isPowerOfTwo = answer.blockByteCount & (answer.blockByteCount &- 1) == 0
+    try expect(
+      answer.blockByteCount >= 512 && isPowerOfTwo
+        && answer.maximumTransferByteCount >= answer.blockByteCount
+        && !answer.blockCount.multipliedReportingOverflow(by: UInt64(answer.blockByteCount))
+          .overflow,
+      "IO-15: expected blocks of a power of two of 512 bytes and more, and a transfer of one at least, got \(answer)"
+    )
+    if answer.blockByteCount > 4096 {
+      throw NotApplicable("the judge uses blocks of at most 4096 bytes, the volume's have more")
+    }
   }
 }

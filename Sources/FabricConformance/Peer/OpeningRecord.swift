@@ -71,6 +71,11 @@ struct OpeningRecord {
         greetingByteCount.map(Int.init) == greeting.count,
         "expected as many bytes of greeting as it says"
       ),
+      (
+        !bufferAddress.addingReportingOverflow(
+          UInt64(min(bufferCount, 4096)) * (4096 + UInt64(bufferByteCount))
+        ).overflow, "expected buffers below the last address"
+      ),
       (firstReserved == 0 && secondReserved == 0, "expected zeroes in reserved fields"),
     ]
     return checks.first { !$0.0 }.map { "\($0.1), got \(self)" }

@@ -51,7 +51,12 @@ final class UnitEnd: ChannelEnd {
   /// Whether buffers go back as soon as they were read.
   var returnsBuffers = true
 
+  private var hasAnswered = false
+  private var pushCount = 0
+
   override var ownBufferCount: Int { Int(plan.bufferCount) }
+  override var ownReceiveCount: Int { Int(plan.receiveCount) }
+  override var isOpen: Bool { hasAnswered && peer != nil }
 
   init(_ line: Line, _ plan: Plan, _ store: BlockMemory, key: (any ChannelKey)?) throws {
     self.plan = plan
@@ -102,6 +107,7 @@ final class UnitEnd: ChannelEnd {
     var body = opening.bytes
     if let proof = keys?.proof(ofOpened: body) { body += proof }
     try send(MessageRecord(MessageRecord.Kind.opened, body: body))
+    hasAnswered = true
   }
 
   func sendReady() throws {
@@ -150,13 +156,24 @@ final class UnitEnd: ChannelEnd {
       // Staging holds so much at once.
       for start in stride(from: 0, to: read.count, by: 4096) {
         try line.write(
-          Array(read[start..<min(read.count, start + 4096)]), to: command.address + UInt64(start),
+          Array(read[start..<min(read.count, start + 4096)]), to: command.address &+ UInt64(start),
           key: command.key)
       }
+      // Every other one is told by a push: both are ends. (IO-34)
+      pushCount += 1
+      if pushCount.isMultiple(of: 2) { return try tellPush(command.tag) }
     }
     let count = outcome.status == 0 ? command.dataByteCount : 0
     try respond(
       ResponseRecord(tag: command.tag, status: outcome.status, transferredByteCount: count))
+  }
+
+  /// The end of a push, in the form that the host understands. (MS-9)
+  private func tellPush(_ tag: UInt32) throws {
+    guard peer!.flags & 1 == 1, line.adapter.capabilities.hasImmediateWrite else {
+      return try send(MessageRecord(MessageRecord.Kind.pushed, tag: tag))
+    }
+    try tell(immediate: 1 << 31 | tag)
   }
 
   func respond(_ response: ResponseRecord) throws {
@@ -339,6 +356,9 @@ final class UnitEnd: ChannelEnd {
         Int(buffer) < ownBufferCount && unreturned.insert(buffer).inserted,
         "MS-6: expected a buffer that is free, got \(buffer) again")
       mostFilled = max(mostFilled, unreturned.count)
+      try expect(
+        Int(command.dataByteCount) <= Self.bufferByteCount,
+        "IO-31: expected at most \(Self.bufferByteCount) bytes in a buffer, got \(command)")
       let start = offset(of: buffer)
       data = unsafe [UInt8](buffers.bytes[start..<start + Int(command.dataByteCount)])
       try expect(

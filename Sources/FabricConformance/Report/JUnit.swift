@@ -31,11 +31,25 @@ extension Report {
     case .passed: break
     case .failed:
       let failure = element("failure", ["message": judgement.words])
-      failure.stringValue = Self.details(of: judgement).joined(separator: "\n")
+      failure.stringValue = Self.writable(Self.details(of: judgement).joined(separator: "\n"))
       found.addChild(failure)
     case .notApplicable: found.addChild(element("skipped", ["message": judgement.words]))
     }
     return found
+  }
+
+  /// What peers say may hold what XML 1.0 has no form for.
+  private static func writable(_ text: String) -> String {
+    var scalars = String.UnicodeScalarView()
+    for scalar in text.unicodeScalars {
+      let isWritable =
+        switch scalar.value {
+        case 0x9, 0xA, 0xD, 0x20...0xD7FF, 0xE000...0xFFFD, 0x10000...0x10FFFF: true
+        default: false
+        }
+      scalars.append(isWritable ? scalar : "\u{FFFD}")
+    }
+    return String(scalars)
   }
 
   private func element(_ name: String, _ attributes: [String: String]) -> XMLElement {
@@ -43,7 +57,7 @@ extension Report {
     for (name, value) in attributes.sorted(by: { $0.key < $1.key }) {
       let attribute = XMLNode(kind: .attribute)
       attribute.name = name
-      attribute.stringValue = value
+      attribute.stringValue = Self.writable(value)
       element.addAttribute(attribute)
     }
     return element

@@ -124,6 +124,7 @@ extension ConformanceCase {
       var plan = UnitEnd.Plan()
       plan.heartbeatMilliseconds = 100
       let unit = try bench.unit(plan)
+      unit.beats = false
       try unit.open()
       try unit.expectEnd(.seconds(3), after: "six intervals of silence")
     },

