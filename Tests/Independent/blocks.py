@@ -17,7 +17,6 @@ STATUSES = {SUCCESS: "success", UNSUPPORTED: "unsupported", INVALID_FIELD: "inva
             MEDIA_READ_ERROR: "mediaReadError", COMPARE_FAILURE: "compareFailure",
             0x7C0: "flushFailed"}
 IDENTIFY, BLOCK_SIZE, SET_BLOCK_SIZE, RESCAN, GET_PATH_STATE, HEALTH, SANITISE = range(1, 8)
-VENDOR = 0x80000000  # IO-72
 ENOTTY, EINVAL, EROFS, EOPNOTSUPP = 25, 22, 30, 95  # IO-74
 INACCESSIBLE, PATH_STATES = 2, (0, 1, 2)  # IO-60
 TAG_BIT = 0x80000000  # IO-22
@@ -274,6 +273,11 @@ def pack_identity(identity: tuple[int, int], blocks: int, block_bytes: int, writ
     names = volume.encode(), unit.encode()
     return struct.pack("<QQQIBBBB", *identity, blocks, block_bytes, writes, len(names[0]),
                        len(names[1]), 0) + names[0] + names[1]
+
+
+def unpack_volume_query(data: bytes) -> str:
+    """The name to list after, or nothing (IO-40)."""
+    return _text(data, "name of a query", 0)
 
 
 ENTRY = struct.Struct("<BBBBIQQQ")  # IO-41

@@ -24,6 +24,8 @@ import mpa
 from openings import Options, Refusal, Violation
 
 NAME, DEPTH, CHUNK, MOST_BYTES = "python:host", 16, 16384, 1 << 20
+CALLS = 16  # under way at once (IO-70)
+NO_ROOM = bytes([2])  # of a rejection: asking again may help, else it is final (MS-18)
 Key = tuple[str, bytes] | None
 
 
@@ -62,6 +64,7 @@ class Link:
     fencing: Lost | None = None
     commands: dict[int, Request] = field(default_factory=dict)
     calls: dict[int, Request] = field(default_factory=dict)
+    next_call: int = 0  # the tag of the next control call
 
 
 def own_name(key: Key) -> str:
@@ -98,7 +101,8 @@ class Host:
         self.epoch = 0
         self.link: Link | None = None
         self.lost: list[Lost] = []
-        self.pending: deque[Request] = deque()
+        self.pending: deque[Request] = deque()  # commands
+        self.calls: deque[Request] = deque()  # control calls: they have no order with those (IO-70)
         self.generations = [0] * DEPTH  # of the slots (IO-22)
         self.wait = 0.1
         self.progress = time.monotonic()
@@ -139,6 +143,10 @@ class Host:
             self.link = connect(self.host, self.port, greeting, self.key, DEPTH * CHUNK)
         except Refusal as refusal:
             raise Failed(f"the unit refuses: {refusal}") from refusal
+        except mpa.Rejected as rejected:
+            if rejected.private[:1] != NO_ROOM:
+                raise Failed(str(rejected)) from rejected
+            raise
 
     def lose(self) -> None:
         """Keeps what was under way until the unit has fenced the connection (IO-37)."""
@@ -147,7 +155,7 @@ class Host:
             return
         if link.commands:
             self.lost.append(Lost(link.epoch, 0, link.commands))
-        self.pending.extendleft(link.calls.values())  # IO-75
+        self.calls.extendleft(reversed(link.calls.values()))  # IO-75
         link.channel.stream.finish()
 
     def close(self) -> None:
@@ -158,6 +166,8 @@ class Host:
     def step(self, link: Link) -> None:
         """Sends what may be sent, and takes what comes."""
         if link.ready:
+            while self.calls and len(link.calls) < CALLS:
+                self.call(link, self.calls.popleft())
             if self.lost and not link.fencing:
                 link.fencing = self.lost[0]
                 fence = b.Fence(self.lost[0].epoch, 0, list(self.lost[0].commands))
@@ -172,13 +182,14 @@ class Host:
             else:
                 self.take(link, event)
 
+    def call(self, link: Link, request: Request) -> None:
+        """Sends a control call (IO-70): no fence and no state of the path holds it back."""
+        link.calls[link.next_call] = request
+        link.channel.send(b.CONTROL_CALL, link.next_call, b.pack_control_call(request.code))
+        link.next_call += 1
+
     def submit(self, link: Link, request: Request) -> None:
-        """Sends a command (IO-30) or a control call (IO-70)."""
-        if request.code:
-            tag = len(link.calls)
-            link.calls[tag] = request
-            link.channel.send(b.CONTROL_CALL, tag, b.pack_control_call(request.code))
-            return
+        """Sends a command (IO-30)."""
         slot = next(slot for slot in range(DEPTH)
                     if all(tag & 0xFFFF != slot for tag in link.commands))
         self.generations[slot] = (self.generations[slot] + 1) & 0x7FFF
@@ -256,7 +267,7 @@ class Host:
 def verify(host: Host) -> int:
     """Writes, flushes, reads and compares; the number of blocks."""
     identify = Request(code=b.IDENTIFY)
-    host.pending.append(identify)  # it has no order with commands (IO-70)
+    host.calls.append(identify)
     host.perform([Request(b.READ, 0, 1)])
     opening = host.link.opening
     size, total = opening.block_bytes, opening.blocks

@@ -328,7 +328,3 @@ class Stream:
             return bool(self.sock.recv(1 << 16))
         except BlockingIOError:
             return True
-
-    def abort(self) -> None:
-        """Resets the connection."""
-        self.sock.close()

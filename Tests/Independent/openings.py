@@ -54,9 +54,9 @@ class Opening:
 
     @staticmethod
     def unpack(body: bytes, answer: bool) -> Opening:
-        """Checks all of an opening (MS-4); raises `Violation` or `Refusal`."""
+        """Checks all of an opening (MS-4); raises `Refusal`."""
         if len(body) < OPENING.size:
-            raise Violation("an opening is shorter than its fields")
+            raise Refusal("an opening is shorter than its fields")
         (low, high, receives, receive_bytes, buffers, address, key, buffer_bytes, flags, length,
          zero, heartbeat, zeroes) = OPENING.unpack_from(body)
         greeting = body[OPENING.size:]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import resource
-import secrets
 import socket
 import struct
 import sys
@@ -304,9 +303,8 @@ class Connection:
 
     def volume_query(self, event: m.Taken) -> None:
         """The first volume, in bytewise order, after a name (IO-40)."""
-        if len(event.payload) > 64:
-            raise Violation("a volume query has more than 64 bytes")
-        later = sorted(name for name in self.unit.volumes if name.encode() > event.payload)
+        after = b.unpack_volume_query(event.payload).encode()
+        later = sorted(name for name in self.unit.volumes if name.encode() > after)
         entry = bytes(b.ENTRY.size)
         if later:
             volume = self.unit.volumes[later[0]]

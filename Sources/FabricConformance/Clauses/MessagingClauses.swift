@@ -21,11 +21,11 @@ extension Clause {
       "MS-3", .must, .both, of: .messaging, in: "Messages",
       """
       The initiator sends `open`, once; the acceptor answers `opened`, or `refused` with the \
-      reason as text behind the header. A fabric may tell the acceptor of its connection after \
-      the `open` has come: that is not out of place. `opened` has the version that was chosen as \
-      lowest and highest. Flags and fields that are 0 are not looked at. A side uses immediates \
-      where the peer's flag is set. Behind the header of `open` and `opened`, by offset in the \
-      message:
+      reason as text behind the header, at most 240 bytes. A fabric may tell the acceptor of its \
+      connection after the `open` has come: that is not out of place. `opened` has the version \
+      that was chosen as lowest and highest. Flags and fields that are 0 are not looked at. A \
+      side uses immediates where the peer's flag is set. Behind the header of `open` and \
+      `opened`, by offset in the message:
       """),
     Clause(
       "MS-4", .must, .both, of: .messaging, in: "Messages",
