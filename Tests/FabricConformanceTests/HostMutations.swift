@@ -138,6 +138,22 @@ extension Mutation {
       "reads into memory that may not be written to", "IO-32", by: "host-works", of: .host,
       in: Kind.user, kind: Kind.command
     ) { $0[word: body + 32] ^= 0x55 },
+    says(
+      "a list of buffers back that is longer than any memory", "MS-6", by: "host-works", of: .host,
+      in: Kind.user, kind: Kind.call
+    ) {
+      $0 = [7] + $0[1..<16] + [UInt8](repeating: 255, count: 8)
+    },
+    says(
+      "reads to the last address", "IO-32", by: "host-works", of: .host, in: Kind.user,
+      kind: Kind.command
+    ) {
+      for index in 0..<8 { $0[body + 24 + index] = 255 }
+    },
+    writes("more bytes written than a buffer has", "IO-31", by: "host-works", of: .host) {
+      if $0.bytes.count > 80 { $0.bytes[word: body + 20] = .max }
+      return .delivered
+    },
     writes("transfers into a buffer that is not there", "MS-7", by: "host-works", of: .host) {
       $0.immediate |= 0xFFF
       return .delivered
@@ -214,6 +230,10 @@ extension Mutation {
     keeps(
       "what was lost is never fenced", "IO-50", by: "host-fences", of: .host, Kind.user,
       kind: Kind.fence),
+    says(
+      "a fence without a word", "IO-50", by: "host-fences", of: .host, in: Kind.user,
+      kind: Kind.fence
+    ) { $0 = Array($0[..<16]) },
     says(
       "a fence of another connection", "IO-50", by: "host-fences", of: .host, in: Kind.user,
       kind: Kind.fence

@@ -20,6 +20,13 @@ extension Mutation {
       return .delivered
     },
     says(
+      "a list of buffers back that is longer than any memory", "MS-6", by: "unit-answer",
+      in: Kind.user, kind: Kind.ready
+    ) {
+      $0[0] = 7
+      $0 += [UInt8](repeating: 255, count: 8)
+    },
+    says(
       "a buffer back that was never filled", "MS-6", by: "tag-generation", in: Kind.user,
       kind: Kind.response
     ) {
@@ -74,6 +81,9 @@ extension Mutation {
     says("`opened` with a reserved field set", "MS-3", by: "opened", in: Kind.opened) {
       $0[60] = 1
     },
+    says("`opened` with buffers behind the last address", "MS-3", by: "opened", in: Kind.opened) {
+      for index in 32..<40 { $0[index] = 255 }
+    },
     says("refusals without words", "MS-4", by: "opening-version", in: Kind.refused) {
       $0 = Array($0[..<16])
     },
@@ -97,6 +107,12 @@ extension Mutation {
     says("blocks of 1000 bytes", "IO-15", by: "unit-answer", in: Kind.opened) {
       $0[word: greeting + 32] = 1000
     },
+    says("blocks of no bytes", "IO-15", by: "unit-answer", in: Kind.opened) {
+      $0[word: greeting + 32] = 0
+    },
+    says("blocks of 2 GiB", "IO-15", by: "unit-answer", in: Kind.opened) {
+      $0[word: greeting + 32] = 1 << 31
+    },
     says("a depth of 0", "IO-15", by: "unit-answer", in: Kind.opened) {
       $0[greeting + 40] = 0; $0[greeting + 41] = 0
     },
@@ -113,6 +129,14 @@ extension Mutation {
 
   private static let blocks: [Mutation] = [
     keeps("`ready` never comes", "IO-21", by: "unit-answer", Kind.user, kind: Kind.ready),
+    says("messages of a kind that does not exist", "IO-20", by: "unit-answer") { bytes, _ in
+      if bytes[0] == Kind.user, bytes[2] == Kind.ready { bytes[2] = 99 }
+      return .delivered
+    },
+    says(
+      "more bytes transferred than a command has", "IO-34", by: "write-read", in: Kind.user,
+      kind: Kind.response
+    ) { $0[word: body + 8] = 987_654 },
     says("`ready` with a payload", "IO-21", by: "unit-answer", in: Kind.user, kind: Kind.ready) {
       $0.append(1)
     },
