@@ -10,7 +10,8 @@ struct List: ParsableCommand {
                 fabconform list --section Fencing --json
       """)
 
-  @Option(help: "Clauses that bind a half: host, unit, or both.") var role: Clause.Role?
+  @Option(help: "Clauses that bind a half, host or unit, and its cases; or those that bind both.")
+  var role: Clause.Role?
   @Option(help: "How binding: must or should.") var level: Clause.Level?
   @Option(
     help: "Those of a page of Specs (Messaging, IOProtocol) or of a heading there, in any case.")
@@ -19,7 +20,8 @@ struct List: ParsableCommand {
 
   func run() throws {
     let clauses = Clause.all.filter { clause in
-      (role.map { clause.role.binds($0) } ?? true) && (level.map { clause.level == $0 } ?? true)
+      (role.map { $0 == .both ? clause.role == .both : clause.role.binds($0) } ?? true)
+        && (level.map { clause.level == $0 } ?? true)
         && (section.map { isOf(clause, $0.lowercased()) } ?? true)
     }
     guard !clauses.isEmpty else {
@@ -29,7 +31,7 @@ struct List: ParsableCommand {
         "expected a choice that leaves a clause, found none; sections are "
           + known.sorted().joined(separator: ", "))
     }
-    let listing = ClauseListing(clauses)
+    let listing = ClauseListing(clauses, for: role ?? .both)
     if json { return Output.line(try listing.json()) }
     listing.lines.forEach { Output.line($0) }
   }

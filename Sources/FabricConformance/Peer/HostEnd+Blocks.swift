@@ -47,11 +47,12 @@ extension HostEnd {
     switch try outcome(of: tag) {
     case .response(let response): found = response.status
     case .push: found = BlockStatus.success
-    case .end(let words): throw Finding("expected an answer to \(what), got the end: \(words)")
+    case .end(let words):
+      throw Finding("expected an answer to \(what), got the connection's end: \(words)")
     }
     try expect(
       found == status,
-      "expected status 0x\(String(status, radix: 16)) of \(what), got 0x\(String(found, radix: 16))"
+      "expected \(BlockStatus.words(for: status)) of \(what), got \(BlockStatus.words(for: found))"
     )
   }
 

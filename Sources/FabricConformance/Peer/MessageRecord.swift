@@ -70,8 +70,12 @@ extension MessageRecord: CustomStringConvertible {
     switch type {
     case Kind.open, Kind.opened:
       guard let opening = OpeningRecord(body) else { return words + ", a short opening" }
-      return words + ": \(opening)"
+      let greeting =
+        type == Kind.open
+        ? HostGreeting(opening.greeting)?.description : UnitGreeting(opening.greeting)?.description
+      return words + ": \(opening)" + (greeting.map { "; \($0)" } ?? "")
     case Kind.refused: return words + ": \"\(body.text(at: 0, byteCount: body.count))\""
+    case Kind.user where blockWords != nil: return words + ": \(blockWords!)"
     default: return body.isEmpty ? words : words + ", \(body.count) bytes"
     }
   }

@@ -61,6 +61,8 @@ public struct Report: Sendable {
       let words: String
       let seconds: Double
       let frames: [FrameLog.Entry]
+      /// Frames before these that were left out.
+      let leftOutFrameCount: Int
     }
     let subject: String
     let passed: Int
@@ -74,7 +76,7 @@ public struct Report: Sendable {
       Document.Case(
         id: $0.conformanceCase.id, title: $0.conformanceCase.title,
         clauses: $0.conformanceCase.clauses, verdict: $0.verdict, words: $0.words,
-        seconds: $0.seconds, frames: $0.frames)
+        seconds: $0.seconds, frames: $0.frames, leftOutFrameCount: $0.leftOutFrameCount)
     }
     return try Self.json(
       Document(
