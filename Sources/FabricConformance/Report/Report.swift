@@ -29,7 +29,8 @@ public struct Report: Sendable {
       case .notApplicable: "n/a    "
       }
     let words = judgement.words.isEmpty ? "" : ": \(judgement.words)"
-    return "\(mark) \(judgement.conformanceCase.id)\(words)"
+    let judged = judgement.conformanceCase
+    return "\(mark) \(judged.id)\(words) (\(judged.clauses.joined(separator: ", ")))"
   }
 
   /// What a failed case was about, and what was seen on the wire.
