@@ -104,7 +104,7 @@ extension HostEnd {
 
   /// Throws unless blocks hold `data`.
   func expectBlocks(_ data: [UInt8], at block: UInt64, tag: UInt32) throws {
-    let region = try line.allocate(byteCount: max(4096, data.count))
+    let region = try line.allocate(byteCount: data.count + 4096)
     let key = try line.grantWrites(to: region)
     defer { line.revoke(key) }
     let outcome = try readBlocks(
@@ -118,6 +118,8 @@ extension HostEnd {
     case .end(let words):
       throw Finding("expected a read to end, got the connection's end: \(words)")
     }
+    let isSpilt = unsafe region.bytes[data.count...].contains { $0 != 0 }
+    try expect(!isSpilt, "IO-32: expected no byte behind the \(data.count) of the read, got some")
     let found = unsafe [UInt8](region.bytes[..<data.count])
     let differing = zip(found, data).enumerated().first { $0.element.0 != $0.element.1 }?.offset
     try expect(

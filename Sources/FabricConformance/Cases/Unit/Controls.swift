@@ -83,6 +83,21 @@ extension ConformanceCase {
       try host.expectAlive()
     },
     ConformanceCase(
+      "control-sanitise", ["IO-74"], "Sanitise has EOPNOTSUPP."
+    ) { bench in
+      let answer = try bench.openHost().call(7)
+      try expect(answer.errno == 95, "expected EOPNOTSUPP, got \(answer)")
+    },
+    ConformanceCase(
+      "control-read-only", ["IO-74"], "A host that may only read sets no block size: EROFS."
+    ) { bench in
+      let host = try bench.openHost(greeting: { $0.access = 0 })
+      var size: [UInt8] = []
+      size.put(host.answer!.blockByteCount)
+      let answer = try host.call(3, size)
+      try expect(answer.errno == 30, "expected EROFS, got \(answer)")
+    },
+    ConformanceCase(
       "control-length", ["IO-74"], "A payload of another length than its code has is EINVAL."
     ) { bench in
       let host = try bench.openHost()
