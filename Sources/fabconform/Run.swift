@@ -9,7 +9,7 @@ struct Run: ParsableCommand {
     abstract: "Judges a unit: as a host that says what the protocols allow, and what they forbid.",
     discussion: """
       The volume should be one that nobody uses. Without --overwrite cases that write are not \
-      applicable. A case takes seconds at most; all together about a minute.
+      applicable. A case takes seconds, 90 at most; all together about a minute.
 
       Examples: fabconform run fabric+tcp://127.0.0.1:7420/scratch --overwrite
                 fabconform run fabric+shm:///run/user/1000/unit.sock/scratch --clause MS-5

@@ -7,12 +7,9 @@ import Synchronization
 /// A host that was started for a case, in a process group of its own, which ends with it; what it says goes nowhere.
 final class StartedProgram: HostProgram {
   private let identifier: pid_t
-  private(set) var status: Int32? {
-    get {
-      if ended == nil { ended = Self.status(of: identifier, waiting: false) }
-      return ended
-    }
-    set { ended = newValue }
+  var status: Int32? {
+    if ended == nil { ended = Self.status(of: identifier, waiting: false) }
+    return ended
   }
   private var ended: Int32?
   /// The one that lives; 0: none. A signal ends it with this process.
