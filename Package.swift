@@ -442,8 +442,8 @@ let package = Package(
       name: "FabricNICTests",
       dependencies: [
         "CAllocationCounter", "FabricCompletion", "FabricIOUnit", "FabricMessaging", "FabricNIC",
-        "FabricNICUnit", "FabricPlatform", "FabricSharedMemory", "FabricStorage", "FabricTCP",
-        "FabricVerbs", "FabricWire", "TestSupport",
+        "FabricNICUnit", "FabricPlatform", "FabricSharedMemory", "FabricSimulated",
+        "FabricStorage", "FabricTCP", "FabricVerbs", "FabricWire", "TestSupport",
       ],
       swiftSettings: ours),
     .testTarget(

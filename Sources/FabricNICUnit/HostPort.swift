@@ -156,6 +156,10 @@ final class HostPort: ChannelHandler, CustomStringConvertible {
     own[slot] = false
     ownCount &-= 1
     owner.slots.free.give(slot)
+    takesAgain()
+  }
+
+  private func takesAgain() {
     hasMoved = true
     isStuck = false
   }
@@ -171,7 +175,7 @@ final class HostPort: ChannelHandler, CustomStringConvertible {
     sendControls()
     while let slot = pending.first, post(slot) {
       _ = pending.pop()
-      hasMoved = true
+      takesAgain()
     }
     if pending.isEmpty { closeSlot() }
     owner.resumeWaiting()

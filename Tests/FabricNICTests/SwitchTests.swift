@@ -2,6 +2,7 @@ import FabricCompletion
 import FabricMessaging
 import FabricNIC
 import FabricPlatform
+import FabricSimulated
 import TestSupport
 import Testing
 
@@ -254,6 +255,30 @@ struct SwitchTests {
     #expect(three.send(after) == nil)
     try one.run { two.frames.last?.last == 3 }
     #expect(try two.statistics().stuckCount == dropped)
+  }
+
+  @Test(
+    "NI-35: who gives a buffer back gets what comes after that, however the links are",
+    arguments: UInt64(1)...12)
+  func takesAgain(seed: UInt64) throws {
+    let service = try CompletionService()
+    let network = SimulatedNetwork(seed: seed)
+    let unit = try TestUnit(service: service, network: network)
+    let one = try TestHost(unit, service: service)
+    let two = try TestHost(unit, service: service)
+    let three = try TestHost(unit, service: service)
+    two.takesNothing = true
+    let large = TestFrame.record(
+      TestFrame.frame(to: two.address, from: one.address, byteCount: 65_000), flags: 1, kind: 1,
+      segment: 1448, start: 34, offset: 16)
+    while try one.transfer(large) == nil {}
+    // What is behind them comes once nobody waits for the receiver any more.
+    #expect(one.send(record(to: three.address, from: one.address)) == nil)
+    try one.run { !three.frames.isEmpty }
+    two.takesNothing = false
+    _ = try two.statistics()
+    #expect(three.send(record(to: two.address, from: three.address, fill: 3)) == nil)
+    try one.run { two.frames.last?.last == 3 }
   }
 
   @Test("NI-12, NI-36: who breaks the protocol loses its own connection", arguments: 0..<6)

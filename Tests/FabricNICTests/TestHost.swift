@@ -4,6 +4,7 @@ import FabricMessaging
 import FabricNIC
 import FabricPlatform
 import FabricSharedMemory
+import FabricSimulated
 import FabricStorage
 import FabricVerbs
 import FabricWire
@@ -14,7 +15,7 @@ import Testing
 
 @testable import FabricNICUnit
 
-/// A unit with one NIC that is a switch, at a socket in shared memory.
+/// A unit with one NIC that is a switch, at a socket in shared memory, or on a simulated network.
 final class TestUnit {
   let server: IOUnitServer
   let address: FabricAddress
@@ -28,14 +29,22 @@ final class TestUnit {
 
   private let service: CompletionService?
   var sharesService: Bool { service != nil }
+  let network: SimulatedNetwork?
 
-  /// - Parameter service: the test's own, which carries the unit, too; nil: the unit has a thread.
+  /// - Parameters:
+  ///   - service: the test's own, which carries the unit, too; nil: the unit has a thread.
+  ///   - network: what hosts come by, step by step, where the service is the test's own; nil: shared memory.
   init(
-    service: CompletionService? = nil, _ change: (inout NICOptions) -> Void = { _ in }
+    service: CompletionService? = nil, network: SimulatedNetwork? = nil,
+    _ change: (inout NICOptions) -> Void = { _ in }
   ) throws {
     self.service = service
-    address = FabricAddress(
-      fabric: "shm", endpoint: "/tmp/fabric-nic-\(getpid())-\(UInt32.random(in: 0...(.max)))")
+    self.network = network
+    let path = "/tmp/fabric-nic-\(getpid())-\(UInt32.random(in: 0...(.max)))"
+    address =
+      network == nil
+      ? FabricAddress(fabric: "shm", endpoint: path)
+      : FabricAddress(fabric: "sim", endpoint: "unit")
     var nic = NICOptions(name: "lan0", uplink: .none)
     change(&nic)
     let log = log
@@ -45,7 +54,7 @@ final class TestUnit {
         unitName: "unit", nics: [nic], allows: { host, _ in host != "stranger" },
         log: { log.put($0) })
     ]
-    let adapter = try SharedMemoryAdapter()
+    let adapter = try makeAdapter("unit", network)
     guard let service else {
       server = try IOUnitServer(
         layer: CommonLayer(), fabric: try UnitFabric(adapter), address: address, options: options)
@@ -65,10 +74,15 @@ final class TestUnit {
   }
 }
 
+private func makeAdapter(_ name: String, _ network: SimulatedNetwork?) throws -> any Adapter {
+  try network?.makeAdapter(name: name) ?? SharedMemoryAdapter()
+}
+
 /// A host of a NIC's that has no interface: it sends what a test wants.
 final class TestHost {
   let service: CompletionService
   private let turnsAtEnd: Bool
+  private let network: SimulatedNetwork?
   private let endpoint: ChannelEndpoint
   private(set) var channel: Channel?
   private(set) var failure: ChannelOpenError?
@@ -94,8 +108,10 @@ final class TestHost {
     greeting: [UInt8]? = nil
   ) throws {
     turnsAtEnd = !unit.sharesService
+    network = unit.network
     self.service = try service ?? CompletionService()
-    endpoint = try ChannelEndpoint(adapter: SharedMemoryAdapter(), service: self.service)
+    endpoint = try ChannelEndpoint(
+      adapter: makeAdapter("host", network), service: self.service)
     region = try endpoint.protectionDomain.allocate(byteCount: 1 << 20, access: [.localWrite])
     var options = ChannelOptions()
     options.bufferCount = bufferCount
@@ -131,7 +147,15 @@ final class TestHost {
   func run(
     _ condition: () -> Bool, sourceLocation: SourceLocation = #_sourceLocation
   ) throws {
-    service.run(until: condition, deadline: .now + .seconds(10))
+    let deadline = MonotonicTime.now + .seconds(10)
+    if let network {
+      while !condition(), .now < deadline {
+        network.step()
+        _ = service.turn()
+      }
+    } else {
+      service.run(until: condition, deadline: deadline)
+    }
     try #require(
       condition(), "expected the condition to hold within 10 s", sourceLocation: sourceLocation)
   }
