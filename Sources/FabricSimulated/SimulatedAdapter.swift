@@ -14,13 +14,31 @@ public final class SimulatedAdapter: Adapter, @unchecked Sendable {
     public var maximumInlineByteCount = 128
     public var maximumPrivateDataByteCount = 256
     public var maximumMessageByteCount = 1 << 30
+    /// What is asked of a remote key; an adapter that leaves out one is broken, for tests of those who have to notice.
+    public var keyChecks = KeyChecks.all
 
     public init() {}
+  }
+
+  /// What is asked of the remote key of a write.
+  public struct KeyChecks: OptionSet, Sendable {
+    public let rawValue: Int
+
+    public init(rawValue: Int) { self.rawValue = rawValue }
+
+    /// That the key was granted, and not revoked. Left out: a write with another one succeeds, and reaches nothing.
+    public static let validity = KeyChecks(rawValue: 1)
+    /// That it is of this connection. Left out: one of another connection's reaches that one's memory.
+    public static let connection = KeyChecks(rawValue: 2)
+    /// That the bytes lie in what it opens. Left out: a write beside it succeeds, and reaches nothing.
+    public static let bounds = KeyChecks(rawValue: 4)
+    public static let all: KeyChecks = [.validity, .connection, .bounds]
   }
 
   public let network: SimulatedNetwork
   public let name: String
   public let capabilities: AdapterCapabilities
+  let keyChecks: KeyChecks
   public var fabric: String { "sim" }
   /// Called before each poll of a completion queue: who waits by polling lets time pass in it.
   public var beforePoll: (() -> Void)?
@@ -32,6 +50,7 @@ public final class SimulatedAdapter: Adapter, @unchecked Sendable {
   init(network: SimulatedNetwork, name: String, options: Options) {
     self.network = network
     self.name = name
+    keyChecks = options.keyChecks
     capabilities = AdapterCapabilities(
       hasImmediateWrite: options.hasImmediateWrite, hasImmediateSend: true,
       hasRemoteRead: options.hasRemoteRead,

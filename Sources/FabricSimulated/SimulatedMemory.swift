@@ -107,13 +107,27 @@ final class SimulatedProtectionDomain: OwnMemoryDomain, @unchecked Sendable {
     return true
   }
 
+  enum Answer {
+    case granted
+    case refused
+    /// It should be refused, and a check that would is left out.
+    case overlooked
+  }
+
   /// Whether the peer of queue pair `number` may do `access` there.
-  func allows(
+  func answer(
     _ access: AccessRights, address: UInt64, byteCount: Int, key: RemoteKey, number: UInt32
-  ) -> Bool {
-    guard let record = remoteKeys.record(for: key) else { return false }
-    return (record.queuePairNumber == 0 || record.queuePairNumber == number)
-      && record.access.isSuperset(of: access) && record.covers(address, UInt64(byteCount))
+  ) -> Answer {
+    let checks = adapter.keyChecks
+    guard let record = remoteKeys.record(for: key) else {
+      return checks.contains(.validity) ? .refused : .overlooked
+    }
+    guard
+      record.queuePairNumber == 0 || record.queuePairNumber == number
+        || !checks.contains(.connection), record.access.isSuperset(of: access)
+    else { return .refused }
+    if record.covers(address, UInt64(byteCount)) { return .granted }
+    return checks.contains(.bounds) ? .refused : .overlooked
   }
 }
 

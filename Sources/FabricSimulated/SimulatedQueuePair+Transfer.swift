@@ -88,7 +88,7 @@ extension SimulatedQueuePair {
     var request = pending.request
     let byteCount = request.elements.byteCount
     if request.opcode == .read {
-      guard peer.allows(.remoteRead, request) else {
+      guard peer.answer(.remoteRead, to: request) == .granted else {
         peer.refuse()
         return .remoteAccessError
       }
@@ -97,9 +97,14 @@ extension SimulatedQueuePair {
     }
     let isWrite = request.opcode == .write || request.opcode == .writeWithImmediate
     let takesReceive = request.opcode != .write
-    if isWrite && !peer.allows(.remoteWrite, request) {
-      peer.refuse()
-      return .remoteAccessError
+    if isWrite {
+      switch peer.answer(.remoteWrite, to: request) {
+      case .granted: break
+      case .overlooked: return .success
+      case .refused:
+        peer.refuse()
+        return .remoteAccessError
+      }
     }
     if takesReceive && !peer.isReceiverReady { return nil }
     guard pending.inlineBytes != nil || domain.covers(request.elements, isWritten: false) else {
@@ -118,13 +123,15 @@ extension SimulatedQueuePair {
     return takesReceive ? peer.receive(bytes, of: request, isPlaced: isWrite) : .success
   }
 
-  private func allows(_ access: AccessRights, _ request: SendRequest) -> Bool {
+  private func answer(
+    _ access: AccessRights, to request: SendRequest
+  ) -> SimulatedProtectionDomain.Answer {
     let byteCount = request.elements.byteCount
     // Nothing is touched by no bytes, so there is no key to check.
-    return byteCount == 0
-      || domain.allows(
-        access, address: request.remoteAddress, byteCount: byteCount, key: request.remoteKey,
-        number: number)
+    guard byteCount > 0 else { return .granted }
+    return domain.answer(
+      access, address: request.remoteAddress, byteCount: byteCount, key: request.remoteKey,
+      number: number)
   }
 
   private var isReceiverReady: Bool {

@@ -1,3 +1,4 @@
+import FabricAuthentication
 import FabricCompletion
 import FabricConformance
 import FabricIOUnit
@@ -11,20 +12,34 @@ final class BrokenUnit {
   private let network = SimulatedNetwork(seed: 1)
   private let service: CompletionService
   private let server: IOUnitServer
-  private let judge: UnitJudge
+  private let bench: UnitJudge
+  private let judged: ConformanceCase
 
   /// - Parameter mutation: nil: nothing is broken.
-  init(_ mutation: Mutation?) throws {
+  init(_ mutation: Mutation?, case name: String) throws {
+    guard let found = ConformanceCase.ofUnits.first(where: { $0.id == name }) else {
+      throw UnknownCase(name: name)
+    }
+    judged = found
+    // Those about keys, but for the one about units without any.
+    let key =
+      name.hasPrefix("key-") && name != "key-not-asked"
+      ? try PresharedKey(name: "nqn.judged", secret: Array(repeating: 7, count: 32)) : nil
     let layer = CommonLayer()
     try layer.add(Volume(name: "scratch", store: MemoryStore(byteCount: 1 << 20)))
     try layer.add(
       Volume(name: "read-only", store: MemoryStore(byteCount: 1 << 20), access: .readOnly))
     let (network, service) = (network, try CompletionService())
     self.service = service
-    let fabric = try UnitFabric([network.makeAdapter(name: "unit")], service: service)
+    var options = SimulatedAdapter.Options()
+    if let mutation { options.keyChecks = mutation.keyChecks }
+    let own = network.makeAdapter(name: "unit", options: options)
+    let fabric = try UnitFabric([own], service: service)
     let place = FabricAddress(fabric: "sim", endpoint: "unit")
     server = try elsewhere({ service.turn() }, wake: { service.wake() }) {
-      try IOUnitServer(layer: layer, fabric: fabric, addresses: [place])
+      var options = IOUnitServer.Options()
+      if let key { options.keys = Keyring([key]) }
+      return try IOUnitServer(layer: layer, fabric: fabric, addresses: [place], options: options)
     }
     let adapter = network.makeAdapter(name: "judge")
     // The judge waits by polling: the unit lives in its polls.
@@ -32,8 +47,8 @@ final class BrokenUnit {
       network.step()
       service.turn()
     }
-    judge = UnitJudge(
-      UnitTarget(address: place, adapter: adapter, volume: "scratch", mayWrite: true))
+    bench = UnitJudge(
+      UnitTarget(address: place, adapter: adapter, volume: "scratch", key: key, mayWrite: true))
     if let mutation {
       var state = Mutation.State()
       network.alteration = { mutation.alter(&$0, &state) }
@@ -51,12 +66,7 @@ final class BrokenUnit {
     ) { server.stop() }
   }
 
-  func judge(_ name: String) throws -> Judgement {
-    guard let found = ConformanceCase.ofUnits.first(where: { $0.id == name }) else {
-      throw UnknownCase(name: name)
-    }
-    return judge.judge(found)
-  }
+  func judge() -> Judgement { bench.judge(judged) }
 
   struct UnknownCase: Error { let name: String }
 }

@@ -25,6 +25,8 @@ struct Mutation: Sendable, CustomStringConvertible {
   let alter: @Sendable (inout SimulatedTraffic, inout State) -> SimulatedFate
   /// How a host is made otherwise.
   private(set) var prepare: @Sendable (inout HostMaking) -> Void = { _ in }
+  /// What a unit's adapter asks of the host's remote keys.
+  private(set) var keyChecks = SimulatedAdapter.KeyChecks.all
 
   private init(
     _ description: String, _ clause: String, by caughtBy: String,
@@ -92,6 +94,16 @@ struct Mutation: Sendable, CustomStringConvertible {
     }
   }
 
+  /// One immediate of the judge's does not reach it.
+  static func overlooks(
+    immediate: UInt32, _ description: String, _ clause: String, by caughtBy: String
+  ) -> Mutation {
+    Mutation(description, clause, by: caughtBy) { traffic, _ in
+      traffic.sender == "judge" && traffic.opcode == .writeWithImmediate
+        && traffic.immediate == immediate ? .lost : .delivered
+    }
+  }
+
   /// The judge's messages of a type, or of the user's those of a kind, do not reach it.
   static func overlooks(
     _ description: String, _ clause: String, by caughtBy: String, _ type: UInt8,
@@ -100,6 +112,16 @@ struct Mutation: Sendable, CustomStringConvertible {
     overlooks(description, clause, by: caughtBy) { bytes in
       bytes[0] == type && (kind == nil || bytes[2] == kind) ? .lost : .delivered
     }
+  }
+
+  /// A unit whose adapter does not ask this of a remote key.
+  static func asksNot(
+    _ check: SimulatedAdapter.KeyChecks, _ description: String, _ clause: String,
+    by caughtBy: String
+  ) -> Mutation {
+    var mutation = Mutation(description, clause, by: caughtBy) { _, _ in .delivered }
+    mutation.keyChecks.remove(check)
+    return mutation
   }
 
   /// A host that is made otherwise.

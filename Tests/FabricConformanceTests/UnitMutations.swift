@@ -2,7 +2,7 @@ import FabricSimulated
 import FabricVerbs
 
 extension Mutation {
-  static let ofUnits: [Mutation] = channel + openings + blocks + extras + lax
+  static let ofUnits: [Mutation] = channel + openings + blocks + extras + lax + keys
 
   private static let channel: [Mutation] = [
     says("messages of a type that does not exist", "MS-1", by: "unit-answer", in: Kind.user) {
@@ -38,7 +38,8 @@ extension Mutation {
       if bytes[0] > 3 { bytes.replaceSubrange(12..<16, with: [255, 255, 255, 255]) }
       return .delivered
     },
-    says("a buffer comes back twice", "MS-6", by: "write-read") { bytes, state in
+    says("a buffer comes back twice", "MS-6", by: "write-zeroes") { bytes, state in
+      if bytes[0] == Kind.opened { state.lastReturn = 0xffff }
       guard bytes[0] == Kind.user else { return .delivered }
       let id = UInt16(bytes[12]) | UInt16(bytes[13]) << 8
       if id != 0xffff {
@@ -297,6 +298,49 @@ extension Mutation {
     },
     overlooks("`close` is overlooked", "MS-10", by: "close-arrives") {
       $0[0] == 8 ? .lost : .delivered
+    },
+  ]
+
+  /// The adapter is the unit's: what it lets pass, the unit does.
+  private static let keys: [Mutation] = [
+    asksNot(.validity, "keys are not revoked", "MS-6", by: "key-after-close"),
+    asksNot(.connection, "keys are good for every connection", "MS-6", by: "key-of-another"),
+    asksNot(.bounds, "keys open more than the buffers", "MS-6", by: "write-outside"),
+    says("a challenge that proves nothing", "MS-15", by: "key-proven", in: Kind.challenge) {
+      $0[$0.count - 1] ^= 1
+    },
+    says("`opened` that proves nothing", "MS-15", by: "key-proven", in: Kind.opened) {
+      $0[$0.count - 1] ^= 1
+    },
+    says("the same nonce each time", "MS-16", by: "key-fresh-nonces", in: Kind.challenge) {
+      for index in body..<(body + 32) { $0[index] = 7 }
+    },
+    overlooks("names without a key are not answered", "MS-16", by: "key-unknown-name") {
+      $0[0] == Kind.hello && $0.suffix(4) == Array("this".utf8)[...] ? .lost : .delivered
+    },
+    says(
+      "a refusal for want of a key that is like any other", "MS-17", by: "key-missing",
+      in: Kind.refused
+    ) { $0[2] = 0 },
+    says(
+      "a refusal of a wrong proof that is like any other", "MS-17", by: "key-wrong-proof",
+      in: Kind.refused
+    ) { $0[2] = 0 },
+    overlooks(
+      immediate: UInt32(16) << 16 | 0xffff, "immediates that name no buffer are overlooked", "MS-7",
+      by: "immediate-no-buffer"),
+    overlooks(
+      immediate: UInt32(8) << 16, "immediates of half a header are overlooked", "MS-7",
+      by: "immediate-short"),
+    overlooks(
+      immediate: UInt32(4097) << 16, "immediates of a long header are overlooked", "MS-7",
+      by: "immediate-long"),
+    overlooks("buffers that are not the unit's are overlooked", "MS-8", by: "buffer-unknown") {
+      $0[0] == Kind.user && $0[1] == 1 && $0.count > 17 && $0[word: 16] & 0xffff > 0
+        && $0[word: 20] == 8 ? .lost : .delivered
+    },
+    overlooks("buffers filled beyond their end are taken", "MS-8", by: "buffer-overlong") {
+      $0[0] == Kind.user && $0[1] == 1 && $0[word: 20] > 65_536 ? .lost : .delivered
     },
   ]
 
