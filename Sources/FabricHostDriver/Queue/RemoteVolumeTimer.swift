@@ -30,7 +30,9 @@ final class RemoteVolumeTimer: TimedSource {
     if hasEnds { return end() }
     guard let queue else { return 0 }
     var count = 0
-    for path in queue.paths.paths {
+    let paths = queue.paths.paths
+    for index in paths.indices {
+      let path = paths[index]
       guard let due = path.reconnectAt, now >= due else { continue }
       path.reconnectAt = nil
       count += 1
@@ -45,8 +47,10 @@ final class RemoteVolumeTimer: TimedSource {
   var nextDeadline: MonotonicTime? {
     if hasEnds { return .now }
     var next = timeout ?? .zero > .zero || queueTimeout != nil ? nextCheck : nil
-    for path in queue?.paths.paths ?? [] {
-      guard let due = path.reconnectAt else { continue }
+    guard let paths = queue?.paths.paths else { return next }
+    // By index: an iterator is an allocation where nothing is optimised.
+    for index in paths.indices {
+      guard let due = paths[index].reconnectAt else { continue }
       next = next.map { min($0, due) } ?? due
     }
     return next
