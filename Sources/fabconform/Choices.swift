@@ -51,32 +51,46 @@ struct ReportOptions: ParsableArguments {
   @Option(help: ArgumentHelp("Also writes the report as JUnit's XML.", valueName: "FILE"))
   var junit: String?
 
-  /// Puts the cases, tells how each ends, and ends the process with 1 when one has failed.
+  /// Has the JUnit file, if any, say that nothing is judged yet, in place of what an earlier run has left in it.
+  ///
+  /// - Throws: with code 66 when it cannot be written.
+  func begin(on subject: String) throws(ToolFailure) {
+    if let junit { try checkWritable(junit) }
+    try write(Report(subject: subject, judgements: [], isWhole: false))
+  }
+
+  /// Puts the cases, tells how each ends, and ends the process with 1 when one has failed, or none was judged.
   func report(
     on subject: String, _ cases: [ConformanceCase], judge: (ConformanceCase) -> Judgement
   ) throws {
-    if let junit { try checkWritable(junit) }
     var judgements: [Judgement] = []
     for conformanceCase in cases {
       let judgement = judge(conformanceCase)
       judgements.append(judgement)
       if !json { Output.line(Report.line(for: judgement)) }
+      // Whatever ends this process, the file has what was judged.
+      try write(Report(subject: subject, judgements: judgements, isWhole: false))
     }
     let report = Report(subject: subject, judgements: judgements)
     if json { Output.line(try report.json()) } else { tell(report) }
-    if let junit {
-      do { try report.junit().write(toFile: junit, atomically: true, encoding: .utf8) } catch {
-        throw ToolFailure(66, "expected to write \(junit): \(error)")
-      }
-    }
+    try write(report)
     if report.count(.failed) > 0 { Foundation.exit(1) }
+    if report.count(.passed) == 0 {
+      throw ToolFailure(
+        1, "expected a case that applies, but none of those chosen does: nothing was judged")
+    }
   }
 
-  /// - Throws: with code 66, before the first case, when the report could not be written.
+  private func write(_ report: Report) throws(ToolFailure) {
+    guard let junit else { return }
+    do { try report.junit().write(toFile: junit, atomically: true, encoding: .utf8) } catch {
+      throw ToolFailure(66, "expected to write \(junit): \(error)")
+    }
+  }
+
   private func checkWritable(_ path: String) throws(ToolFailure) {
     guard let file = unsafe fopen(path, "a") else {
-      throw ToolFailure(
-        66, "expected to write \(path), got \"\(Errno.current)\"")
+      throw ToolFailure(66, "expected to write \(path), got \"\(Errno.current)\"")
     }
     unsafe fclose(file)
   }

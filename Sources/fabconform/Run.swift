@@ -9,7 +9,8 @@ struct Run: ParsableCommand {
     abstract: "Judges a unit: as a host that says what the protocols allow, and what they forbid.",
     discussion: """
       The volume should be one that nobody uses. Without --overwrite cases that write are not \
-      applicable. A case takes seconds, 90 at most; all together about a minute.
+      applicable. A case takes seconds, 90 at most; all together about a quarter of a minute, and minutes for a \
+      unit that leaves much unanswered.
 
       Examples: fabconform run fabric+tcp://127.0.0.1:7420/scratch --overwrite
                 fabconform run fabric+shm:///run/user/1000/unit.sock/scratch --clause MS-5
@@ -29,6 +30,7 @@ struct Run: ParsableCommand {
   func run() throws {
     let chosen = try choice.choose(from: ConformanceCase.ofUnits)
     let judge = UnitJudge(try target())
+    try output.begin(on: url)
     do { try judge.checkReach() } catch {
       throw ToolFailure(69, "expected a unit to judge at \(url), but: \(error)")
     }

@@ -66,6 +66,7 @@ struct Serve: ParsableCommand {
       adapter: adapter, addresses: places, patience: .milliseconds(Int64(patience * 1000)),
       key: try JudgeKey.read(keyFile))
     if !command.isEmpty { target.start = { try start($0, $1) } }
+    try output.begin(on: address)
     let judge: HostJudge
     do { judge = try HostJudge(target) } catch {
       throw ToolFailure(

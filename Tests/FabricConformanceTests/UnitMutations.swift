@@ -2,7 +2,8 @@ import FabricSimulated
 import FabricVerbs
 
 extension Mutation {
-  static let ofUnits: [Mutation] = channel + openings + blocks + extras + lax + keys
+  static let ofUnits: [Mutation] =
+    channel + openings + blocks + extras + lax + remoteKeys + proofs + buffers
 
   private static let channel: [Mutation] = [
     says("messages of a type that does not exist", "MS-1", by: "unit-answer", in: Kind.user) {
@@ -302,10 +303,13 @@ extension Mutation {
   ]
 
   /// The adapter is the unit's: what it lets pass, the unit does.
-  private static let keys: [Mutation] = [
+  private static let remoteKeys: [Mutation] = [
     asksNot(.validity, "keys are not revoked", "MS-6", by: "key-after-close"),
     asksNot(.connection, "keys are good for every connection", "MS-6", by: "key-of-another"),
     asksNot(.bounds, "keys open more than the buffers", "MS-6", by: "write-outside"),
+  ]
+
+  private static let proofs: [Mutation] = [
     says("a challenge that proves nothing", "MS-15", by: "key-proven", in: Kind.challenge) {
       $0[$0.count - 1] ^= 1
     },
@@ -326,6 +330,9 @@ extension Mutation {
       "a refusal of a wrong proof that is like any other", "MS-17", by: "key-wrong-proof",
       in: Kind.refused
     ) { $0[2] = 0 },
+  ]
+
+  private static let buffers: [Mutation] = [
     overlooks(
       immediate: UInt32(16) << 16 | 0xffff, "immediates that name no buffer are overlooked", "MS-7",
       by: "immediate-no-buffer"),
@@ -339,7 +346,7 @@ extension Mutation {
       $0[0] == Kind.user && $0[1] == 1 && $0.count > 17 && $0[word: 16] & 0xffff > 0
         && $0[word: 20] == 8 ? .lost : .delivered
     },
-    overlooks("buffers filled beyond their end are taken", "MS-8", by: "buffer-overlong") {
+    overlooks("buffers filled beyond their end are overlooked", "MS-8", by: "buffer-overlong") {
       $0[0] == Kind.user && $0[1] == 1 && $0[word: 20] > 65_536 ? .lost : .delivered
     },
   ]

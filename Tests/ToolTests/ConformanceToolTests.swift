@@ -1,4 +1,5 @@
 import Foundation
+import FoundationXML
 import TestSupport
 import Testing
 
@@ -42,6 +43,65 @@ struct ConformanceToolTests {
     found.expectJudged(but: hidden.union(["buffer-twice"]))
     let junit = try String(contentsOfFile: place.file("j.xml"), encoding: .utf8)
     #expect(junit.contains("tests=\"\(found.cases.count)\"") && junit.contains("failures=\"0\""))
+  }
+
+  @Test("Where it may not write, our unit passes all that writes nothing, and the rest says why")
+  func unitWithoutOverwrite() throws {
+    let place = try Place()
+    let unit = try place.serve(
+      "scratch=memory,size=16MiB", options: ["--volume", "ro=memory,size=1MiB,readonly"])
+    defer { unit.signal(SIGTERM) }
+    let found = try ConformanceReport(
+      of: Tool("fabconform", ["run", place.url("scratch"), "--json"]))
+    let others = found.cases.filter { $0.verdict == "notApplicable" }
+    #expect(others.count { $0.words.contains("--overwrite") } > 5)
+    #expect(
+      others.allSatisfy {
+        $0.words.contains("--overwrite") || $0.words.contains("key") || $0.id == "buffer-twice"
+      }, "\(others)")
+    let judged = found.cases.filter { $0.verdict == "passed" }.map(\.id)
+    for id in ["zeroes-with-bytes", "control-block-size", "read-only-volume"] {
+      #expect(judged.contains(id))
+    }
+  }
+
+  @Test("A run in which no case applies is not one that has passed")
+  func nothingJudged() throws {
+    let place = try Place()
+    let unit = try place.serve("scratch=memory,size=1MiB")
+    defer { unit.signal(SIGTERM) }
+    let judge = try Tool("fabconform", ["run", place.url("scratch"), "--case", "write-read"])
+    #expect(judge.waitForEnd() == 1)
+    #expect(judge.output.last == "0 passed, 0 failed, 1 not applicable")
+    #expect(judge.errors.contains { $0.contains("expected a case that applies") })
+  }
+
+  @Test("The JUnit file of a run that did not end has an error, and what was judged")
+  func unendedReport() throws {
+    let place = try Place()
+    let file = place.file("j.xml")
+    func testCount() throws -> Int {
+      let suite = try XMLDocument(contentsOf: URL(filePath: file)).nodes(
+        forXPath: "/testsuites/testsuite[@errors='1']")
+      return try #require(suite.first).nodes(forXPath: "testcase").count
+    }
+    // Of an earlier run.
+    try "<testsuites/>".write(toFile: file, atomically: true, encoding: .utf8)
+    let nowhere = try Tool("fabconform", ["run", place.url("scratch"), "--junit", file])
+    #expect(nowhere.waitForEnd() == 69)
+    #expect(try testCount() == 1)
+    // The host of the second case kills the judge.
+    let judge = try Tool(
+      shell: """
+        exec $bin/fabconform serve shm:\(place.file("judge.sock")) --case host-opening \
+        --case host-works --junit \(file) -- \
+        sh -c 'test -e \(place.file("was")) && kill -KILL $PPID; touch \(place.file("was"))' {}
+        """)
+    #expect(judge.waitForEnd() == -SIGKILL)
+    #expect(try testCount() == 2)
+    let nowhereToWrite = try Tool(
+      "fabconform", ["run", place.url("scratch"), "--junit", place.file("none/j.xml")])
+    BadInputTests().expect(nowhereToWrite, 66, "No such file or directory", #_sourceLocation)
   }
 
   /// What a host that writes and reads over one path, with or without a key, does not show. `FabricConformanceTests` has

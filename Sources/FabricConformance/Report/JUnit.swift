@@ -6,11 +6,19 @@ extension Report {
     let suite = element(
       "testsuite",
       [
-        "name": "fabconform \(subject)", "tests": "\(judgements.count)",
-        "failures": "\(count(.failed))", "skipped": "\(count(.notApplicable))",
+        "name": "fabconform \(subject)", "tests": "\(judgements.count + (isWhole ? 0 : 1))",
+        "errors": isWhole ? "0" : "1", "failures": "\(count(.failed))",
+        "skipped": "\(count(.notApplicable))",
         "time": "\(judgements.reduce(0) { $0 + $1.seconds })",
       ])
     for judgement in judgements { suite.addChild(testCase(judgement)) }
+    if !isWhole {
+      let rest = element("testcase", ["name": "the rest", "classname": "fabconform"])
+      rest.addChild(
+        element(
+          "error", ["message": "the run did not come to its end: the other cases are not judged"]))
+      suite.addChild(rest)
+    }
     let root = element("testsuites", [:])
     root.addChild(suite)
     let document = XMLDocument(rootElement: root)

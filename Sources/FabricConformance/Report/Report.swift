@@ -5,10 +5,13 @@ public struct Report: Sendable {
   /// What was judged: a URL.
   public let subject: String
   public let judgements: [Judgement]
+  /// Whether all cases were put; else it is that of a run under way, or that was ended.
+  public let isWhole: Bool
 
-  public init(subject: String, judgements: [Judgement]) {
+  public init(subject: String, judgements: [Judgement], isWhole: Bool = true) {
     self.subject = subject
     self.judgements = judgements
+    self.isWhole = isWhole
   }
 
   public func count(_ verdict: Verdict) -> Int { judgements.count { $0.verdict == verdict } }

@@ -82,7 +82,10 @@ extension ConformanceCase {
           throw NotApplicable("the unit has no read-only volume")
         }
         let host = try bench.host()
-        try host.open(greeting: { $0.volume = entry.name })
+        try host.open(greeting: {
+          $0.volume = entry.name
+          $0.access = 1
+        })
         try host.expectRefusal(of: "writing to the read-only volume \(entry.name)")
         let reader = try bench.openHost(greeting: {
           $0.volume = entry.name
