@@ -143,7 +143,11 @@ struct LoopCommandTests {
     let place = try LoopPlace("disk=memory,size=1MiB")
     let tool = try Tool(
       "iohost",
-      ["attach", place.url("disk"), "--foreground", "--state-dir", place.stateDirectory])
+      [
+        "attach", place.url("disk"), "--as", "loop", "--foreground", "--state-dir",
+        place.stateDirectory,
+      ])
+    // Where the kind is chosen, the reason names such a path, too, and before there is a device.
     #expect(tool.waits(for: "/dev/loop"), "\(tool.errors)")
     #expect(try place.waits { try place.status()["state"] as? String == "attached" })
     let device = try #require(try place.status()["device"] as? String)
