@@ -97,13 +97,19 @@ public struct NBDDevice: HostBlockDevice {
 
   /// Has the kernel ask for as much at once as a queue takes, and look after requests that were sent by a
   /// socket that is gone each `interval`, which it does not do by itself.
+  ///
+  /// What is set already is not written: to write waits until no request is under way, and a process
+  /// that is killed in that wait keeps the sockets that those requests wait for.
   func tune(interval: Duration?) throws(HostDeviceError) {
     let settings = "/sys/block/nbd\(number)/queue"
+    func set(_ name: String, _ value: UInt64) throws(Errno) {
+      let path = "\(settings)/\(name)"
+      guard KernelFile.text(path)?.split(separator: "\n").first != "\(value)" else { return }
+      try KernelText.put("\(value)", to: path)
+    }
     try HostDeviceError.doing("expected to set up \(path)") { () throws(Errno) in
-      try KernelText.put("\(NBDQueue.transferByteCount >> 10)", to: settings + "/max_sectors_kb")
-      if let interval {
-        try KernelText.put("\(interval.nanoseconds / 1_000_000)", to: settings + "/io_timeout")
-      }
+      try set("max_sectors_kb", UInt64(NBDQueue.transferByteCount >> 10))
+      if let interval { try set("io_timeout", interval.nanoseconds / 1_000_000) }
     }
   }
 
