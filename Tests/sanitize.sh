@@ -13,7 +13,8 @@ options=(--sanitize=thread --scratch-path .build/sanitized -Xswiftc -DSANITIZED_
 # own; what has one thread only, or a clock of its own; what must be done within 5 s; and the programs.
 skips=(--skip ContractTests --skip HostileStreamTests --skip EndTests --skip EdgeTests --skip CaptureTests
   --skip FabricIWARPTests --skip AllocationTests --skip HotPathTests --skip ResourceTests --skip idleCostsNothing --skip ToolTests
-  --skip TidinessTests --skip manyWithoutOpening --skip NBDQueueTests --skip StormTests)
+  --skip TidinessTests --skip manyWithoutOpening --skip NBDQueueTests --skip StormTests
+  --skip MutationTests)
 
 swift build --build-tests "${options[@]}" || exit 1
 log=.build/sanitizer-output.txt

@@ -14,6 +14,8 @@ final class HostBench {
   var hasSeenHost: Bool { !units.isEmpty }
   var addressCount: Int { addresses.count }
   var hasKey: Bool { target.key != nil }
+  /// How long a host may take to come.
+  var patience: Duration { target.patience }
 
   init(_ target: HostTarget, _ addresses: [FabricAddress], _ events: any ConnectionEventChannel) {
     self.target = target
@@ -24,9 +26,9 @@ final class HostBench {
   /// Takes the next host, which has not opened yet.
   func unit(_ plan: UnitEnd.Plan = UnitEnd.Plan(), within limit: Duration? = nil) throws -> UnitEnd
   {
-    guard let unit = try unitOrNone(plan, within: limit ?? target.patience) else {
+    guard let unit = try unitOrNone(plan, within: limit ?? patience) else {
       throw Finding(
-        "expected a host in \(limit ?? target.patience), got "
+        "expected a host in \(limit ?? patience), got "
           + (program?.status.map { "none: the program has ended with \($0)" } ?? "none"))
     }
     return unit

@@ -111,7 +111,7 @@ extension HostBench {
     try first.open()
     // One that was not accepted in time comes again.
     for _ in 0..<4 where addressCount > 1 {
-      guard let second = try unitOrNone(UnitEnd.Plan(), within: .seconds(3)) else { break }
+      guard let second = try unitOrNone(UnitEnd.Plan(), within: patience) else { break }
       _ = try second.line.wait(.seconds(6)) {
         try second.takeArrivals()
         return second.greeting != nil || second.isOver
